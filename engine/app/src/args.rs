@@ -1,0 +1,285 @@
+//! Options and arguments, as they are typed. Nothing is opened or checked against a job here.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::environment::Resources;
+use crate::output::Format;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  a job failed, or verify, audit or schema --check found something
+  2  the options or the job file are wrong; nothing was run
+
+Standard output carries data, standard error carries talk.";
+
+/// Streaming and batch SQL over files, into Delta and Parquet, exactly once.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "sluice", version, after_help = EXIT_CODES, max_term_width = 100)]
+pub struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Memory for everything that is counted, as 512MiB or 4GiB; default: 60 % of the machine's
+    #[arg(long, global = true, value_name = "SIZE", value_parser = size)]
+    pub memory: Option<u64>,
+    /// Worker threads; default: one per core
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+    /// What is logged: error, warn, info, debug, trace, or a list like info,sluice_lake=debug
+    #[arg(long, global = true, value_name = "LEVEL", env = "RUST_LOG", hide_env_values = true)]
+    #[arg(default_value = "warn")]
+    pub log: String,
+    /// Write JSON to standard output instead of text; no progress bars
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+impl Global {
+    /// What the process may use.
+    pub fn resources(&self) -> Resources {
+        Resources { memory_bytes: self.memory, threads: self.threads.map(usize::from) }
+    }
+}
+
+/// What to do.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Check job files: all problems at once, each with its place and a hint
+    #[command(after_help = VALIDATE)]
+    Validate(PackArgs),
+    /// Show what each table and view reads, how it is kept, and what would change in the lake
+    #[command(after_help = PLAN)]
+    Plan(PackArgs),
+    /// Run jobs: take what the sources have, and end; or go on with --follow
+    #[command(after_help = RUN)]
+    Run(RunArgs),
+    /// Ask a question of the last published tables and views
+    #[command(after_help = SQL)]
+    Sql(SqlArgs),
+    /// Compute every view again from its inputs and compare
+    #[command(after_help = VERIFY)]
+    Verify(PackArgs),
+    /// Recount instead of believing: offsets, rows, files
+    #[command(after_help = AUDIT)]
+    Audit(PackArgs),
+    /// Show the last epoch, the offsets, the tables, and who runs the job
+    #[command(after_help = STATUS)]
+    Status(PackArgs),
+    /// Compact tables, write Delta checkpoints, remove what is no longer needed
+    #[command(after_help = MAINTAIN)]
+    Maintain(MaintainArgs),
+    /// Print the JSON Schema of job files or data schemas, for editors
+    #[command(after_help = SCHEMA)]
+    Schema(SchemaArgs),
+}
+
+const VALIDATE: &str = "\
+Nothing is read but the job files, and nothing is written.
+
+Examples:
+  sluice validate jobs/retail-360
+  sluice validate jobs/retail-360 --target prod --set sales=s3://acme/sales/*.csv";
+
+const PLAN: &str = "\
+The strategy says how much work a new row costs: append and incremental look at new rows and the
+groups they touch, full runs the statement again over everything. The reason says why not a
+better one. Changes are against what is in the lake; nothing is written.
+
+Examples:
+  sluice plan jobs/insurance-movements
+  sluice plan jobs/insurance-movements --json";
+
+const RUN: &str = "\
+A run can be killed at any moment: the next one goes on where it was, with nothing lost and
+nothing doubled. Ctrl-C or SIGTERM finishes the epoch, publishes it and ends with 0; a second one
+ends at once.
+
+Examples:
+  sluice run jobs/insurance-movements
+  sluice run jobs/insurance-movements --set rows=10000000 --memory 512MiB
+  sluice run jobs/retail-360 --follow
+
+Exit codes: 0 done, 1 a job failed (jobs that need it were not run), 2 the job file is wrong.";
+
+const SQL: &str = "\
+All relations of the pack can be named: tables, views, <source>__rejected, <table>__quarantine.
+Readers see each job at its last published epoch. Only queries are answered: the lake is written
+by jobs alone.
+
+Examples:
+  sluice sql jobs/retail-360 \"SELECT * FROM daily_kpi ORDER BY day LIMIT 5\"
+  sluice sql jobs/retail-360 \"SELECT * FROM country_kpi\" --format csv > countries.csv
+
+Exit codes: 0 answered, 1 the lake could not be read, 2 the SQL or the job file is wrong.";
+
+const VERIFY: &str = "\
+Views are compared as multisets: integers, decimals, strings and times exactly, floats within
+1e-9 relative.
+
+Example:
+  sluice verify jobs/insurance-movements
+
+Exit codes: 0 all views are right, 1 one is not, 2 the job file is wrong.";
+
+const AUDIT: &str = "\
+Offsets must join without gap or overlap over all epochs, every row that came in must be
+accounted for, and the tables' files must be there with the rows they claim.
+
+Example:
+  sluice audit jobs/insurance-movements
+
+Exit codes: 0 everything holds, 1 something does not, 2 the job file is wrong.";
+
+const STATUS: &str = "\
+Example:
+  sluice status jobs/retail-360 --json";
+
+const MAINTAIN: &str = "\
+Without options: everything. A job that is being run is left alone: its runner compacts between
+epochs.
+
+Examples:
+  sluice maintain jobs/retail-360
+  sluice maintain jobs/retail-360 --compact --vacuum";
+
+const SCHEMA: &str = "\
+Examples:
+  sluice schema > schemas/job.schema.json
+  sluice schema --check schemas/job.schema.json
+
+Exit codes: 0 printed or current, 1 the file is stale, 2 it cannot be read.";
+
+/// Which jobs, and with which settings.
+#[derive(Debug, Clone, Args)]
+pub struct PackArgs {
+    /// A job file, or a folder of job files
+    #[arg(value_name = "PATH")]
+    pub path: PathBuf,
+    /// The target whose variables and secrets are used; default: the job's own default
+    #[arg(long, value_name = "NAME")]
+    pub target: Option<String>,
+    /// Set a variable of the job; may be repeated, the last one counts
+    #[arg(long = "set", value_name = "VAR=VALUE", value_parser = assignment)]
+    pub set: Vec<(String, String)>,
+}
+
+impl PackArgs {
+    /// Variables by name.
+    pub fn variables(&self) -> BTreeMap<String, String> {
+        self.set.iter().cloned().collect()
+    }
+}
+
+/// `sluice run`.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    /// Which jobs.
+    #[command(flatten)]
+    pub pack: PackArgs,
+    /// Go on until stopped, as rows arrive
+    #[arg(long)]
+    pub follow: bool,
+    /// Run only this job of the pack; may be repeated
+    #[arg(long, value_name = "JOB")]
+    pub only: Vec<String>,
+    /// End after this many epochs
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub epochs: Option<u64>,
+    /// Run although another runner holds the job; it will stop by itself
+    #[arg(long)]
+    pub take_over: bool,
+    /// Start a new life of the job: read the sources again and replace its tables
+    #[arg(long, conflicts_with = "adopt")]
+    pub rebuild: bool,
+    /// Start a new life of the job on its tables as they are: what the sources have now counts as
+    /// taken
+    #[arg(long)]
+    pub adopt: bool,
+    /// Publish each epoch before the next one is worked on
+    #[arg(long)]
+    pub no_overlap: bool,
+}
+
+/// `sluice sql`.
+#[derive(Debug, Clone, Args)]
+pub struct SqlArgs {
+    /// Which jobs.
+    #[command(flatten)]
+    pub pack: PackArgs,
+    /// One query, in DataFusion's SQL
+    #[arg(value_name = "QUERY")]
+    pub query: String,
+    /// How the rows are written; default: table, with --json: json
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub format: Option<Format>,
+}
+
+/// `sluice maintain`.
+#[derive(Debug, Clone, Args)]
+pub struct MaintainArgs {
+    /// Which jobs.
+    #[command(flatten)]
+    pub pack: PackArgs,
+    /// Merge small files
+    #[arg(long)]
+    pub compact: bool,
+    /// Write Delta checkpoints
+    #[arg(long)]
+    pub checkpoint: bool,
+    /// Fold old epoch manifests into one
+    #[arg(long)]
+    pub fold: bool,
+    /// Delete files that no table and no snapshot of the last hour needs
+    #[arg(long)]
+    pub vacuum: bool,
+    /// Go on although another runner holds the job; it will stop by itself
+    #[arg(long)]
+    pub take_over: bool,
+}
+
+/// `sluice schema`.
+#[derive(Debug, Clone, Args)]
+pub struct SchemaArgs {
+    /// Which schema
+    #[arg(value_enum, default_value_t = SchemaKind::Job)]
+    pub kind: SchemaKind,
+    /// Compare with this file instead of printing
+    #[arg(long, value_name = "FILE")]
+    pub check: Option<PathBuf>,
+}
+
+/// What a JSON Schema can be printed of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum SchemaKind {
+    /// Job files.
+    Job,
+    /// Data schemas: the fields of a source's rows.
+    Data,
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    sluice_core::parse_bytes(text)
+        .map_err(|e| e.hint_text().unwrap_or("not a size").to_string())
+}
+
+fn assignment(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.trim().is_empty() => {
+            Ok((name.trim().to_string(), value.to_string()))
+        }
+        _ => Err("write it as variable=value".to_string()),
+    }
+}

@@ -1,0 +1,68 @@
+//! The commands: each loads a pack, asks the engine one thing, and shows the answer.
+
+mod maintain;
+mod plan;
+mod run;
+mod schema;
+mod sql;
+mod status;
+mod summary;
+mod validate;
+mod verify;
+
+use std::sync::Arc;
+
+use sluice_runtime::function::{EpochTime, SessionOptions, session};
+use sluice_runtime::job::{LoadOptions, load, resolve_secrets};
+use sluice_runtime::plan::{Graph, build_pack};
+use sluice_runtime::query::Readable;
+
+use crate::app::App;
+use crate::args::{Command, PackArgs};
+use crate::environment::secret;
+use crate::failure::Failure;
+
+/// Runs one command.
+pub(crate) async fn dispatch(app: &App, command: &Command) -> Result<(), Failure> {
+    match command {
+        Command::Validate(args) => validate::validate(app, args).await,
+        Command::Plan(args) => plan::plan(app, args).await,
+        Command::Run(args) => run::run(app, args).await,
+        Command::Sql(args) => sql::sql(app, args).await,
+        Command::Verify(args) => verify::verify(app, args).await,
+        Command::Audit(args) => verify::audit(app, args).await,
+        Command::Status(args) => status::status(app, args).await,
+        Command::Maintain(args) => maintain::maintain(app, args).await,
+        Command::Schema(args) => schema::schema(app, args),
+    }
+}
+
+/// Reads and plans a pack, or says everything that is wrong with it; jobs in run order.
+async fn planned(app: &App, args: &PackArgs) -> Result<Vec<Arc<Graph>>, Failure> {
+    let options = LoadOptions { target: args.target.clone(), set: args.variables() };
+    let registry = &app.environment.registry;
+    let pack = load(&args.path, &options, registry)?;
+    let time = EpochTime::default();
+    time.set_ms(app.environment.clock.wall_ms());
+    let context = session(&SessionOptions {
+        memory: app.environment.pool.clone(),
+        partitions: app.environment.partitions,
+        time,
+    })?;
+    let graphs = build_pack(&context, &pack, registry).await?;
+    Ok(graphs.into_iter().map(Arc::new).collect())
+}
+
+/// Looks up the secrets of all jobs; one that has no value stops the command before it begins.
+fn readable(graphs: Vec<Arc<Graph>>) -> Result<Vec<Readable>, Failure> {
+    let with = |graph: Arc<Graph>| {
+        let secrets = resolve_secrets(&graph.job, secret)?;
+        Ok(Readable { graph, secrets })
+    };
+    graphs.into_iter().map(with).collect()
+}
+
+/// `1 job`, `2 jobs`.
+fn plural(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}

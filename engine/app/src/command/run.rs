@@ -1,0 +1,198 @@
+//! `sluice run`: the jobs of a pack in order, or all at once until stopped.
+//!
+//! In: planned jobs, signals. Out: a summary per job. A job is not run when one it needs failed;
+//! a signal ends the epochs at work and then the run, with success.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use sluice_core::Error;
+use sluice_runtime::job::Schedule;
+use sluice_runtime::plan::Graph;
+use sluice_runtime::query::Readable;
+use sluice_runtime::schedule::{RunOptions, Summary, run_job};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::summary;
+use super::{planned, readable};
+use crate::app::App;
+use crate::args::RunArgs;
+use crate::failure::{Failure, error_text};
+use crate::progress::Bars;
+use crate::talk::Talk;
+
+/// How one job of the run ended.
+pub(super) enum Ended {
+    /// It took what was there, or was stopped after an epoch.
+    Done(Box<Summary>),
+    /// It failed; what it had published stays.
+    Failed(Error),
+    /// It was not started.
+    Skipped(String),
+}
+
+/// What the jobs of one run share.
+#[derive(Clone)]
+struct Shared {
+    environment: sluice_runtime::epoch::Environment,
+    options: RunOptions,
+    bars: Arc<Bars>,
+    stop: CancellationToken,
+}
+
+pub(super) async fn run(app: &App, args: &RunArgs) -> Result<(), Failure> {
+    let graphs = chosen(planned(app, &args.pack).await?.graphs, &args.only)?;
+    let jobs = readable(graphs)?;
+    let shared = Shared {
+        environment: app.environment.clone(),
+        options: options(args),
+        bars: Arc::new(Bars::new(&app.talk)),
+        stop: CancellationToken::new(),
+    };
+    let signals = tokio::spawn(watch(app.talk.clone(), shared.stop.clone()));
+    let names: Vec<String> = jobs.iter().map(|j| j.graph.job.name.clone()).collect();
+    let ended = match args.follow && jobs.len() > 1 {
+        true => together(&shared, jobs).await,
+        false => in_order(&shared, jobs).await,
+    };
+    signals.abort();
+    let list: Vec<(String, Ended)> = names.into_iter().zip(ended).collect();
+    complain(&app.talk, &list);
+    app.answer(|| summary::json(&list), || summary::text(&list))?;
+    let fine = list.iter().all(|(_, ended)| matches!(ended, Ended::Done(_)));
+    let stopped = shared.stop.is_cancelled();
+    let failed = list.iter().any(|(_, ended)| matches!(ended, Ended::Failed(_)));
+    if fine || (stopped && !failed) { Ok(()) } else { Err(Failure::Found) }
+}
+
+fn options(args: &RunArgs) -> RunOptions {
+    RunOptions {
+        follow: args.follow,
+        take_over: args.take_over,
+        rebuild: args.rebuild,
+        adopt: args.adopt,
+        overlap: !args.no_overlap,
+        epochs_max: args.epochs,
+        ..RunOptions::default()
+    }
+}
+
+/// The jobs that `--only` names, all when it names none.
+fn chosen(graphs: Vec<Arc<Graph>>, only: &[String]) -> Result<Vec<Arc<Graph>>, Failure> {
+    let names: Vec<&str> = graphs.iter().map(|g| g.job.name.as_str()).collect();
+    if let Some(unknown) = only.iter().find(|name| !names.contains(&name.as_str())) {
+        let error = Error::config(format!("the pack has no such job job={unknown}"))
+            .hint(format!("its jobs are {}", names.join(", ")));
+        return Err(Failure::Usage(error));
+    }
+    let wanted = |g: &Arc<Graph>| only.is_empty() || only.contains(&g.job.name);
+    Ok(graphs.into_iter().filter(wanted).collect())
+}
+
+/// The jobs without whose success this one is not run.
+fn needs(graph: &Graph) -> BTreeSet<String> {
+    let read = graph.foreign.iter().map(|f| f.job.clone());
+    match &graph.job.schedule {
+        Schedule::After(jobs) => read.chain(jobs.iter().cloned()).collect(),
+        _ => read.collect(),
+    }
+}
+
+async fn in_order(shared: &Shared, jobs: Vec<Readable>) -> Vec<Ended> {
+    let mut without = BTreeSet::new();
+    let mut ended = Vec::new();
+    for job in jobs {
+        let name = job.graph.job.name.clone();
+        let missing = needs(&job.graph).into_iter().find(|need| without.contains(need));
+        let end = match missing {
+            Some(need) => Ended::Skipped(format!("it needs {need}")),
+            None if shared.stop.is_cancelled() => Ended::Skipped("the run was stopped".into()),
+            None => one(shared.clone(), job).await,
+        };
+        if !matches!(end, Ended::Done(_)) {
+            without.insert(name);
+        }
+        ended.push(end);
+    }
+    ended
+}
+
+/// Runs all jobs until they are stopped. One that fails stops the others after their epochs: a run
+/// that goes on without a part of itself is not noticed.
+async fn together(shared: &Shared, jobs: Vec<Readable>) -> Vec<Ended> {
+    let mut tasks = JoinSet::new();
+    let count = jobs.len();
+    for (place, job) in jobs.into_iter().enumerate() {
+        let shared = shared.clone();
+        tasks.spawn(async move { (place, one(shared, job).await) });
+    }
+    let mut ended: Vec<Option<Ended>> = (0..count).map(|_| None).collect();
+    while let Some(done) = tasks.join_next().await {
+        match done {
+            Ok((place, end)) => {
+                if matches!(end, Ended::Failed(_)) {
+                    shared.stop.cancel();
+                }
+                if let Some(slot) = ended.get_mut(place) {
+                    *slot = Some(end);
+                }
+            }
+            Err(_) => shared.stop.cancel(),
+        }
+    }
+    let lost = || Ended::Failed(Error::bug("a job ended in the middle"));
+    ended.into_iter().map(|end| end.unwrap_or_else(lost)).collect()
+}
+
+async fn one(shared: Shared, job: Readable) -> Ended {
+    let name = job.graph.job.name.clone();
+    let Shared { environment, options, bars, stop } = &shared;
+    let done =
+        run_job(environment, &job.graph, &job.secrets, options, bars.as_ref(), stop.clone()).await;
+    bars.done(&name);
+    match done {
+        Ok(summary) => Ended::Done(Box::new(summary)),
+        Err(error) => Ended::Failed(error),
+    }
+}
+
+fn complain(talk: &Talk, list: &[(String, Ended)]) {
+    for (job, ended) in list {
+        match ended {
+            Ended::Done(_) => {}
+            Ended::Failed(error) => {
+                talk.say(&format!("job {job} failed\n{}", error_text(error)));
+            }
+            Ended::Skipped(why) => talk.say(&format!("job {job} was not run: {why}\n")),
+        }
+    }
+}
+
+/// Waits for signals: the first asks the jobs to finish their epochs, the second ends the process,
+/// which the protocol allows at any moment.
+async fn watch(talk: Talk, stop: CancellationToken) {
+    if signal().await.is_err() {
+        return;
+    }
+    stop.cancel();
+    talk.say("stopping after this epoch; once more to stop at once\n");
+    if signal().await.is_ok() {
+        std::process::exit(i32::from(crate::failure::EXIT_FAILED));
+    }
+}
+
+#[cfg(unix)]
+async fn signal() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        done = tokio::signal::ctrl_c() => done,
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+#[cfg(not(unix))]
+async fn signal() -> std::io::Result<()> {
+    tokio::signal::ctrl_c().await
+}

@@ -1,0 +1,106 @@
+//! What `sluice run` ends with: per table and view what went in and came out.
+
+use serde_json::{Value, json};
+use sluice_core::format_bytes;
+use sluice_runtime::schedule::{SinkSummary, Summary, TableSummary, ViewSummary};
+
+use super::plural;
+use super::run::Ended;
+use crate::failure::error_json;
+use crate::output::{Align, Grid, count, seconds};
+
+/// The whole run for people.
+pub(super) fn text(list: &[(String, Ended)]) -> String {
+    let done = list.iter().filter_map(|(_, ended)| match ended {
+        Ended::Done(summary) => Some(job_text(summary)),
+        _ => None,
+    });
+    done.collect::<Vec<_>>().join("\n")
+}
+
+/// The whole run for programs.
+pub(super) fn json(list: &[(String, Ended)]) -> Value {
+    let job = |(name, ended): &(String, Ended)| match ended {
+        Ended::Done(summary) => job_json(summary),
+        Ended::Failed(error) => {
+            json!({ "job": name, "ended": "failed", "error": error_json(error) })
+        }
+        Ended::Skipped(why) => json!({ "job": name, "ended": "skipped", "reason": why }),
+    };
+    let ok = list.iter().all(|(_, ended)| matches!(ended, Ended::Done(_)));
+    json!({ "ok": ok, "jobs": list.iter().map(job).collect::<Vec<_>>() })
+}
+
+fn job_text(summary: &Summary) -> String {
+    let epochs = usize::try_from(summary.epochs).unwrap_or(usize::MAX);
+    let epochs = plural(epochs, "epoch");
+    let mut text =
+        format!("job {}: {epochs} in {} s\n", summary.job, seconds(summary.seconds));
+    let grids = [tables(&summary.tables), views(&summary.views), sinks(&summary.sinks)];
+    for grid in grids.iter().filter(|grid| !grid.is_empty()) {
+        text.push_str(&format!("{grid}\n"));
+    }
+    text
+}
+
+fn tables(tables: &[TableSummary]) -> Grid {
+    let figures = ["rows in", "written", "quarantined", "rejected", "files", "bytes", "seconds"];
+    let figures = figures.map(|name| (name, Align::Right));
+    let mut grid = Grid::new([("table", Align::Left)].into_iter().chain(figures));
+    for t in tables {
+        grid.row([
+            t.name.clone(),
+            count(t.rows_in),
+            count(t.written),
+            count(t.quarantined),
+            count(t.rejected),
+            count(t.files),
+            format_bytes(t.bytes),
+            seconds(t.seconds),
+        ]);
+    }
+    grid
+}
+
+fn views(views: &[ViewSummary]) -> Grid {
+    let words = ["view", "strategy"].map(|name| (name, Align::Left));
+    let figures = ["rows", "touched", "seconds"].map(|name| (name, Align::Right));
+    let mut grid = Grid::new(words.into_iter().chain(figures));
+    for v in views {
+        grid.row([
+            v.name.clone(),
+            v.strategy.clone(),
+            count(v.rows),
+            count(v.touched),
+            seconds(v.seconds),
+        ]);
+    }
+    grid
+}
+
+fn sinks(sinks: &[SinkSummary]) -> Grid {
+    let figures = ["rows", "files", "bytes", "seconds"].map(|name| (name, Align::Right));
+    let mut grid = Grid::new([("sink", Align::Left)].into_iter().chain(figures));
+    for s in sinks {
+        grid.row([
+            s.name.clone(),
+            count(s.rows),
+            count(s.files),
+            format_bytes(s.bytes),
+            seconds(s.seconds),
+        ]);
+    }
+    grid
+}
+
+fn job_json(summary: &Summary) -> Value {
+    json!({
+        "job": summary.job,
+        "ended": "done",
+        "epochs": summary.epochs,
+        "seconds": summary.seconds,
+        "tables": summary.tables,
+        "views": summary.views,
+        "sinks": summary.sinks,
+    })
+}

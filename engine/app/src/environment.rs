@@ -1,0 +1,60 @@
+//! What a process gives to everything it runs: connectors, clock, ids, memory, cores, its name.
+//!
+//! In: `--memory` and `--threads`. Out: the runtime's [`Environment`]. Secrets are looked up here
+//! too, because only `app` reads the process's environment.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use sluice_runtime::epoch::Environment;
+
+use crate::clock::{RandomIds, SystemClock};
+use crate::memory::{self, PoolMemory};
+
+/// What a process may use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Resources {
+    /// Bytes of the memory pool; default: 60 % of the machine's memory.
+    pub memory_bytes: Option<u64>,
+    /// Worker threads and plan partitions; default: the number of cores.
+    pub threads: Option<usize>,
+}
+
+impl Resources {
+    /// Threads to use, at least 1.
+    pub fn threads(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        self.threads.unwrap_or_else(cores).max(1)
+    }
+}
+
+/// The environment of this process.
+pub fn environment(resources: &Resources) -> Environment {
+    let bytes = resources.memory_bytes.unwrap_or_else(memory::default_bytes);
+    let pool = memory::pool(bytes);
+    Environment {
+        registry: sluice_connectors::registry(),
+        clock: Arc::new(SystemClock::start()),
+        ids: Arc::new(RandomIds),
+        memory: Arc::new(PoolMemory::new(pool.clone())),
+        pool: Some(pool),
+        partitions: resources.threads(),
+        host: host(),
+        pid: std::process::id(),
+    }
+}
+
+/// A secret's value in the process's environment.
+pub fn secret(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn host() -> String {
+    let file = |path| std::fs::read_to_string(path).ok();
+    file("/proc/sys/kernel/hostname")
+        .or_else(|| file("/etc/hostname"))
+        .or_else(|| std::env::var("HOSTNAME").ok())
+        .map(|name| name.trim().to_string())
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "unknown".to_string())
+}

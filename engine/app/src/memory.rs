@@ -1,0 +1,86 @@
+//! The one memory pool: DataFusion's, and the same pool as connectors and writers see it.
+//!
+//! In: a number of bytes, or what the machine has. Out: the pool in both shapes. What does not fit
+//! is an error that names its owner; spilling and waiting are up to that owner.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use datafusion::execution::memory_pool::{
+    FairSpillPool, MemoryConsumer, MemoryPool, MemoryReservation, TrackConsumersPool,
+};
+use sluice_core::{Error, Kind, Memory, Reservation, Result, format_bytes};
+
+/// Without `--memory` a run takes this share of the machine's memory; the rest is for the page
+/// cache, for what the pool does not count, and for the neighbours.
+const SHARE_PERCENT: u64 = 60;
+
+/// What a machine is taken to have when it does not say.
+const MACHINE_BYTES_DEFAULT: u64 = 4 << 30;
+
+/// How many of the largest consumers an error of the pool names: enough to see who it was.
+const CONSUMERS_NAMED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4);
+
+/// A DataFusion pool of `bytes`, shared fairly between operators that can spill.
+pub fn pool(bytes: u64) -> Arc<dyn MemoryPool> {
+    let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+    Arc::new(TrackConsumersPool::new(FairSpillPool::new(bytes), CONSUMERS_NAMED))
+}
+
+/// The pool's size when nobody chose one, in bytes.
+pub fn default_bytes() -> u64 {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let machine = total_bytes(&read("/proc/meminfo")).unwrap_or(MACHINE_BYTES_DEFAULT);
+    // A container may have less than its machine.
+    let group: u64 = read("/sys/fs/cgroup/memory.max").trim().parse().unwrap_or(u64::MAX);
+    machine.min(group) / 100 * SHARE_PERCENT
+}
+
+/// `MemTotal` of a Linux `/proc/meminfo`, in bytes.
+pub fn total_bytes(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|l| l.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+/// A DataFusion pool as [`Memory`].
+#[derive(Debug, Clone)]
+pub struct PoolMemory {
+    pool: Arc<dyn MemoryPool>,
+}
+
+impl PoolMemory {
+    /// Reservations come out of `pool`.
+    pub fn new(pool: Arc<dyn MemoryPool>) -> Self {
+        Self { pool }
+    }
+}
+
+impl Memory for PoolMemory {
+    fn reserve(&self, owner: &str) -> Box<dyn Reservation> {
+        let held = MemoryConsumer::new(owner).register(&self.pool);
+        Box::new(Held { owner: owner.to_string(), held })
+    }
+}
+
+struct Held {
+    owner: String,
+    held: MemoryReservation,
+}
+
+impl Reservation for Held {
+    fn resize(&mut self, bytes: usize) -> Result<()> {
+        self.held.try_resize(bytes).map_err(|e| {
+            let wanted = format_bytes(u64::try_from(bytes).unwrap_or(u64::MAX));
+            let message = format!("not enough memory owner={:?} wanted={wanted}", self.owner);
+            Error::new(Kind::Unavailable, message)
+                .with_retry(false)
+                .hint("give the run more memory with --memory")
+                .because(e)
+        })
+    }
+
+    fn bytes(&self) -> usize {
+        self.held.size()
+    }
+}

@@ -1,0 +1,73 @@
+//! Standard error: notes, logs and progress bars that do not write over each other.
+//!
+//! In: lines of text, log events, bars. Out: standard error. Nothing here touches standard output.
+
+use std::io::{self, IsTerminal as _, Write};
+
+use indicatif::{MultiProgress, ProgressDrawTarget};
+use sluice_core::{Error, Result};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Standard error, shared.
+#[derive(Debug, Clone)]
+pub(crate) struct Talk {
+    bars: MultiProgress,
+}
+
+impl Talk {
+    /// Bars are drawn only if somebody looks at a terminal and did not ask for machine output.
+    pub(crate) fn new(machine: bool) -> Self {
+        let draws = !machine && io::stderr().is_terminal();
+        let target =
+            if draws { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        Self { bars: MultiProgress::with_draw_target(target) }
+    }
+
+    /// Writes text that ends with its own line end, above the bars.
+    pub(crate) fn say(&self, text: &str) {
+        // There is nobody to tell that standard error is gone.
+        let _ = self.bars.suspend(|| io::stderr().write_all(text.as_bytes()));
+    }
+
+    /// The bars.
+    pub(crate) fn bars(&self) -> &MultiProgress {
+        &self.bars
+    }
+
+    /// Sends log events of `filter` (`warn`, `info,sluice_lake=debug`) here.
+    pub(crate) fn log(&self, filter: &str) -> Result<()> {
+        let filter = EnvFilter::try_new(filter).map_err(|e| {
+            Error::config(format!("not a log level log={filter:?}"))
+                .hint("write error, warn, info, debug, trace, or a list like info,sluice_lake=debug")
+                .because(e)
+        })?;
+        let logs = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_ansi(io::stderr().is_terminal())
+            .with_writer(self.clone());
+        logs.try_init().map_err(|e| Error::bug("logs were set up twice").because(e))
+    }
+}
+
+impl<'a> MakeWriter<'a> for Talk {
+    type Writer = Line<'a>;
+
+    fn make_writer(&'a self) -> Line<'a> {
+        Line(self)
+    }
+}
+
+/// One log event on its way out.
+pub(crate) struct Line<'a>(&'a Talk);
+
+impl Write for Line<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.bars.suspend(|| io::stderr().write_all(bytes))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}

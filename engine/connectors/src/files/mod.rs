@@ -1,0 +1,100 @@
+//! The `files` connector: CSV and Parquet files on local disk and object stores, read and written.
+//!
+//! In: the settings of [`config`]. Out: a source of rows and a sink for rows. The way of a source is
+//! `config, pattern → source (seen: what changed?) → inspect (header, borders) → reader`; bytes are
+//! understood in [`crate::format`]. It keeps no state but the list of files it took.
+
+pub mod config;
+mod gzip;
+mod inspect;
+mod object;
+mod pattern;
+mod reader;
+mod seen;
+mod sink;
+mod source;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
+use serde_json::Value;
+use sluice_core::{
+    Config, Context, FileSink, Problems, Result, SinkFactory, Source, SourceFactory,
+};
+
+use config::{Decoding, Output, Settings, SinkConfig, SourceConfig};
+
+/// Makes `files` sources and sinks.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Factory;
+
+#[async_trait]
+impl SourceFactory for Factory {
+    fn name(&self) -> &'static str {
+        "files"
+    }
+
+    fn config_schema(&self) -> Value {
+        schema_of::<SourceConfig>()
+    }
+
+    fn check(&self, config: &Config, problems: &mut Problems) {
+        if let Err(faults) = Settings::read(config) {
+            faults.report(config, problems);
+        }
+    }
+
+    fn schema(&self, config: &Config) -> Result<SchemaRef> {
+        let settings = Settings::read(config).map_err(|faults| faults.first(config))?;
+        let rows = match &settings.decoding {
+            Decoding::Csv(layout, _) => layout.schema().clone(),
+            Decoding::Parquet(layout) => layout.schema().clone(),
+        };
+        let columns: Vec<usize> = (0..rows.fields().len() - 1).collect();
+        Ok(Arc::new(rows.project(&columns)?))
+    }
+
+    async fn build(&self, config: &Config, context: &Context) -> Result<Box<dyn Source>> {
+        let settings = Settings::read(config).map_err(|faults| faults.first(config))?;
+        let mut roots = Vec::with_capacity(settings.patterns.len());
+        for pattern in settings.patterns.clone() {
+            let location = sluice_lake::store::open(pattern.base(), &context.secrets)?;
+            roots.push(source::Root { pattern, location });
+        }
+        Ok(Box::new(source::FileSource::new(settings, roots, context.clock.clone())))
+    }
+}
+
+impl SinkFactory for Factory {
+    fn name(&self) -> &'static str {
+        "files"
+    }
+
+    fn config_schema(&self) -> Value {
+        schema_of::<SinkConfig>()
+    }
+
+    fn check(&self, config: &Config, problems: &mut Problems) {
+        if let Err(faults) = Output::read(config) {
+            faults.report(config, problems);
+        }
+    }
+
+    fn build(&self, config: &Config) -> Result<Arc<dyn FileSink>> {
+        let output = Output::read(config).map_err(|faults| faults.first(config))?;
+        Ok(Arc::new(sink::Files::new(output)))
+    }
+}
+
+fn schema_of<T: JsonSchema>() -> Value {
+    let settings = SchemaSettings::draft2020_12().with(|s| s.inline_subschemas = true);
+    let mut schema = settings.into_generator().into_root_schema_for::<T>();
+    schema.remove("$schema");
+    schema.remove("title");
+    schema.to_value()
+}

@@ -1,0 +1,180 @@
+//! One stored file, as it was when it was found.
+//!
+//! In: what a listing said about it. Out: its bytes, or an error that says that it is gone or is
+//! no longer the same. It never reads more than it is asked for.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use object_store::path::Path;
+use object_store::{GetOptions, GetRange, ObjectMeta};
+use parquet::arrow::arrow_reader::ArrowReaderOptions;
+use parquet::arrow::async_reader::AsyncFileReader;
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use sluice_core::{Error, Result};
+use sluice_lake::store::{Scheme, Store};
+
+/// Bytes per request: large enough for full speed from an object store, small enough to hold a few
+/// per core.
+pub(super) const PIECE_BYTES: u64 = 4 * 1024 * 1024;
+
+/// What a listing says about a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Found {
+    /// Which of the source's paths it belongs to.
+    pub(super) root: usize,
+    /// The path as people write it; what a file is known by.
+    pub(super) path: String,
+    /// The path on its store.
+    pub(super) location: String,
+    pub(super) size: u64,
+    pub(super) etag: Option<String>,
+    pub(super) modified_ms: i64,
+}
+
+impl Found {
+    /// From a listing of the store of path number `root`.
+    pub(super) fn new(root: usize, store: &Store, meta: &ObjectMeta) -> Self {
+        Self {
+            root,
+            path: store.describe(&meta.location),
+            location: meta.location.to_string(),
+            size: meta.size,
+            etag: meta.e_tag.as_deref().map(bare),
+            modified_ms: meta.last_modified.timestamp_millis(),
+        }
+    }
+
+    /// Whether `meta` is the same content. Times are compared only without an etag, by the second:
+    /// stores differ in how finely they tell them.
+    fn is(&self, meta: &ObjectMeta) -> bool {
+        let modified = meta.last_modified.timestamp_millis();
+        self.size == meta.size
+            && match (&self.etag, &meta.e_tag) {
+                (Some(found), Some(now)) => *found == bare(now),
+                _ => self.modified_ms.div_euclid(1000) == modified.div_euclid(1000),
+            }
+    }
+}
+
+/// An etag without the quotes that some answers put around it.
+fn bare(etag: &str) -> String {
+    etag.trim_matches('"').to_string()
+}
+
+/// A file that can be read.
+#[derive(Debug, Clone)]
+pub(super) struct Object {
+    store: Store,
+    location: Path,
+    found: Arc<Found>,
+}
+
+impl Object {
+    /// The file `found` on `store`.
+    pub(super) fn new(store: Store, found: Found) -> Result<Self> {
+        let location = Path::parse(&found.location)
+            .map_err(|e| Error::bug(format!("not a path path={}", found.path)).because(e))?;
+        Ok(Self { store, location, found: Arc::new(found) })
+    }
+
+    /// What was found.
+    pub(super) fn found(&self) -> &Found {
+        &self.found
+    }
+
+    /// Whether it lies on a local disk, where the etag is no sign of the content.
+    pub(super) fn is_local(&self) -> bool {
+        self.store.scheme() == Scheme::Local
+    }
+
+    /// The bytes of a range within the file. Errors: `Data` when the file is gone or changed,
+    /// `Unavailable` when the store does not answer.
+    pub(super) async fn read(&self, range: Range<u64>) -> Result<Bytes> {
+        if range.is_empty() {
+            return Ok(Bytes::new());
+        }
+        let length = range.end - range.start;
+        let options = GetOptions { range: Some(GetRange::Bounded(range)), ..GetOptions::default() };
+        let answer = self.store.object_store().get_opts(&self.location, options).await;
+        let answer = answer.map_err(|e| self.failed(e))?;
+        if !self.found.is(&answer.meta) {
+            return Err(self.changed());
+        }
+        let bytes = answer.bytes().await.map_err(|e| self.failed(e))?;
+        if bytes.len() as u64 == length { Ok(bytes) } else { Err(self.changed()) }
+    }
+
+    /// SHA-256 of the first `length` bytes, in hex.
+    pub(super) async fn hash(&self, length: u64) -> Result<String> {
+        let mut hash = Sha256::new();
+        let mut at = 0;
+        while at < length {
+            let end = (at + PIECE_BYTES).min(length);
+            let bytes = self.read(at..end).await?;
+            let hashed = tokio::task::spawn_blocking(move || {
+                hash.update(&bytes);
+                hash
+            });
+            hash = hashed.await.map_err(|e| Error::bug("hashing stopped").because(e))?;
+            at = end;
+        }
+        Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    fn failed(&self, error: object_store::Error) -> Error {
+        let path = &self.found.path;
+        match error {
+            object_store::Error::NotFound { .. } => {
+                Error::data(format!("the file is gone path={path}"))
+                    .hint("put it back, or run again to go on without it")
+                    .because(error)
+            }
+            object_store::Error::PermissionDenied { .. }
+            | object_store::Error::Unauthenticated { .. } => {
+                Error::config(format!("the file may not be read path={path}"))
+                    .hint("check the permissions and credentials")
+                    .because(error)
+            }
+            _ => Error::unavailable(format!("cannot read the file path={path}")).because(error),
+        }
+    }
+
+    fn changed(&self) -> Error {
+        Error::data(format!("the file changed while it was being read path={}", self.found.path))
+            .hint("run again when it is complete; `min_age` leaves young files for later")
+    }
+}
+
+impl AsyncFileReader for Object {
+    fn get_bytes(
+        &mut self,
+        range: Range<u64>,
+    ) -> BoxFuture<'_, parquet::errors::Result<Bytes>> {
+        let object = self.clone();
+        async move {
+            object.read(range).await.map_err(|e| ParquetError::External(Box::new(e)))
+        }
+        .boxed()
+    }
+
+    fn get_metadata<'a>(
+        &'a mut self,
+        _options: Option<&'a ArrowReaderOptions>,
+    ) -> BoxFuture<'a, parquet::errors::Result<Arc<ParquetMetaData>>> {
+        let size = self.found.size;
+        async move {
+            // Most footers fit into this: one request instead of two.
+            const FOOTER_BYTES: usize = 64 * 1024;
+            let reader = ParquetMetaDataReader::new().with_prefetch_hint(Some(FOOTER_BYTES));
+            Ok(Arc::new(reader.load_and_finish(self, size).await?))
+        }
+        .boxed()
+    }
+}

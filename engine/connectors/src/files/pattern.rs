@@ -1,0 +1,119 @@
+//! Paths with wildcards.
+//!
+//! In: `./data/**/2024-*.csv`. Out: the folder that is listed, and which of the files below it are
+//! meant. It lists nothing itself.
+
+use globset::{GlobBuilder, GlobMatcher};
+use sluice_core::{Error, Result};
+
+/// A path as it is written in the job.
+#[derive(Debug, Clone)]
+pub(super) struct Pattern {
+    text: String,
+    base: String,
+    wild: Option<Wild>,
+}
+
+#[derive(Debug, Clone)]
+struct Wild {
+    matcher: GlobMatcher,
+    /// Whether the pattern itself names files or folders that begin with `_` or `.`.
+    hidden: bool,
+}
+
+impl Pattern {
+    /// Reads a path. Errors: `Config` when it is empty or its brackets do not close.
+    pub(super) fn new(text: &str) -> Result<Self> {
+        if text.trim().is_empty() {
+            let error = Error::config("the path is empty");
+            return Err(error.hint("name a file, a folder or a pattern"));
+        }
+        let text = text.to_string();
+        let Some(first) = text.find(['*', '?', '[', '{']) else {
+            return Ok(Self { base: text.clone(), text, wild: None });
+        };
+        let (base, rest) = match text[..first].rfind('/') {
+            Some(0) => ("/", &text[1..]),
+            Some(slash) => (&text[..slash], &text[slash + 1..]),
+            None => (".", &text[..]),
+        };
+        let glob = GlobBuilder::new(rest).literal_separator(true).build().map_err(|e| {
+            Error::config(format!("not a pattern path={text:?}"))
+                .hint("use *, ?, **, [a-z] and {a,b}; write [[] for a bracket in a name")
+                .because(e)
+        })?;
+        let hidden = rest.split('/').any(is_hidden);
+        let wild = Wild { matcher: glob.compile_matcher(), hidden };
+        Ok(Self { base: base.to_string(), wild: Some(wild), text })
+    }
+
+    /// As it was written.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The file or folder that the pattern begins with.
+    pub(super) fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// Whether the base may itself be the file that is meant.
+    pub(super) fn is_plain(&self) -> bool {
+        self.wild.is_none()
+    }
+
+    /// Whether the file at `relative` to the base is meant. A folder means its files with one of
+    /// `endings`. Names that begin with `_` or `.` are work in progress or other systems' notes,
+    /// and are meant only when the pattern names them.
+    pub(super) fn admits(&self, relative: &str, endings: &[&str]) -> bool {
+        match &self.wild {
+            Some(wild) => {
+                let shown = wild.hidden || !relative.split('/').any(is_hidden);
+                shown && wild.matcher.is_match(relative)
+            }
+            None => {
+                let lower = relative.to_ascii_lowercase();
+                !relative.split('/').any(is_hidden) && endings.iter().any(|e| lower.ends_with(e))
+            }
+        }
+    }
+}
+
+fn is_hidden(name: &str) -> bool {
+    name.starts_with(['_', '.'])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wildcards_choose_below_the_folder_before_them() {
+        let cases = [
+            ("data/*.csv", "data", "a.csv", true),
+            ("data/*.csv", "data", "sub/a.csv", false),
+            ("data/**/*.csv", "data", "sub/deep/a.csv", true),
+            ("data/**/*.csv", "data", "a.csv", true),
+            ("s3://bucket/2024-??/x[0-9].csv", "s3://bucket", "2024-01/x7.csv", true),
+            ("s3://bucket/2024-??/x[0-9].csv", "s3://bucket", "2024-01/xy.csv", false),
+            ("*.csv", ".", "a.csv", true),
+            ("/*.csv", "/", "a.csv", true),
+            ("data/{a,b}.csv", "data", "b.csv", true),
+            ("lake/**/*.csv", "lake", "_sluice/job/a.csv", false),
+            ("lake/_old/*.csv", "lake/_old", "a.csv", true),
+            ("lake/*/_old/*.csv", "lake", "x/_old/a.csv", true),
+            ("data", "data", "sub/a.CSV", true),
+            ("data", "data", "sub/a.csv.gz", true),
+            ("data", "data", "sub/a.txt", false),
+            ("data", "data", ".hidden/a.csv", false),
+        ];
+        for (text, base, relative, meant) in cases {
+            let pattern = Pattern::new(text).unwrap();
+            assert_eq!(pattern.base(), base, "{text}");
+            let endings = [".csv", ".csv.gz"];
+            assert_eq!(pattern.admits(relative, &endings), meant, "{text} {relative}");
+        }
+        assert!(Pattern::new("data/[a").is_err());
+        assert!(Pattern::new(" ").is_err());
+    }
+}

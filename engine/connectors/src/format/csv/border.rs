@@ -1,0 +1,171 @@
+//! Where records end, in any part of a file, without having read what stands before it.
+//!
+//! In: bytes in order. Out: the state after them and the first record border among them, for each
+//! state the bytes may begin in. Whether a line break ends a record depends on the quotes before
+//! it; so each part is scanned for all four beginnings at once, and once the parts are known in
+//! order the right answer of each is picked. This is exact: nothing is guessed.
+//!
+//! ```text
+//!  Field ──quote──► Quoted ──quote──► Closed ──delimiter, line break──► Field
+//!    │                ▲                 │ │
+//!    │                └─────quote───────┘ └──other──► Plain
+//!    └──other──► Plain ──delimiter, line break──► Field
+//! ```
+//! A line break is a record border in every state but `Quoted`.
+
+use memchr::memchr;
+
+use super::Dialect;
+
+/// Where in a record a byte stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// At the beginning of a field.
+    Field,
+    /// Inside a field without quotes.
+    Plain,
+    /// Inside a quoted field.
+    Quoted,
+    /// After a quote inside a quoted field.
+    Closed,
+}
+
+const STATES: [State; 4] = [State::Field, State::Plain, State::Quoted, State::Closed];
+
+/// A scan of one part of a file, for every state it may begin in.
+#[derive(Debug, Clone)]
+pub struct Scan {
+    dialect: Dialect,
+    at: u64,
+    lanes: [Lane; 4],
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Lane {
+    state: State,
+    border: Option<u64>,
+}
+
+impl Scan {
+    /// A scan that begins at byte `start` of the file.
+    pub fn new(dialect: Dialect, start: u64) -> Self {
+        Self { dialect, at: start, lanes: STATES.map(|state| Lane { state, border: None }) }
+    }
+
+    /// Takes the next bytes.
+    pub fn push(&mut self, bytes: &[u8]) {
+        // After a few bytes most beginnings have come to the same state; each state is run once.
+        let ends = STATES.map(|state| {
+            let needed = self.lanes.iter().any(|lane| lane.state == state);
+            needed.then(|| run(self.dialect, state, bytes))
+        });
+        for lane in &mut self.lanes {
+            if let Some((state, border)) = ends[lane.state as usize] {
+                lane.state = state;
+                lane.border = lane.border.or(border.map(|b| self.at + b as u64));
+            }
+        }
+        self.at += bytes.len() as u64;
+    }
+
+    /// If the part began in `state`: the state after it, and where the first record begins that
+    /// follows a line break of this part.
+    pub fn from(&self, state: State) -> (State, Option<u64>) {
+        let lane = self.lanes[state as usize];
+        (lane.state, lane.border)
+    }
+}
+
+/// The state after `bytes`, and the place after the first line break that ends a record.
+pub(super) fn run(dialect: Dialect, from: State, bytes: &[u8]) -> (State, Option<usize>) {
+    let (mut state, mut at, mut border) = (from, 0, None);
+    while at < bytes.len() {
+        state = match state {
+            State::Quoted => match memchr(dialect.quote, &bytes[at..]) {
+                None => return (State::Quoted, border),
+                Some(quote) => {
+                    at += quote + 1;
+                    State::Closed
+                }
+            },
+            State::Closed if bytes[at] == dialect.quote => {
+                at += 1;
+                State::Quoted
+            }
+            _ => {
+                let (next, end) = plain(dialect, state, bytes, at);
+                if border.is_none() {
+                    border = memchr(b'\n', &bytes[at..end]).map(|line| at + line + 1);
+                }
+                at = end;
+                next
+            }
+        };
+    }
+    (state, border)
+}
+
+/// Goes on from `at` to behind the next quote that opens a field, or to the end.
+fn plain(dialect: Dialect, state: State, bytes: &[u8], at: usize) -> (State, usize) {
+    let begins = |place: usize| {
+        if place == at { state == State::Field } else { ends_field(dialect, bytes[place - 1]) }
+    };
+    let mut from = at;
+    while let Some(quote) = memchr(dialect.quote, &bytes[from..]).map(|q| from + q) {
+        if begins(quote) {
+            return (State::Quoted, quote + 1);
+        }
+        from = quote + 1;
+    }
+    match begins(bytes.len()) {
+        true => (State::Field, bytes.len()),
+        false => (State::Plain, bytes.len()),
+    }
+}
+
+fn ends_field(dialect: Dialect, byte: u8) -> bool {
+    byte == dialect.delimiter || byte == b'\n'
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The picture above, a byte at a time.
+    fn slowly(dialect: Dialect, from: State, bytes: &[u8]) -> (State, Option<usize>) {
+        let (mut state, mut border) = (from, None);
+        for (i, byte) in bytes.iter().enumerate() {
+            if *byte == b'\n' && state != State::Quoted {
+                border = border.or(Some(i + 1));
+            }
+            let quote = *byte == dialect.quote;
+            state = match state {
+                State::Quoted if quote => State::Closed,
+                State::Quoted => State::Quoted,
+                State::Field | State::Closed if quote => State::Quoted,
+                _ if ends_field(dialect, *byte) => State::Field,
+                _ => State::Plain,
+            };
+        }
+        (state, border)
+    }
+
+    proptest! {
+        #[test]
+        fn a_scan_in_pieces_agrees_with_the_picture(
+            text in "[a\",\n\r]{0,60}",
+            piece in 1_usize..20,
+        ) {
+            let mut scan = Scan::new(Dialect::default(), 100);
+            for bytes in text.as_bytes().chunks(piece) {
+                scan.push(bytes);
+            }
+            for state in STATES {
+                let (end, border) = slowly(Dialect::default(), state, text.as_bytes());
+                prop_assert_eq!(scan.from(state), (end, border.map(|b| 100 + b as u64)));
+            }
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! One column of CSV: text to typed values, a whole chunk at once.
+//!
+//! In: the cells of one column. Out: an Arrow array, or nothing if any cell is not a value of the
+//! column's type; and for one cell, why. An unquoted empty cell is null. It decides nothing about
+//! rows.
+
+use std::iter;
+use std::sync::Arc;
+
+use arrow::array::builder::{BooleanBufferBuilder, NullBufferBuilder};
+use arrow::array::{
+    ArrayRef, ArrowPrimitiveType, BinaryArray, BooleanArray, PrimitiveArray, StringArray,
+    new_null_array,
+};
+use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
+use arrow::datatypes::{
+    DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
+    Int64Type, TimestampMicrosecondType,
+};
+use sluice_core::{Error, FieldSpec, Result, parse_type, type_name};
+
+use super::record::Cell;
+use crate::format::time::{self, Pattern};
+use crate::format::value;
+
+/// Text shown in a reason is cut here: it is there to be recognised, the row's bytes are kept too.
+const SHOWN_CHARS_MAX: usize = 64;
+
+/// How the text of one field becomes values.
+#[derive(Debug, Clone)]
+pub struct Column {
+    name: String,
+    origin: String,
+    data_type: DataType,
+    required: bool,
+    pattern: Option<Pattern>,
+}
+
+impl Column {
+    /// A column for `field`. Errors: `Config` for an unknown type or a wrong `format`.
+    pub fn new(field: &FieldSpec) -> Result<Self> {
+        let data_type = parse_type(&field.data_type)?;
+        let timed = matches!(data_type, DataType::Date32 | DataType::Timestamp(_, _));
+        let pattern = match &field.format {
+            Some(_) if !timed => {
+                let message = format!("only dates and timestamps have a format field={}", field.name);
+                return Err(Error::config(message).hint("remove format"));
+            }
+            Some(text) => Some(Pattern::new(text)?),
+            None => None,
+        };
+        let (name, origin) = (field.name.clone(), field.origin().to_string());
+        Ok(Self { name, origin, data_type, required: field.required, pattern })
+    }
+
+    /// The field's name in SQL.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The field's name in the data.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// Whether a row without it is rejected.
+    pub fn required(&self) -> bool {
+        self.required
+    }
+
+    /// `rows` nulls, for a file that does not have the column.
+    pub(super) fn nulls(&self, rows: usize) -> ArrayRef {
+        new_null_array(&self.data_type, rows)
+    }
+
+    /// The values of `cells`; none if one of them is not a value.
+    pub(super) fn array<'a>(
+        &self,
+        cells: impl Iterator<Item = Cell<'a>>,
+        rows: usize,
+    ) -> Option<ArrayRef> {
+        let run = Run { cells, rows, required: self.required };
+        let pattern = self.pattern.as_ref();
+        Some(match &self.data_type {
+            DataType::Utf8 => {
+                let (offsets, bytes, nulls) = run.bytes()?;
+                Arc::new(StringArray::try_new(offsets, bytes, nulls.finish()).ok()?)
+            }
+            DataType::Binary => {
+                let (offsets, bytes, nulls) = run.bytes()?;
+                Arc::new(BinaryArray::try_new(offsets, bytes, nulls.finish()).ok()?)
+            }
+            DataType::Boolean => run.booleans()?,
+            DataType::Int8 => run.primitive::<Int8Type>(number)?,
+            DataType::Int16 => run.primitive::<Int16Type>(number)?,
+            DataType::Int32 => run.primitive::<Int32Type>(number)?,
+            DataType::Int64 => run.primitive::<Int64Type>(number)?,
+            DataType::Float32 => run.primitive::<Float32Type>(number)?,
+            DataType::Float64 => run.primitive::<Float64Type>(number)?,
+            DataType::Date32 => match pattern {
+                Some(pattern) => run.primitive::<Date32Type>(|t| pattern.date(t))?,
+                None => run.primitive::<Date32Type>(time::date)?,
+            },
+            DataType::Timestamp(_, _) => {
+                let values = match pattern {
+                    Some(pattern) => {
+                        run.values::<TimestampMicrosecondType>(|t| pattern.timestamp(t))?
+                    }
+                    None => run.values::<TimestampMicrosecondType>(time::timestamp)?,
+                };
+                Arc::new(values.with_timezone("UTC"))
+            }
+            DataType::Decimal128(precision, scale) => {
+                let (precision, scale) = (*precision, *scale);
+                let read = |text: &[u8]| value::decimal(text, precision, scale);
+                let values = run.values::<Decimal128Type>(read)?;
+                Arc::new(values.with_precision_and_scale(precision, scale).ok()?)
+            }
+            _ => return None,
+        })
+    }
+
+    /// Why `cell` is not a value; none when it is.
+    pub(super) fn complaint(&self, cell: Cell<'_>) -> Option<String> {
+        if self.array(iter::once(cell), 1).is_some() {
+            return None;
+        }
+        let name = &self.name;
+        if cell.text.is_empty() && self.required {
+            return Some(format!("column {name}: required but empty"));
+        }
+        let text: String =
+            String::from_utf8_lossy(&cell.text[..cell.text.len().min(4 * SHOWN_CHARS_MAX)])
+                .chars()
+                .take(SHOWN_CHARS_MAX)
+                .collect();
+        let wanted = match &self.data_type {
+            DataType::Utf8 => "valid UTF-8".to_string(),
+            other => format!("{} {}", article(other), type_name(other)),
+        };
+        Some(format!("column {name}: not {wanted} text={text:?}"))
+    }
+}
+
+fn article(data_type: &DataType) -> &'static str {
+    match data_type {
+        DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 => "an",
+        _ => "a",
+    }
+}
+
+/// Cells on their way to an array.
+struct Run<I> {
+    cells: I,
+    rows: usize,
+    required: bool,
+}
+
+impl<'a, I: Iterator<Item = Cell<'a>>> Run<I> {
+    fn primitive<T: ArrowPrimitiveType>(
+        self,
+        read: impl Fn(&[u8]) -> Option<T::Native>,
+    ) -> Option<ArrayRef> {
+        Some(Arc::new(self.values::<T>(read)?))
+    }
+
+    fn values<T: ArrowPrimitiveType>(
+        self,
+        read: impl Fn(&[u8]) -> Option<T::Native>,
+    ) -> Option<PrimitiveArray<T>> {
+        let mut values = Vec::with_capacity(self.rows);
+        let mut nulls = NullBufferBuilder::new(self.rows);
+        for cell in self.cells {
+            if cell.text.is_empty() {
+                if self.required {
+                    return None;
+                }
+                values.push(T::Native::default());
+                nulls.append_null();
+            } else {
+                values.push(read(trim(cell.text))?);
+                nulls.append_non_null();
+            }
+        }
+        PrimitiveArray::try_new(ScalarBuffer::from(values), nulls.finish()).ok()
+    }
+
+    fn booleans(self) -> Option<ArrayRef> {
+        let mut values = BooleanBufferBuilder::new(self.rows);
+        let mut nulls = NullBufferBuilder::new(self.rows);
+        for cell in self.cells {
+            if cell.text.is_empty() {
+                if self.required {
+                    return None;
+                }
+                values.append(false);
+                nulls.append_null();
+            } else {
+                values.append(value::boolean(trim(cell.text))?);
+                nulls.append_non_null();
+            }
+        }
+        Some(Arc::new(BooleanArray::new(values.finish(), nulls.finish())))
+    }
+
+    /// Text as it stands; whether it is UTF-8 is checked for all rows at once later.
+    fn bytes(self) -> Option<(OffsetBuffer<i32>, Buffer, NullBufferBuilder)> {
+        let mut offsets = Vec::with_capacity(self.rows + 1);
+        let mut bytes: Vec<u8> = Vec::with_capacity(self.rows * 16);
+        let mut nulls = NullBufferBuilder::new(self.rows);
+        offsets.push(0);
+        for cell in self.cells {
+            if cell.text.is_empty() && !cell.quoted {
+                if self.required {
+                    return None;
+                }
+                nulls.append_null();
+            } else {
+                bytes.extend_from_slice(&cell.value());
+                nulls.append_non_null();
+            }
+            offsets.push(i32::try_from(bytes.len()).ok()?);
+        }
+        Some((OffsetBuffer::new(ScalarBuffer::from(offsets)), Buffer::from_vec(bytes), nulls))
+    }
+}
+
+/// Numbers and times may stand between spaces.
+#[inline]
+fn trim(text: &[u8]) -> &[u8] {
+    match text {
+        [b' ' | b'\t', ..] | [.., b' ' | b'\t'] => text.trim_ascii(),
+        _ => text,
+    }
+}
+
+fn number<N: lexical_core::FromLexical>(text: &[u8]) -> Option<N> {
+    lexical_core::parse(text).ok()
+}

@@ -1,0 +1,30 @@
+//! One decoder and one encoder per format, ours.
+//!
+//! In: bytes and a data schema. Out: typed rows and the rows that could not be decoded; or the
+//! other way round, rows to the bytes of a file. A bad row is never an error of the job. Nothing
+//! here lists folders or knows what an epoch is.
+
+pub mod csv;
+pub mod parquet;
+mod time;
+mod value;
+
+/// Rows per batch at most, as readers promise.
+pub const BATCH_ROWS_MAX: usize = 65_536;
+
+/// A rejected row keeps this much of its bytes: enough to see what is wrong with it, little enough
+/// to keep thousands of them in memory.
+pub const REJECTED_BYTES_MAX: usize = 64 * 1024;
+
+/// Bits of a position that count within a file: 1 TiB of bytes or 10^12 rows.
+const POSITION_BITS: u32 = 40;
+
+/// Order of a row within its intake: the number of its file there, then its place in that file.
+pub fn position(file: u32, at: u64) -> i64 {
+    (i64::from(file) << POSITION_BITS) | (at as i64 & ((1 << POSITION_BITS) - 1))
+}
+
+/// At most [`REJECTED_BYTES_MAX`] of a bad row.
+fn cut(bytes: &[u8]) -> Vec<u8> {
+    bytes[..bytes.len().min(REJECTED_BYTES_MAX)].to_vec()
+}

@@ -1,0 +1,264 @@
+//! Row groups of a Parquet file to batches of rows.
+//!
+//! In: an open file, a layout, row groups. Out: rows with positions (row numbers), and the rows
+//! with values that the schema's types cannot hold. Only the needed columns are read.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, new_null_array};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::json::LineDelimitedWriter;
+use futures::StreamExt;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::async_reader::{
+    AsyncFileReader, ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder,
+};
+use parquet::errors::ParquetError;
+use sluice_core::{DataSchema, Decoded, Error, FieldSpec, Rejected, Result, with_position};
+
+use super::cast;
+use crate::format::{cut, position};
+
+/// Rows per batch: what DataFusion works with.
+const BATCH_ROWS: usize = 8_192;
+
+/// How the files of a source are decoded.
+#[derive(Debug)]
+pub struct Layout {
+    fields: Vec<FieldSpec>,
+    types: Vec<DataType>,
+    schema: SchemaRef,
+}
+
+impl Layout {
+    /// A layout for rows of `schema`. Errors: `Config` when a type is unknown.
+    pub fn new(schema: &DataSchema) -> Result<Self> {
+        let rows = schema.arrow()?;
+        let types = rows.fields().iter().map(|f| f.data_type().clone()).collect();
+        Ok(Self { fields: schema.fields.clone(), types, schema: with_position(&rows) })
+    }
+
+    /// The fields of the schema, in order.
+    pub fn fields(&self) -> &[FieldSpec] {
+        &self.fields
+    }
+
+    /// The rows' schema, position last.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Says which column of a file cannot be read as its type. Columns that the file does not have
+    /// are no concern here.
+    fn check(&self, found: &Schema, object: &str) -> Result<()> {
+        for (field, wanted) in self.fields.iter().zip(&self.types) {
+            let Ok(column) = found.field_with_name(field.origin()) else { continue };
+            if !cast::allowed(column.data_type(), wanted) {
+                let message = format!(
+                    "a column cannot be read as its type column={} wanted={} found={} path={object}",
+                    field.origin(),
+                    field.data_type,
+                    column.data_type(),
+                );
+                return Err(Error::data(message)
+                    .hint("give the field the file's type in the schema and cast it in the SQL"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a Parquet file says about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Footer {
+    /// Top-level columns.
+    pub names: Vec<String>,
+    /// Row groups in order.
+    pub groups: Vec<Group>,
+}
+
+/// A row group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Group {
+    /// Rows in it.
+    pub rows: u64,
+    /// Bytes as stored.
+    pub bytes: u64,
+}
+
+impl Footer {
+    /// Reads the footer of `file`, which messages call `object`, and checks that its columns can be
+    /// read by `layout`. Errors: `Data` when it is not Parquet or a type does not fit; what the
+    /// reader says.
+    pub async fn read(
+        file: impl AsyncFileReader + 'static,
+        layout: &Layout,
+        object: &str,
+    ) -> Result<Self> {
+        let opened = ParquetRecordBatchStreamBuilder::new(file).await;
+        let opened = opened.map_err(|e| error(e, object))?;
+        layout.check(opened.schema(), object)?;
+        let names = opened.schema().fields().iter().map(|f| f.name().clone()).collect();
+        let count = |n: i64| u64::try_from(n).unwrap_or(0);
+        let groups = opened.metadata().row_groups().iter();
+        let groups = groups
+            .map(|g| Group { rows: count(g.num_rows()), bytes: count(g.compressed_size()) })
+            .collect();
+        Ok(Self { names, groups })
+    }
+}
+
+/// Our error for a Parquet error: the reader's own if it has one, else that the file is broken.
+pub fn error(error: ParquetError, object: &str) -> Error {
+    let message = format!("the file cannot be read as parquet path={object}");
+    let hint = "check that the file is whole, or leave it out of the path";
+    match error {
+        ParquetError::External(cause) => match cause.downcast::<Error>() {
+            Ok(ours) => *ours,
+            Err(cause) => Error::data(message).hint(hint).because(cause),
+        },
+        other => Error::data(message).hint(hint).because(other),
+    }
+}
+
+/// What is read, for positions and for people.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// The path, as shown.
+    pub object: String,
+    /// The file's number within its intake.
+    pub file: u32,
+    /// The number of the first row within the file.
+    pub row: u64,
+}
+
+/// The rows of some row groups.
+pub struct Rows<R> {
+    stream: ParquetRecordBatchStream<R>,
+    layout: Arc<Layout>,
+    origin: Origin,
+}
+
+impl<R: AsyncFileReader + Unpin + 'static> Rows<R> {
+    /// Begins to read `groups`, which lie next to each other and whose first row is the origin's.
+    pub async fn open(
+        file: R,
+        layout: Arc<Layout>,
+        groups: Vec<usize>,
+        origin: Origin,
+    ) -> Result<Self> {
+        let opened = ParquetRecordBatchStreamBuilder::new(file).await;
+        let opened = opened.map_err(|e| error(e, &origin.object))?;
+        layout.check(opened.schema(), &origin.object)?;
+        let needed: Vec<usize> = layout
+            .fields
+            .iter()
+            .filter_map(|f| opened.schema().index_of(f.origin()).ok())
+            .collect();
+        let mask = ProjectionMask::roots(opened.parquet_schema(), needed);
+        let stream = opened
+            .with_projection(mask)
+            .with_row_groups(groups)
+            .with_batch_size(BATCH_ROWS)
+            .build()
+            .map_err(|e| error(e, &origin.object))?;
+        Ok(Self { stream, layout, origin })
+    }
+
+    /// The next batch; none at the end.
+    pub async fn next(&mut self) -> Result<Option<Decoded>> {
+        let Some(read) = self.stream.next().await else { return Ok(None) };
+        let read = read.map_err(|e| error(e, &self.origin.object))?;
+        let decoded = self.decode(&read)?;
+        self.origin.row += read.num_rows() as u64;
+        Ok(Some(decoded))
+    }
+
+    fn decode(&self, read: &RecordBatch) -> Result<Decoded> {
+        let rows = read.num_rows();
+        let mut arrays: Vec<ArrayRef> = Vec::with_capacity(self.layout.fields.len() + 1);
+        let mut faults = Faults { reasons: Vec::new() };
+        for (field, wanted) in self.layout.fields.iter().zip(&self.layout.types) {
+            let Some(column) = read.column_by_name(field.origin()) else {
+                arrays.push(new_null_array(wanted, rows));
+                continue;
+            };
+            let kept = cast::keep(column, wanted)?;
+            if let Some(good) = &kept.good {
+                faults.add(good, || {
+                    format!("column {}: not a {} without loss", field.name, field.data_type)
+                });
+            }
+            if let Some(nulls) = kept.array.logical_nulls().filter(|_| field.required) {
+                faults.add(nulls.inner(), || format!("column {}: required but empty", field.name));
+            }
+            arrays.push(kept.array);
+        }
+        let Origin { file, row, .. } = self.origin;
+        let positions = (0..rows as u64).map(|i| position(file, row + i));
+        arrays.push(Arc::new(Int64Array::from_iter_values(positions)));
+        if faults.reasons.is_empty() {
+            let rows = RecordBatch::try_new(self.layout.schema.clone(), arrays)?;
+            return Ok(Decoded { rows, rejected: Vec::new() });
+        }
+        self.reject(read, arrays, &faults)
+    }
+
+    /// Sets the bad rows aside.
+    fn reject(&self, read: &RecordBatch, arrays: Vec<ArrayRef>, faults: &Faults) -> Result<Decoded> {
+        // The arrays have nulls in bad rows where the schema wants none: first they are dropped.
+        let fields = self.layout.schema.fields().iter();
+        let loose: Vec<_> = fields.map(|f| f.as_ref().clone().with_nullable(true)).collect();
+        let rows = RecordBatch::try_new(Arc::new(Schema::new(loose)), arrays)?;
+        let good: BooleanArray = faults.reasons.iter().map(|r| Some(r.is_none())).collect();
+        let rows = filter_record_batch(&rows, &good)?;
+        let rows = RecordBatch::try_new(self.layout.schema.clone(), rows.columns().to_vec())?;
+        let mut rejected = Vec::new();
+        for (i, reason) in faults.reasons.iter().enumerate() {
+            let Some(reason) = reason else { continue };
+            rejected.push(Rejected {
+                object: self.origin.object.clone(),
+                position: self.origin.row + i as u64,
+                bytes: cut(&as_json(&read.slice(i, 1))),
+                reason: reason.clone(),
+            });
+        }
+        Ok(Decoded { rows, rejected })
+    }
+}
+
+impl<R> std::fmt::Debug for Rows<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rows").field("origin", &self.origin).finish_non_exhaustive()
+    }
+}
+
+/// For each row the first thing that is wrong with it; empty as long as nothing is.
+struct Faults {
+    reasons: Vec<Option<String>>,
+}
+
+impl Faults {
+    fn add(&mut self, good: &BooleanBuffer, reason: impl Fn() -> String) {
+        if good.count_set_bits() == good.len() {
+            return;
+        }
+        self.reasons.resize(good.len(), None);
+        for (row, found) in self.reasons.iter_mut().enumerate() {
+            if !good.value(row) && found.is_none() {
+                *found = Some(reason());
+            }
+        }
+    }
+}
+
+/// A row as people can read it; empty when it has a type that JSON has no word for.
+fn as_json(row: &RecordBatch) -> Vec<u8> {
+    let mut writer = LineDelimitedWriter::new(Vec::new());
+    match writer.write(row).and_then(|()| writer.finish()) {
+        Ok(()) => writer.into_inner().trim_ascii_end().to_vec(),
+        Err(_) => Vec::new(),
+    }
+}

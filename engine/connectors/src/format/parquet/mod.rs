@@ -1,0 +1,15 @@
+//! Parquet: the columns a schema names, row group by row group.
+//!
+//! In: a file behind an `AsyncFileReader` and a data schema. Out: its footer, batches of typed rows
+//! with positions; or rows to the bytes of a file. `cast` says which types may become which. A
+//! file whose bytes are not Parquet is an error that names it; a value that its type cannot hold is
+//! a rejected row.
+
+mod cast;
+mod decode;
+mod encode;
+#[cfg(test)]
+mod tests;
+
+pub use decode::{Footer, Group, Layout, Origin, Rows, error};
+pub use encode::Encoder;

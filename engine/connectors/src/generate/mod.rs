@@ -1,0 +1,90 @@
+//! The `generate` connector: rows made from a seed, for samples, tests and load.
+//!
+//! In: the settings of [`config`]. Out: typed rows of which row i depends on the seed and i alone,
+//! so that more `rows` only appends. It reads nothing, keeps no state but a row count and never
+//! rejects a row.
+//!
+//! The way: `config → check (choice, distribution, span) → plan → source`; `column`, `number`,
+//! `draw` and `text` are what the values are made with.
+
+mod check;
+mod choice;
+mod column;
+pub mod config;
+mod distribution;
+mod draw;
+mod number;
+mod plan;
+mod source;
+mod span;
+mod text;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use schemars::generate::SchemaSettings;
+use serde_json::Value;
+use sluice_core::{Config, Context, Problems, Result, Source, SourceFactory};
+
+use check::Fault;
+use config::Settings;
+use plan::Plan;
+
+/// Makes `generate` sources.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Factory;
+
+#[async_trait]
+impl SourceFactory for Factory {
+    fn name(&self) -> &'static str {
+        "generate"
+    }
+
+    fn config_schema(&self) -> Value {
+        let settings = SchemaSettings::draft2020_12().with(|s| s.inline_subschemas = true);
+        let mut schema = settings.into_generator().into_root_schema_for::<Settings>();
+        schema.remove("$schema");
+        schema.remove("title");
+        schema.to_value()
+    }
+
+    fn check(&self, config: &Config, problems: &mut Problems) {
+        if config.schema.is_some() {
+            let hint = "remove schema: the columns say what the rows are";
+            config.problem(problems, "", "generate takes no schema", hint);
+        }
+        match config.parse::<Settings>() {
+            Err(error) => {
+                config.problem(problems, "", &error.chain(), "see connectors/generate.md")
+            }
+            Ok(settings) => {
+                if let Err(faults) = Plan::new(&settings) {
+                    for fault in faults {
+                        config.problem(problems, &fault.pointer, &fault.message, &fault.hint);
+                    }
+                }
+            }
+        }
+    }
+
+    fn schema(&self, config: &Config) -> Result<SchemaRef> {
+        Ok(plan_of(config)?.1.schema().clone())
+    }
+
+    async fn build(&self, config: &Config, context: &Context) -> Result<Box<dyn Source>> {
+        let (settings, plan) = plan_of(config)?;
+        Ok(Box::new(source::Rows::new(&settings, Arc::new(plan), context.clock.clone())))
+    }
+}
+
+fn plan_of(config: &Config) -> Result<(Settings, Plan)> {
+    let settings: Settings = config.parse()?;
+    match Plan::new(&settings) {
+        Ok(plan) => Ok((settings, plan)),
+        Err(faults) => Err(Fault::first(faults, &config.name)),
+    }
+}

@@ -1,0 +1,148 @@
+//! Generated rows as a source: counted, cut into ranges, made when they are read.
+//!
+//! In: a plan and a clock. Out: splits of row numbers, and batches made from them. The offset is
+//! the number of rows handed out; a source whose `rows` shrank below it has nothing more to give.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use futures::StreamExt;
+use serde_json::Value;
+use sluice_core::{
+    Advance, Clock, Decoded, Error, Intake, Limit, Offset, Offsets, Reader, Result, RowStream,
+    Source, Split, Start,
+};
+
+use super::config::Settings;
+use super::plan::Plan;
+
+/// The only partition.
+const PARTITION: &str = "rows";
+
+/// Rows of a split: enough to make opening it cheap, few enough to keep all cores busy.
+const SPLIT_ROWS: u64 = 256 * 1024;
+
+/// Rows of a batch: what DataFusion's own operators work in, so that nothing is cut or joined.
+const BATCH_ROWS: u64 = 8 * 1024;
+
+/// What a row is taken to weigh in limits and plans; it is made, not stored.
+const ROW_BYTES: u64 = 64;
+
+/// Splits of one poll: a billion rows, so that the list stays small whatever the limit.
+const SPLITS_MAX: u64 = 4096;
+
+/// A source of generated rows.
+#[derive(Debug)]
+pub(super) struct Rows {
+    plan: Arc<Plan>,
+    clock: Arc<dyn Clock>,
+    rows: Option<u64>,
+    rate: Option<f64>,
+    /// Rows handed out.
+    taken: u64,
+    /// Where this run began: rows handed out before it, and when it was.
+    began: (u64, Duration),
+}
+
+impl Rows {
+    /// A source that stands at its first row.
+    pub(super) fn new(settings: &Settings, plan: Arc<Plan>, clock: Arc<dyn Clock>) -> Self {
+        let began = (0, clock.monotonic());
+        Self { plan, clock, rows: settings.rows, rate: settings.rate, taken: 0, began }
+    }
+
+    /// How many rows there are by now.
+    fn due(&self) -> u64 {
+        let rows = self.rows.unwrap_or(u64::MAX);
+        let Some(rate) = self.rate else { return rows };
+        let (before, since) = self.began;
+        let elapsed = self.clock.monotonic().saturating_sub(since);
+        let made = (elapsed.as_secs_f64() * rate) as u64;
+        rows.min(before.saturating_add(made))
+    }
+}
+
+#[async_trait]
+impl Source for Rows {
+    async fn seek(&mut self, start: Start) -> Result<()> {
+        self.taken = match start.offsets.get(PARTITION) {
+            None => 0,
+            Some(Offset::At(taken)) => *taken,
+            Some(Offset::Cursor(cursor)) => {
+                return Err(Error::config(format!("not a count of rows cursor={cursor:?}"))
+                    .hint("the source was of another kind; rename it or rebuild the job"));
+            }
+        };
+        self.began = (self.taken, self.clock.monotonic());
+        Ok(())
+    }
+
+    async fn poll(&mut self, limit: Limit) -> Result<Intake> {
+        let due = self.due();
+        let most = limit.rows.min(limit.bytes / ROW_BYTES).clamp(1, SPLITS_MAX * SPLIT_ROWS);
+        let from = self.taken;
+        let to = due.min(from.saturating_add(most));
+        if to <= from {
+            return Ok(Intake::default());
+        }
+        self.taken = to;
+        Ok(Intake {
+            advances: vec![Advance {
+                partition: PARTITION.into(),
+                from: Offset::At(from),
+                to: Offset::At(to),
+            }],
+            splits: splits(from, to),
+            more: to < due,
+            ..Intake::default()
+        })
+    }
+
+    fn reader(&self) -> Arc<dyn Reader> {
+        Arc::new(Maker { plan: self.plan.clone() })
+    }
+
+    async fn acknowledge(&mut self, _offsets: &Offsets) -> Result<()> {
+        Ok(())
+    }
+}
+
+fn splits(from: u64, to: u64) -> Vec<Split> {
+    let starts = (from..to).step_by(SPLIT_ROWS as usize);
+    let split = |(ordinal, start): (u32, u64)| {
+        let end = to.min(start + SPLIT_ROWS);
+        Split {
+            ordinal,
+            object: PARTITION.into(),
+            range: (start, end),
+            rows: end - start,
+            bytes: (end - start) * ROW_BYTES,
+            detail: Value::Null,
+        }
+    };
+    (0..).zip(starts).map(split).collect()
+}
+
+/// Makes the rows of splits.
+#[derive(Debug)]
+struct Maker {
+    plan: Arc<Plan>,
+}
+
+impl Reader for Maker {
+    fn schema(&self) -> SchemaRef {
+        self.plan.schema_with_position().clone()
+    }
+
+    fn open(&self, split: Split) -> RowStream {
+        let (plan, (start, end)) = (self.plan.clone(), split.range);
+        let starts = (start..end).step_by(BATCH_ROWS as usize);
+        let batch = move |start: u64| {
+            let rows = plan.rows(start..end.min(start + BATCH_ROWS))?;
+            Ok(Decoded { rows, rejected: Vec::new() })
+        };
+        futures::stream::iter(starts).map(batch).boxed()
+    }
+}

@@ -1,0 +1,56 @@
+//! Time, injected: wall clock for people, monotonic clock for durations and leases.
+//!
+//! The real clock is made in `app`; tests use [`ManualClock`].
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+
+/// Where time comes from.
+pub trait Clock: Send + Sync + std::fmt::Debug {
+    /// Milliseconds since 1970-01-01 UTC. May jump; nothing may depend on it never going back.
+    fn wall_ms(&self) -> i64;
+
+    /// Time since an arbitrary start; never goes back.
+    fn monotonic(&self) -> Duration;
+
+    /// Waits. Cancel-safe: dropping the future ends the wait.
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
+}
+
+/// A clock that moves only when told to; `sleep` moves it and returns at once.
+#[derive(Debug, Default)]
+pub struct ManualClock {
+    now_ms: std::sync::Arc<AtomicI64>,
+}
+
+impl ManualClock {
+    /// A clock that shows `now_ms` milliseconds since 1970.
+    pub fn at(now_ms: i64) -> Self {
+        Self { now_ms: std::sync::Arc::new(AtomicI64::new(now_ms)) }
+    }
+
+    /// Moves the clock; a negative amount moves it back.
+    pub fn advance_ms(&self, ms: i64) {
+        self.now_ms.fetch_add(ms, Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn wall_ms(&self) -> i64 {
+        self.now_ms.load(Ordering::SeqCst)
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_millis(u64::try_from(self.wall_ms()).unwrap_or(0))
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        let now = self.now_ms.clone();
+        let ms = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        Box::pin(async move {
+            now.fetch_add(ms, Ordering::SeqCst);
+        })
+    }
+}

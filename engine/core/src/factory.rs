@@ -1,0 +1,109 @@
+//! How connectors are made: a name, a JSON Schema, a check, and a build.
+//!
+//! `app` puts the factories of `connectors` into a [`Registry`] and hands it to `runtime`; the two
+//! never meet.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+
+use crate::{Clock, Config, FileSink, Memory, Problems, Result, Secrets, Source};
+
+/// What a connector is given when it is built.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// The memory pool to reserve queues and buffers from.
+    pub memory: Arc<dyn Memory>,
+    /// The job's secrets.
+    pub secrets: Secrets,
+}
+
+/// Makes sources of one kind.
+#[async_trait]
+pub trait SourceFactory: Send + Sync {
+    /// The value of `connector:`.
+    fn name(&self) -> &'static str;
+
+    /// JSON Schema of the entry without `connector` and `schema`; `additionalProperties: false`.
+    fn config_schema(&self) -> serde_json::Value;
+
+    /// Finds what the JSON Schema cannot say. Pure: no files, no network.
+    fn check(&self, config: &Config, problems: &mut Problems);
+
+    /// The rows' schema, without the position column. Pure: no files, no network.
+    fn schema(&self, config: &Config) -> Result<SchemaRef>;
+
+    /// Makes the source. May look at files and servers.
+    async fn build(&self, config: &Config, context: &Context) -> Result<Box<dyn Source>>;
+}
+
+/// Makes file sinks of one kind.
+pub trait SinkFactory: Send + Sync {
+    /// The value of `connector:`.
+    fn name(&self) -> &'static str;
+
+    /// JSON Schema of the entry without `connector` and `from`; `additionalProperties: false`.
+    fn config_schema(&self) -> serde_json::Value;
+
+    /// Finds what the JSON Schema cannot say. Pure.
+    fn check(&self, config: &Config, problems: &mut Problems);
+
+    /// Makes the sink.
+    fn build(&self, config: &Config) -> Result<Arc<dyn FileSink>>;
+}
+
+/// All connectors by name.
+#[derive(Clone, Default)]
+pub struct Registry {
+    sources: BTreeMap<&'static str, Arc<dyn SourceFactory>>,
+    sinks: BTreeMap<&'static str, Arc<dyn SinkFactory>>,
+}
+
+impl Registry {
+    /// Adds a kind of source.
+    #[must_use]
+    pub fn with_source(mut self, factory: Arc<dyn SourceFactory>) -> Self {
+        self.sources.insert(factory.name(), factory);
+        self
+    }
+
+    /// Adds a kind of sink.
+    #[must_use]
+    pub fn with_sink(mut self, factory: Arc<dyn SinkFactory>) -> Self {
+        self.sinks.insert(factory.name(), factory);
+        self
+    }
+
+    /// The factory of sources named `connector`.
+    pub fn source(&self, connector: &str) -> Option<&Arc<dyn SourceFactory>> {
+        self.sources.get(connector)
+    }
+
+    /// The factory of sinks named `connector`.
+    pub fn sink(&self, connector: &str) -> Option<&Arc<dyn SinkFactory>> {
+        self.sinks.get(connector)
+    }
+
+    /// All kinds of sources, by name.
+    pub fn sources(&self) -> impl Iterator<Item = &Arc<dyn SourceFactory>> {
+        self.sources.values()
+    }
+
+    /// All kinds of sinks, by name.
+    pub fn sinks(&self) -> impl Iterator<Item = &Arc<dyn SinkFactory>> {
+        self.sinks.values()
+    }
+}
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Registry")
+            .field("sources", &self.sources.keys())
+            .field("sinks", &self.sinks.keys())
+            .finish()
+    }
+}

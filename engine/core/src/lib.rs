@@ -1,0 +1,38 @@
+//! The words and contracts that every other crate of Sluice shares.
+//!
+//! In: nothing. Out: errors and problems, schemas, offsets, what a source and a sink promise, the
+//! clock and the other things that are injected. There is no tokio, no DataFusion and no I/O here.
+
+mod clock;
+mod config;
+mod error;
+mod factory;
+mod ids;
+mod memory;
+mod offset;
+mod problem;
+mod quantity;
+mod schema;
+mod secret;
+mod sink;
+mod source;
+mod step;
+pub mod testing;
+
+pub use clock::{Clock, ManualClock};
+pub use config::Config;
+pub use error::{Error, Kind, Result};
+pub use factory::{Context, Registry, SinkFactory, SourceFactory};
+pub use ids::Ids;
+pub use memory::{Memory, Reservation, Unbounded};
+pub use offset::{Advance, Offset, Offsets};
+pub use problem::{Problem, Problems, Span};
+pub use quantity::{format_bytes, parse_bytes, parse_duration};
+pub use schema::{DataSchema, FieldSpec, parse_type, type_name};
+pub use secret::Secrets;
+pub use sink::{FileEncoder, FileSink, FileSizing};
+pub use source::{
+    Decoded, Intake, Limit, POSITION_COLUMN, Reader, Rejected, RowStream, Source, Split, Start,
+    rejected_schema, with_position,
+};
+pub use step::{Step, reach};

@@ -1,0 +1,148 @@
+//! What a source promises: to say what is there, up to a limit, and to read it again if asked.
+//!
+//! A source knows partitions and offsets, not SQL, and owns no control loop: the epoch loop asks.
+//! The path is `poll → Intake { splits or batches } → Reader::open → Decoded`.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+
+use crate::{Advance, Offsets, Result};
+
+/// The hidden last column of decoded rows (Int64): the row's order within its epoch. Larger is
+/// later; unique within one intake.
+pub const POSITION_COLUMN: &str = "_position";
+
+/// How much one poll may take. The source may stop earlier, never later than the first split
+/// that crosses a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// Rows, estimated where they cannot be known.
+    pub rows: u64,
+    /// Bytes as stored.
+    pub bytes: u64,
+    /// Files.
+    pub files: u64,
+}
+
+/// Where to go on after a restart: what the last sealed epoch held of this source.
+#[derive(Debug, Clone, Default)]
+pub struct Start {
+    /// The next position per partition; empty on the first run.
+    pub offsets: Offsets,
+    /// All state rows the source handed out in sealed epochs, in order.
+    pub state: Vec<RecordBatch>,
+}
+
+/// A readable piece of a source.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Split {
+    /// Its number within the intake, from 0; orders rows of different splits.
+    pub ordinal: u32,
+    /// What it is a piece of: a path, a partition. Shown to people.
+    pub object: String,
+    /// Bytes or rows `[start, end)` of the object, in the source's own unit.
+    pub range: (u64, u64),
+    /// Estimated rows, for planning.
+    pub rows: u64,
+    /// Bytes as stored, for planning and progress.
+    pub bytes: u64,
+    /// Whatever else the reader needs; small.
+    pub detail: serde_json::Value,
+}
+
+/// What one poll found.
+#[derive(Debug, Clone, Default)]
+pub struct Intake {
+    /// What was taken, per partition. Empty means nothing is there.
+    pub advances: Vec<Advance>,
+    /// Pieces to be read inside the plan.
+    pub splits: Vec<Split>,
+    /// State rows to seal with the epoch (a file source's newly seen files); always one schema.
+    pub state: Option<RecordBatch>,
+    /// Whether more is there right now.
+    pub more: bool,
+    /// Things a person should know, such as a changed file; each ends as a log line.
+    pub notes: Vec<String>,
+    /// Paths whose earlier rows are to be retracted by `_source_file` (`on_changed_file: replace`).
+    pub retracted: Vec<String>,
+}
+
+/// A row that could not be decoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejected {
+    /// Path or partition.
+    pub object: String,
+    /// Byte offset of the row in the uncompressed object, or its row number where there are no
+    /// bytes.
+    pub position: u64,
+    /// The row as it stood there; cut at 64 KiB.
+    pub bytes: Vec<u8>,
+    /// Why, naming the field.
+    pub reason: String,
+}
+
+/// One chunk of a split after decoding.
+#[derive(Debug)]
+pub struct Decoded {
+    /// Rows with the reader's schema; [`POSITION_COLUMN`] is its last column.
+    pub rows: RecordBatch,
+    /// Rows that could not be decoded; never an error of the job.
+    pub rejected: Vec<Rejected>,
+}
+
+/// Decoded chunks in the split's order.
+pub type RowStream = BoxStream<'static, Result<Decoded>>;
+
+/// Opens splits. Cheap to clone through `Arc`, used from many threads, outlives the poll.
+///
+/// Guarantee: the same split always gives the same rows and the same rejected rows, or an error
+/// of kind `Data` that names the object and says that it changed.
+pub trait Reader: Send + Sync + std::fmt::Debug {
+    /// The rows' schema, [`POSITION_COLUMN`] last.
+    fn schema(&self) -> SchemaRef;
+
+    /// Opens one split. Batches hold at most 64 Ki rows. Dropping the stream stops the read.
+    fn open(&self, split: Split) -> RowStream;
+}
+
+/// A stream of rows that can be read again from recorded offsets.
+///
+/// Order of calls: `seek` once, then `poll` and `acknowledge` in turn. Offsets handed out by
+/// successive polls join without gap or overlap. An error from `poll` leaves the source where it
+/// was before the call.
+#[async_trait]
+pub trait Source: Send {
+    /// Goes to where the last sealed epoch ended; an empty start means the beginning.
+    async fn seek(&mut self, start: Start) -> Result<()>;
+
+    /// Says what is there after the last poll, up to `limit`. Cancel-safe.
+    async fn poll(&mut self, limit: Limit) -> Result<Intake>;
+
+    /// A reader for the splits of the last poll.
+    fn reader(&self) -> Arc<dyn Reader>;
+
+    /// Says that everything before `offsets` is published. Idempotent.
+    async fn acknowledge(&mut self, offsets: &Offsets) -> Result<()>;
+}
+
+/// `schema` with [`POSITION_COLUMN`] appended.
+pub fn with_position(schema: &Schema) -> SchemaRef {
+    let mut fields: Vec<Arc<Field>> = schema.fields().iter().cloned().collect();
+    fields.push(Arc::new(Field::new(POSITION_COLUMN, DataType::Int64, false)));
+    Arc::new(Schema::new(fields))
+}
+
+/// Columns of every `<source>__rejected` table.
+pub fn rejected_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("epoch", DataType::Int64, false),
+        Field::new("source_file", DataType::Utf8, false),
+        Field::new("position", DataType::Int64, false),
+        Field::new("reason", DataType::Utf8, false),
+        Field::new("bytes", DataType::Binary, true),
+    ]))
+}

@@ -1,0 +1,102 @@
+//! The steps of the epoch protocol, one enum, at each of which a test can kill or freeze the
+//! process.
+//!
+//! In a debug build `SLUICE_STOP=<step>@<epoch>=kill|freeze` makes the process send itself SIGKILL
+//! or SIGSTOP when it reaches that step of that epoch. In a release build [`reach`] is nothing.
+//! It decides nothing about the protocol itself.
+
+/// Every point between two writes of the protocol, in the order they are reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Step {
+    /// The lease is held, nothing has been read yet.
+    LeaseTaken,
+    /// Sources were asked, nothing has been written.
+    Polled,
+    /// Data files of the epoch's tables are durable, nothing names them.
+    FilesWritten,
+    /// Files of operator and source state are durable, nothing names them.
+    StateWritten,
+    /// Side files of the manifest are durable, the manifest is not there.
+    SideFilesWritten,
+    /// The manifest was created: the epoch is sealed, the runner does not know yet.
+    Sealed,
+    /// Before the first table's publication.
+    PublishStarted,
+    /// One table is published, the next is not.
+    TablePublished,
+    /// A staged file was copied to its final name, others were not.
+    FileCopied,
+    /// A lost race with removes was repaired and sealed as `<n>.r<k>`, and is not committed yet.
+    RepairSealed,
+    /// All tables are published, the record for readers is not written.
+    TablesPublished,
+    /// The published record is written, sources are not acknowledged.
+    RecordWritten,
+    /// Sources are acknowledged, `_last` is not moved.
+    Acknowledged,
+    /// A compaction's new files are durable, its manifest is not sealed.
+    CompactionWritten,
+    /// Old manifests are folded into `base.json`, not deleted yet.
+    ManifestsFolded,
+}
+
+impl Step {
+    /// All steps, for the test that insists on a case per step.
+    pub const ALL: [Step; 15] = [
+        Step::LeaseTaken,
+        Step::Polled,
+        Step::FilesWritten,
+        Step::StateWritten,
+        Step::SideFilesWritten,
+        Step::Sealed,
+        Step::PublishStarted,
+        Step::TablePublished,
+        Step::FileCopied,
+        Step::RepairSealed,
+        Step::TablesPublished,
+        Step::RecordWritten,
+        Step::Acknowledged,
+        Step::CompactionWritten,
+        Step::ManifestsFolded,
+    ];
+
+    /// The name used in `SLUICE_STOP`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Step::LeaseTaken => "lease-taken",
+            Step::Polled => "polled",
+            Step::FilesWritten => "files-written",
+            Step::StateWritten => "state-written",
+            Step::SideFilesWritten => "side-files-written",
+            Step::Sealed => "sealed",
+            Step::PublishStarted => "publish-started",
+            Step::TablePublished => "table-published",
+            Step::FileCopied => "file-copied",
+            Step::RepairSealed => "repair-sealed",
+            Step::TablesPublished => "tables-published",
+            Step::RecordWritten => "record-written",
+            Step::Acknowledged => "acknowledged",
+            Step::CompactionWritten => "compaction-written",
+            Step::ManifestsFolded => "manifests-folded",
+        }
+    }
+}
+
+/// Says that `step` of `epoch` is reached; in a debug build a test may have asked to stop here.
+#[cfg(debug_assertions)]
+pub fn reach(step: Step, epoch: u64) {
+    let Ok(wanted) = std::env::var("SLUICE_STOP") else { return };
+    let Some((place, action)) = wanted.split_once('=') else { return };
+    if place != format!("{}@{epoch}", step.name()) {
+        return;
+    }
+    let signal = if action == "freeze" { "-STOP" } else { "-KILL" };
+    let pid = std::process::id().to_string();
+    // The shell's own `kill`: no unsafe code for a thing only tests use.
+    let _ = std::process::Command::new("kill").args([signal, &pid]).status();
+}
+
+/// Says that `step` of `epoch` is reached; nothing in a release build.
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub fn reach(_step: Step, _epoch: u64) {}

@@ -1,0 +1,5 @@
+//! Conformance suites: what every source and sink must keep, run against each implementation.
+
+mod source;
+
+pub use source::{read_all, source_conformance};

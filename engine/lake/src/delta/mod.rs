@@ -1,0 +1,205 @@
+//! Delta tables: their head as we know it, our own committer, and the schema's two forms.
+//!
+//! In: a location and prepared files. Out: versions of the log. A commit costs what its own files
+//! cost, however many the table has: the head is kept in memory and moved by reading new entries
+//! only. Checkpoints are written by the delta-rs library, off the hot path. Rows are not touched.
+//!
+//! ```text
+//! load ──► Head ──► commit ─┬─ created ──────────────► Done
+//!            ▲              ├─ name taken ─► refresh ─┬─ our transaction ──► Already
+//!            └──────────────┴──── try the next ◄──────┼─ harmless
+//!                                                     ├─ removes gone ─────► RemovesGone
+//!                                                     └─ anything else ────► conflict
+//! ```
+
+mod action;
+mod checkpoint;
+mod commit;
+mod decide;
+mod log;
+mod protocol;
+mod schema;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use arrow::datatypes::SchemaRef;
+
+use sluice_core::Result;
+
+use crate::manifest::DataFile;
+use crate::parquet::Layout;
+use crate::store::Location;
+
+pub use action::{Format, Metadata, Protocol};
+pub use checkpoint::checkpoint;
+pub use commit::{Committed, Txn, commit};
+pub use decide::{Change, Decision, Facts, Stop, decide_commit};
+pub use schema::{parse_schema, schema_string};
+
+/// A table at one version, complete.
+#[derive(Debug, Clone)]
+pub struct Head {
+    /// The version of the log.
+    pub version: i64,
+    /// The columns.
+    pub schema: SchemaRef,
+    /// The last `metaData` line.
+    pub metadata: Metadata,
+    /// The last `protocol` line.
+    pub protocol: Protocol,
+    /// Active files by path. A file without statistics has a row count of 0, which means unknown.
+    pub files: BTreeMap<String, DataFile>,
+    /// The last version per application id.
+    pub txns: BTreeMap<String, i64>,
+}
+
+impl Head {
+    /// Partition columns, outermost folder first.
+    pub fn partition_by(&self) -> &[String] {
+        &self.metadata.partition_columns
+    }
+
+    /// The table's properties.
+    pub fn properties(&self) -> &BTreeMap<String, String> {
+        &self.metadata.configuration
+    }
+
+    /// How to read and write the table's files.
+    pub fn layout(&self, location: &Location) -> Result<Layout> {
+        Layout::new(location.clone(), self.schema.clone(), self.partition_by().to_vec())
+    }
+
+    fn of(state: log::Replay, location: &Location) -> Result<Self> {
+        let (Some(metadata), Some(protocol)) = (state.metadata, state.protocol) else {
+            return Err(log::gap(location, 0));
+        };
+        protocol::check_readable(&protocol, &metadata)?;
+        Ok(Self {
+            version: state.version,
+            schema: parse_schema(&metadata.schema_string)?,
+            metadata,
+            protocol,
+            files: state.files,
+            txns: state.txns,
+        })
+    }
+
+    fn apply(&mut self, version: i64, lines: Vec<action::Line>) -> Result<EntryFacts> {
+        let facts = EntryFacts::of(version, &lines)?;
+        let mut state = log::Replay {
+            files: std::mem::take(&mut self.files),
+            txns: std::mem::take(&mut self.txns),
+            ..log::Replay::default()
+        };
+        let applied = state.apply(lines);
+        self.files = state.files;
+        self.txns = state.txns;
+        applied?;
+        if let Some(metadata) = state.metadata {
+            self.schema = parse_schema(&metadata.schema_string)?;
+            self.metadata = metadata;
+        }
+        self.protocol = state.protocol.unwrap_or(self.protocol.clone());
+        protocol::check_readable(&self.protocol, &self.metadata)?;
+        self.version = version;
+        Ok(facts)
+    }
+}
+
+/// What one entry of the log did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EntryFacts {
+    /// The entry's version.
+    pub version: i64,
+    /// Transactions it recorded.
+    pub txns: BTreeMap<String, i64>,
+    /// Files it added.
+    pub adds: Vec<String>,
+    /// Files it removed.
+    pub removes: Vec<String>,
+    /// The new definition, when it has one.
+    pub metadata: Option<Metadata>,
+    /// Whether it rewrote the protocol.
+    pub protocol: bool,
+}
+
+impl EntryFacts {
+    fn of(version: i64, lines: &[action::Line]) -> Result<Self> {
+        let adds = lines.iter().filter_map(|l| l.add.as_ref());
+        let removes = lines.iter().filter_map(|l| l.remove.as_ref());
+        let txns = lines.iter().filter_map(|l| l.txn.as_ref());
+        Ok(Self {
+            version,
+            txns: txns.map(|t| (t.app_id.clone(), t.version)).collect(),
+            adds: adds.map(|a| action::plain(&a.path)).collect::<Result<_>>()?,
+            removes: removes.map(|r| action::plain(&r.path)).collect::<Result<_>>()?,
+            metadata: lines.iter().find_map(|l| l.meta_data.clone()),
+            protocol: lines.iter().any(|l| l.protocol.is_some()),
+        })
+    }
+}
+
+/// The newest version of the table; `None` when there is no table. Errors: `Conflict` for a table
+/// that we cannot read (naming the feature) or whose log has a gap.
+pub async fn load(location: &Location) -> Result<Option<Head>> {
+    let Some(state) = log::replay(location, None).await? else { return Ok(None) };
+    let mut head = Head::of(state, location)?;
+    refresh(location, &mut head).await?;
+    Ok(Some(head))
+}
+
+/// The table as it was at `version`; `None` when there is no table at all. A version that was
+/// cleaned up or not written yet is an error of kind `Conflict`.
+pub async fn load_at(location: &Location, version: i64) -> Result<Option<Head>> {
+    let Some(state) = log::replay(location, Some(version)).await? else { return Ok(None) };
+    if state.version != version {
+        return Err(log::gap(location, version));
+    }
+    Head::of(state, location).map(Some)
+}
+
+/// Moves `head` to the newest version by reading only entries it has not seen; what they did, in
+/// order. An error leaves `head` at the last entry that could be applied.
+pub async fn refresh(location: &Location, head: &mut Head) -> Result<Vec<EntryFacts>> {
+    refresh_to(location, head, i64::MAX).await
+}
+
+/// As [`refresh`], but no further than `version`.
+pub async fn refresh_to(
+    location: &Location,
+    head: &mut Head,
+    version: i64,
+) -> Result<Vec<EntryFacts>> {
+    let mut seen = Vec::new();
+    while head.version < version {
+        let next = head.version + 1;
+        let Some(lines) = log::entry(location, next).await? else { break };
+        seen.push(head.apply(next, lines)?);
+    }
+    Ok(seen)
+}
+
+/// Files that entries after `version` removed: what a reader at `version` still needs.
+pub async fn removed_after(
+    location: &Location,
+    head: &Head,
+    version: i64,
+) -> Result<Vec<String>> {
+    let mut removed = Vec::new();
+    for version in version + 1..=head.version {
+        let lines = log::entry(location, version).await?;
+        let lines = lines.ok_or_else(|| log::gap(location, version))?;
+        removed.extend(EntryFacts::of(version, &lines)?.removes);
+    }
+    Ok(removed)
+}
+
+/// Removed files that the log still remembers, with the time of their removal in milliseconds
+/// since 1970; empty when there is no table.
+pub async fn tombstones(location: &Location) -> Result<BTreeMap<String, i64>> {
+    let state = log::replay(location, None).await?;
+    Ok(state.map(|s| s.tombstones).unwrap_or_default())
+}

@@ -1,0 +1,186 @@
+//! A table over a known list of Parquet files, with partition values that are not in the files.
+//!
+//! In: a location, the files of one job snapshot or head, the table's schema. Out: a scan that
+//! prunes by statistics and reads the needed columns. It lists nothing.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::ScalarValue;
+use datafusion::common::stats::{Precision, Statistics};
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::datasource::table_schema::TableSchema;
+use datafusion::error::Result as SqlResult;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::prelude::SessionContext;
+use sluice_core::{Error, Result};
+use sluice_lake::manifest::DataFile;
+use sluice_lake::store::{Location, Store};
+
+/// Parquet files that make up a table.
+#[derive(Debug, Clone)]
+pub struct FilesTable {
+    url: ObjectStoreUrl,
+    schema: SchemaRef,
+    table_schema: TableSchema,
+    /// Where the partition columns stand in `schema`.
+    order: Vec<usize>,
+    files: Vec<PartitionedFile>,
+    rows: u64,
+}
+
+impl FilesTable {
+    /// A table of `schema` over `files` below `location`. Its store is registered with `context`.
+    pub fn new(
+        context: &SessionContext,
+        location: &Location,
+        schema: SchemaRef,
+        partition_by: &[String],
+        files: &[DataFile],
+    ) -> Result<Self> {
+        let url = register_store(context, &location.store)?;
+        let (partition, stored): (Vec<FieldRef>, Vec<FieldRef>) =
+            schema.fields().iter().cloned().partition(|f| partition_by.contains(f.name()));
+        let partition: Vec<FieldRef> = partition_by
+            .iter()
+            .filter_map(|name| partition.iter().find(|f| f.name() == name).cloned())
+            .collect();
+        let table_schema = TableSchema::new(Arc::new(Schema::new(stored)), partition.clone());
+        let order = order_of(&schema, table_schema.table_schema())?;
+        let mut scanned = Vec::with_capacity(files.len());
+        for file in files {
+            scanned.push(partitioned_file(location, file, &partition)?);
+        }
+        let rows = files.iter().map(|f| f.rows).sum();
+        Ok(Self { url, schema, table_schema, order, files: scanned, rows })
+    }
+
+    /// Files spread over `partitions` groups of about the same size.
+    fn groups(&self, partitions: usize) -> Vec<FileGroup> {
+        let mut groups: Vec<(u64, Vec<PartitionedFile>)> = vec![(0, Vec::new()); partitions.max(1)];
+        let mut files = self.files.clone();
+        files.sort_by_key(|f| std::cmp::Reverse(f.object_meta.size));
+        for file in files {
+            if let Some(group) = groups.iter_mut().min_by_key(|g| g.0) {
+                group.0 += file.object_meta.size;
+                group.1.push(file);
+            }
+        }
+        groups.into_iter().filter(|g| !g.1.is_empty()).map(|g| FileGroup::new(g.1)).collect()
+    }
+}
+
+/// Makes `store` known to `context` and gives the name plans use for it.
+pub(crate) fn register_store(context: &SessionContext, store: &Store) -> Result<ObjectStoreUrl> {
+    let host: String =
+        store.id().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    let name = format!("sluice://{}", host.to_ascii_lowercase());
+    let url = ObjectStoreUrl::parse(&name)
+        .map_err(|e| Error::bug("a store has no name in plans").because(e))?;
+    context.register_object_store(url.as_ref(), store.object_store());
+    Ok(url)
+}
+
+fn order_of(schema: &Schema, scanned: &Schema) -> Result<Vec<usize>> {
+    schema
+        .fields()
+        .iter()
+        .map(|f| {
+            scanned
+                .index_of(f.name())
+                .map_err(|e| Error::bug("a column is missing from a scan").because(e))
+        })
+        .collect()
+}
+
+fn partitioned_file(
+    location: &Location,
+    file: &DataFile,
+    partition: &[FieldRef],
+) -> Result<PartitionedFile> {
+    let path = location.join(&file.path)?.path;
+    let mut scanned = PartitionedFile::new(path.to_string(), file.bytes);
+    scanned.object_meta.location = path;
+    for field in partition {
+        let text = file.partition_values.get(field.name()).and_then(Option::as_deref);
+        scanned.partition_values.push(partition_value(text, field.data_type())?);
+    }
+    Ok(scanned)
+}
+
+fn partition_value(text: Option<&str>, data_type: &DataType) -> Result<ScalarValue> {
+    let value = match text {
+        Some(text) => ScalarValue::try_from_string(text.to_string(), data_type),
+        None => ScalarValue::try_from(data_type),
+    };
+    value.map_err(|e| {
+        Error::data(format!("a partition value is not a {data_type} value={text:?}")).because(e)
+    })
+}
+
+#[async_trait]
+impl TableProvider for FilesTable {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> SqlResult<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    fn statistics(&self) -> Option<Statistics> {
+        let mut statistics = Statistics::new_unknown(&self.schema);
+        statistics.num_rows = Precision::Inexact(usize::try_from(self.rows).ok()?);
+        Some(statistics)
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        limit: Option<usize>,
+    ) -> SqlResult<Arc<dyn ExecutionPlan>> {
+        let wanted: Vec<usize> = match projection {
+            Some(wanted) => wanted.clone(),
+            None => (0..self.schema.fields().len()).collect(),
+        };
+        if self.files.is_empty() {
+            return Ok(Arc::new(EmptyExec::new(Arc::new(self.schema.project(&wanted)?))));
+        }
+        let scanned: Vec<usize> = wanted.iter().map(|i| self.order[*i]).collect();
+        let options = state.config_options().execution.parquet.clone();
+        let source = ParquetSource::new(self.table_schema.clone())
+            .with_table_parquet_options(parquet_options(options))
+            .with_pushdown_filters(true);
+        let mut statistics = Statistics::new_unknown(self.table_schema.table_schema());
+        statistics.num_rows = Precision::Inexact(usize::try_from(self.rows).unwrap_or(usize::MAX));
+        let config = FileScanConfigBuilder::new(self.url.clone(), Arc::new(source))
+            .with_file_groups(self.groups(state.config().target_partitions()))
+            .with_statistics(statistics)
+            .with_projection_indices(Some(scanned))?
+            .with_limit(limit)
+            .build();
+        Ok(DataSourceExec::from_data_source(config))
+    }
+}
+
+fn parquet_options(
+    global: datafusion::config::ParquetOptions,
+) -> datafusion::config::TableParquetOptions {
+    datafusion::config::TableParquetOptions { global, ..Default::default() }
+}

@@ -1,0 +1,138 @@
+//! The leaf that runs an epoch's intake: splits are opened inside the plan, on all cores.
+//!
+//! In: a reader and the splits of one epoch. Out: decoded rows; the rows that could not be decoded
+//! and the counts gather in a [`Tally`]. A split that several plans read is counted once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{AsArray, PrimitiveArray, RecordBatch};
+use arrow::datatypes::{Int64Type, SchemaRef};
+use datafusion::catalog::TableProvider;
+use datafusion::catalog::streaming::StreamingTable;
+use datafusion::error::DataFusionError;
+use datafusion::execution::TaskContext;
+use datafusion::physical_plan::SendableRecordBatchStream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::PartitionStream;
+use futures::StreamExt;
+use parking_lot::Mutex;
+use sluice_core::{Decoded, Reader, Rejected, Result, Split};
+
+use super::sql_error;
+
+/// Bits of a position that count within a split: a terabyte of bytes, and 8 million splits above.
+const POSITION_BITS: u32 = 40;
+
+/// What reading an intake found, besides rows.
+///
+/// Kept per chunk of a split: reading a split again gives the same chunks and changes nothing.
+#[derive(Debug, Default)]
+pub struct Tally {
+    chunks: Mutex<BTreeMap<(u32, usize), ChunkTally>>,
+}
+
+#[derive(Debug)]
+struct ChunkTally {
+    decoded: u64,
+    rejected: Vec<Rejected>,
+}
+
+impl Tally {
+    /// Rows decoded, over all splits.
+    pub fn decoded(&self) -> u64 {
+        self.chunks.lock().values().map(|c| c.decoded).sum()
+    }
+
+    /// Rows that could not be decoded, in split order.
+    pub fn rejected(&self) -> Vec<Rejected> {
+        self.chunks.lock().values().flat_map(|c| c.rejected.clone()).collect()
+    }
+
+    fn add(&self, split: u32, chunk: usize, decoded: &Decoded) {
+        let rows = decoded.rows.num_rows() as u64;
+        let tally = ChunkTally { decoded: rows, rejected: decoded.rejected.clone() };
+        self.chunks.lock().insert((split, chunk), tally);
+    }
+}
+
+/// An epoch's intake of one source as a table.
+#[derive(Debug)]
+pub struct IntakeTable;
+
+impl IntakeTable {
+    /// A table over `splits`, read in at most `partitions` streams; what is found besides rows goes
+    /// to `tally`.
+    pub fn provider(
+        reader: &Arc<dyn Reader>,
+        splits: &[Split],
+        partitions: usize,
+        tally: &Arc<Tally>,
+    ) -> Result<Arc<dyn TableProvider>> {
+        let schema = reader.schema();
+        let streams: Vec<Arc<dyn PartitionStream>> = spread(splits, partitions)
+            .into_iter()
+            .map(|splits| {
+                let (reader, tally) = (reader.clone(), tally.clone());
+                Arc::new(Streams { schema: schema.clone(), reader, splits, tally })
+                    as Arc<dyn PartitionStream>
+            })
+            .collect();
+        let table = StreamingTable::try_new(schema, streams)
+            .map_err(|e| sql_error("an intake does not fit its schema", e))?;
+        Ok(Arc::new(table))
+    }
+}
+
+/// Positions count within a split; ahead of them goes the split's place in the epoch.
+fn place(ordinal: u32, rows: &RecordBatch) -> Result<RecordBatch> {
+    let Some((last, others)) = rows.columns().split_last() else { return Ok(rows.clone()) };
+    let split = i64::from(ordinal) << POSITION_BITS;
+    let within: &PrimitiveArray<Int64Type> = last.as_primitive();
+    let placed: PrimitiveArray<Int64Type> =
+        within.unary(|p| split | (p & ((1 << POSITION_BITS) - 1)));
+    let mut columns = others.to_vec();
+    columns.push(Arc::new(placed));
+    Ok(RecordBatch::try_new(rows.schema(), columns)?)
+}
+
+/// Splits dealt out in order, so that each stream holds about the same bytes.
+fn spread(splits: &[Split], partitions: usize) -> Vec<Vec<Split>> {
+    let mut streams: Vec<(u64, Vec<Split>)> = vec![(0, Vec::new()); partitions.max(1)];
+    for split in splits {
+        if let Some(stream) = streams.iter_mut().min_by_key(|s| s.0) {
+            stream.0 += split.bytes.max(1);
+            stream.1.push(split.clone());
+        }
+    }
+    streams.into_iter().map(|s| s.1).collect()
+}
+
+#[derive(Debug)]
+struct Streams {
+    schema: SchemaRef,
+    reader: Arc<dyn Reader>,
+    splits: Vec<Split>,
+    tally: Arc<Tally>,
+}
+
+impl PartitionStream for Streams {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let (reader, tally) = (self.reader.clone(), self.tally.clone());
+        let rows = futures::stream::iter(self.splits.clone()).flat_map(move |split| {
+            let (ordinal, tally) = (split.ordinal, tally.clone());
+            reader.open(split).enumerate().map(move |(chunk, decoded)| match decoded {
+                Ok(decoded) => {
+                    tally.add(ordinal, chunk, &decoded);
+                    place(ordinal, &decoded.rows).map_err(|e| DataFusionError::External(Box::new(e)))
+                }
+                Err(e) => Err(DataFusionError::External(Box::new(e))),
+            })
+        });
+        Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), rows))
+    }
+}

@@ -1,0 +1,67 @@
+//! Tables as SQL sees them: placeholders while planning, files, intakes and rows while running.
+//!
+//! In: locations, file lists, intakes. Out: DataFusion `TableProvider`s. It knows nothing about
+//! epochs and never lists a folder: whoever asks brings the files.
+
+mod files;
+mod intake;
+mod leaf;
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::{MemTable, TableProvider};
+use datafusion::error::DataFusionError;
+use sluice_core::{Error, Kind, Result};
+
+pub use files::FilesTable;
+pub use intake::{IntakeTable, Tally};
+pub use leaf::Leaf;
+
+/// Rows held in memory as a table; one partition.
+pub fn rows_table(schema: SchemaRef, rows: Vec<RecordBatch>) -> Result<Arc<dyn TableProvider>> {
+    let table = MemTable::try_new(schema, vec![rows])
+        .map_err(|e| sql_error("rows do not fit their schema", e))?;
+    Ok(Arc::new(table))
+}
+
+/// Turns a DataFusion error into ours: an error of ours inside it keeps its kind and hint.
+pub fn sql_error(message: &str, error: DataFusionError) -> Error {
+    match find_ours(error) {
+        Ok(ours) => ours,
+        Err(other) => {
+            let kind = match other.find_root() {
+                DataFusionError::ResourcesExhausted(_) => Kind::Unavailable,
+                DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) => Kind::Unavailable,
+                DataFusionError::Internal(_) => Kind::Bug,
+                _ => Kind::Data,
+            };
+            let exhausted = matches!(other.find_root(), DataFusionError::ResourcesExhausted(_));
+            let ours = Error::new(kind, message.to_string());
+            let ours = if exhausted {
+                ours.with_retry(false).hint("give the run more memory with --memory")
+            } else {
+                ours
+            };
+            ours.because(other)
+        }
+    }
+}
+
+fn find_ours(error: DataFusionError) -> std::result::Result<Error, DataFusionError> {
+    match error {
+        DataFusionError::External(inner) => match inner.downcast::<Error>() {
+            Ok(ours) => Ok(*ours),
+            Err(inner) => Err(DataFusionError::External(inner)),
+        },
+        DataFusionError::Context(text, inner) => {
+            find_ours(*inner).map_err(|e| DataFusionError::Context(text, Box::new(e)))
+        }
+        DataFusionError::Shared(inner) => match Arc::try_unwrap(inner) {
+            Ok(inner) => find_ours(inner),
+            Err(inner) => Err(DataFusionError::Shared(inner)),
+        },
+        other => Err(other),
+    }
+}

@@ -1,0 +1,109 @@
+//! One epoch: open, run, seal, publish.
+//!
+//! In: a graph, what sources have, the heads of the job's tables. Out: a sealed manifest and its
+//! published tables. The loop that decides when epochs open, and recovery, are further up.
+
+mod append;
+mod compact;
+mod intake;
+mod publish;
+mod refresh;
+mod relation;
+mod routing;
+mod sink;
+
+mod table;
+mod work;
+
+use std::sync::Arc;
+
+use datafusion::execution::memory_pool::MemoryPool;
+use object_store::path::Path;
+use sluice_core::{Clock, Context, Ids, Memory, Registry, Secrets};
+use sluice_lake::manifest::Chain;
+use sluice_lake::store::Location;
+
+pub use compact::Compaction;
+pub use intake::{SourceRun, Taken, take};
+pub use publish::{PublishOutcome, Publisher, PublisherTable, fenced};
+pub use relation::{Kind, Relation, Relations};
+pub use routing::{Outcome, Router};
+pub use sink::sink_name;
+pub use work::{Worker, WorkerState, read_windows, source_owner, windows_owner};
+
+/// What every run of a process shares.
+#[derive(Debug, Clone)]
+pub struct Environment {
+    /// All connectors.
+    pub registry: Registry,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Random identifiers.
+    pub ids: Arc<dyn Ids>,
+    /// The pool of the whole process, as DataFusion sees it.
+    pub pool: Option<Arc<dyn MemoryPool>>,
+    /// The same pool, as connectors and writers see it.
+    pub memory: Arc<dyn Memory>,
+    /// How many cores to use.
+    pub partitions: usize,
+    /// The name of this computer, for people.
+    pub host: String,
+    /// This process.
+    pub pid: u32,
+}
+
+impl Environment {
+    /// What a connector is given.
+    pub fn context(&self, secrets: &Secrets) -> Context {
+        Context {
+            clock: self.clock.clone(),
+            memory: self.memory.clone(),
+            secrets: secrets.clone(),
+        }
+    }
+}
+
+/// One runner's life on one job: its names in manifests, files and transactions.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The job.
+    pub job: String,
+    /// This run.
+    pub run: String,
+    /// The life of the job's chain.
+    pub incarnation: String,
+}
+
+impl Identity {
+    /// The transaction id of `table` in Delta logs.
+    pub fn txn(&self, table: &str) -> String {
+        format!("sluice/{}/{}/{table}", self.job, self.incarnation)
+    }
+
+    /// The first 8 characters of the incarnation, for file names.
+    pub fn short(&self) -> &str {
+        self.incarnation.get(..8).unwrap_or(&self.incarnation)
+    }
+}
+
+/// The lake of one job: its root and its chain of epochs.
+#[derive(Debug, Clone)]
+pub struct Lake {
+    /// Where the tables are.
+    pub root: Location,
+    /// The job's epochs.
+    pub chain: Chain,
+}
+
+impl Lake {
+    /// `_sluice/<job>/staged/<epoch>-<unique>`.
+    pub fn staged(&self, job: &str, epoch: u64, unique: &str) -> Location {
+        let name = format!("{epoch:020}-{unique}");
+        self.root.child("_sluice").child(job).child("staged").child(&name)
+    }
+
+    /// The store's root, for paths that are whole.
+    pub fn store_root(&self) -> Location {
+        Location { store: self.root.store.clone(), path: Path::default() }
+    }
+}

@@ -1,0 +1,157 @@
+//! The work of one epoch for one view: by its strategy, or whole when it has to be built afresh.
+//!
+//! In: what changed in the view's input. Out: an action on the view's Delta table. A view that
+//! does not exist yet, or whose definition changed, is built from all rows of its inputs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use datafusion::catalog::TableProvider;
+use sluice_core::{Error, Result};
+use sluice_lake::manifest::{Action, TableCounts};
+use sluice_lake::table;
+
+use super::append::append;
+use super::routing::Router;
+use super::relation::Relation;
+use super::work::{NewRows, Open, Worker};
+use crate::plan::{Incremental, Role, Strategy, ViewNode, physical, streams};
+use crate::view::IncrementalView;
+
+impl Worker {
+    /// Whether some view has to be worked out even when no source has anything new.
+    pub fn stale_views(&self) -> bool {
+        let views = self.graph.views.iter();
+        let unmade = |r: &Relation| !r.exists;
+        !self.state.leftovers.is_empty()
+            || views.filter_map(|v| self.state.relations.get(&v.spec.name)).any(unmade)
+    }
+
+    /// Runs one view's node.
+    pub(super) async fn run_view(&mut self, open: &mut Open<'_>, node: &ViewNode) -> Result<()> {
+        let exists = self.relation(&node.spec.name)?.exists;
+        let changed = node.inputs.iter().any(|i| open.new_rows.contains_key(i));
+        if exists && !changed && !self.reads_foreign(node) {
+            return Ok(());
+        }
+        match &node.strategy {
+            Strategy::Append => self.append_view(open, node, exists).await,
+            Strategy::Incremental(pieces) => {
+                self.incremental_view(open, node, pieces, exists).await
+            }
+            Strategy::Full => self.full_view(open, node).await,
+        }
+    }
+
+    fn reads_foreign(&self, node: &ViewNode) -> bool {
+        node.inputs.iter().any(|i| self.graph.foreign.iter().any(|f| f.name == *i))
+    }
+
+    /// The new rows of a view's only input; all of them when the view is built afresh.
+    fn view_input(
+        &self,
+        open: &Open<'_>,
+        node: &ViewNode,
+        exists: bool,
+    ) -> Result<Option<(String, Arc<dyn TableProvider>)>> {
+        let Some(input) = node.inputs.first() else { return Ok(None) };
+        let role = if exists { Role::New } else { Role::Head };
+        Ok(self.input(open, input, role, false)?.map(|p| (input.clone(), p)))
+    }
+
+    async fn append_view(
+        &mut self,
+        open: &mut Open<'_>,
+        node: &ViewNode,
+        exists: bool,
+    ) -> Result<()> {
+        let Some((input, provider)) = self.view_input(open, node, exists)? else {
+            return Ok(());
+        };
+        let tables = BTreeMap::from([(input, provider)]);
+        let plan = physical(&self.context, &node.plan, &tables).await?;
+        let relation = self.relation(&node.spec.name)?.clone();
+        let target = self.target(open, &relation);
+        let none = Router::none(relation.schema.clone());
+        let appended = append(streams(&self.context, plan)?, &target, &none).await?;
+        let counts = counts(appended.entering, appended.written);
+        let new_rows = match appended.rows {
+            Some(rows) => NewRows::Memory(rows),
+            None => NewRows::Files(appended.files.clone()),
+        };
+        open.new_rows.insert(relation.name.clone(), new_rows);
+        let action = self.delta_action(open, &relation, appended.files, vec![])?;
+        self.record(open, &relation.name, Action::Delta(action), counts)
+    }
+
+    async fn incremental_view(
+        &mut self,
+        open: &mut Open<'_>,
+        node: &ViewNode,
+        pieces: &Incremental,
+        exists: bool,
+    ) -> Result<()> {
+        let name = node.spec.name.clone();
+        let Some((input, provider)) = self.view_input(open, node, exists)? else {
+            return Ok(());
+        };
+        let mut view = match self.state.views.remove(&name) {
+            Some(view) if exists => view,
+            _ => {
+                let schema = self.relation(&input)?.schema.clone();
+                self.state.files.remove(&name);
+                IncrementalView::open(&self.context, node, pieces, &schema).await?
+            }
+        };
+        let refreshed = view.advance(&self.context, provider).await?;
+        self.state.views.insert(name.clone(), view);
+        let relation = self.relation(&name)?.clone();
+        let touched = if relation.key.is_empty() {
+            relation.files.clone()
+        } else {
+            let layout = self.layout(&relation)?;
+            let keys = &refreshed.removed_keys;
+            table::lookup(&layout, &relation.files, &relation.key, keys).await?.files
+        };
+        let written = refreshed.rows.iter().map(|b| b.num_rows() as u64).sum();
+        let rows = fit_all(&refreshed.rows, &relation)?;
+        let action = if relation.key.is_empty() {
+            let files = super::append::write_rows(&self.target(open, &relation), &rows).await?;
+            Action::Delta(self.delta_action(open, &relation, files, touched)?)
+        } else {
+            self.replace_rows(open, &relation, &touched, &refreshed.removed_keys, rows).await?
+        };
+        open.new_rows.insert(name.clone(), NewRows::Replaced);
+        self.record(open, &name, action, counts(refreshed.touched, written))
+    }
+
+    /// Runs the whole statement and replaces the view's rows.
+    async fn full_view(&mut self, open: &mut Open<'_>, node: &ViewNode) -> Result<()> {
+        let mut tables: BTreeMap<String, Arc<dyn TableProvider>> = BTreeMap::new();
+        for input in &node.inputs {
+            let provider = self.input(open, input, Role::Head, false)?;
+            let provider = provider.ok_or_else(|| Error::bug("a head is not a table"))?;
+            tables.insert(input.clone(), provider);
+        }
+        let plan = physical(&self.context, &node.plan, &tables).await?;
+        let relation = self.relation(&node.spec.name)?.clone();
+        let target = self.target(open, &relation);
+        let none = Router::none(relation.schema.clone());
+        let appended = append(streams(&self.context, plan)?, &target, &none).await?;
+        let removes = relation.files.clone();
+        let counts = counts(appended.entering, appended.written);
+        let action = self.delta_action(open, &relation, appended.files, removes)?;
+        open.new_rows.insert(relation.name.clone(), NewRows::Replaced);
+        self.record(open, &relation.name, Action::Delta(action), counts)
+    }
+}
+
+fn counts(entering: u64, written: u64) -> TableCounts {
+    TableCounts { entering, written, ..TableCounts::default() }
+}
+
+fn fit_all(rows: &[RecordBatch], relation: &Relation) -> Result<Vec<RecordBatch>> {
+    rows.iter().map(|b| super::append::fit(b.clone(), &relation.schema)).collect()
+}
+

@@ -1,0 +1,214 @@
+//! The work of one epoch for one file sink, and for the rows that could not be decoded.
+//!
+//! Files are written finished into the staging folder of the lake's store, sealed with the epoch,
+//! and copied to their final names when it is published.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray};
+use datafusion::physical_plan::repartition::RepartitionExec;
+use datafusion::physical_plan::{Partitioning, SendableRecordBatchStream};
+use futures::StreamExt;
+use object_store::buffered::BufWriter;
+use sluice_core::{Error, FileSink, FileSizing, Rejected, Result, rejected_schema};
+use sluice_lake::manifest::{Action, Copy, FilesAction, TableCounts, TablePart};
+use sluice_lake::store::Location;
+use tokio::io::AsyncWriteExt;
+use tokio::task::JoinSet;
+
+use super::intake::Taken;
+use super::work::{Open, Worker};
+use crate::catalog::sql_error;
+use crate::plan::{Role, SinkNode, physical, rejected_name, streams};
+
+impl Worker {
+    /// Runs one sink's node over the new rows of what it is fed from.
+    pub(super) async fn run_sink(&mut self, open: &mut Open<'_>, node: &SinkNode) -> Result<()> {
+        let Some(provider) = self.input(open, &node.spec.from, Role::New, false)? else {
+            return Ok(());
+        };
+        let factory = self
+            .env
+            .registry
+            .sink(&node.spec.connector)
+            .ok_or_else(|| Error::bug("a sink has no connector"))?;
+        let sink = factory.build(&node.spec.config)?;
+        let end = self.sink_location(sink.path())?;
+        let plan = crate::plan::leaf_plan(&node.spec.from, &provider.schema())?;
+        let tables = BTreeMap::from([(node.spec.from.clone(), provider)]);
+        let mut plan = physical(&self.context, &plan, &tables).await?;
+        if let FileSizing::Count(files) = sink.sizing() {
+            let spread = Partitioning::RoundRobinBatch(files as usize);
+            plan = Arc::new(
+                RepartitionExec::try_new(plan, spread)
+                    .map_err(|e| sql_error("cannot spread rows over files", e))?,
+            );
+        }
+        let staged = self.lake.staged(&self.identity.job, open.epoch, &open.unique);
+        let staged = staged.child(&node.spec.name);
+        let mut tasks = JoinSet::new();
+        for (index, stream) in streams(&self.context, plan)?.into_iter().enumerate() {
+            let folder = staged.child(&index.to_string());
+            let sink = sink.clone();
+            tasks.spawn(async move { write_files(stream, &*sink, &folder).await });
+        }
+        let mut files = Vec::new();
+        while let Some(ended) = tasks.join_next().await {
+            let ended = ended.map_err(|e| Error::bug("a sink ended by itself").because(e))?;
+            files.extend(ended?);
+        }
+        self.record_sink(open, node, &end, sink.extension(), files);
+        Ok(())
+    }
+
+    fn sink_location(&self, path: &str) -> Result<Location> {
+        let end = sluice_lake::store::open(path, &sluice_core::Secrets::default())?;
+        if end.store.id() != self.lake.root.store.id() {
+            return Err(Error::config(format!("a file sink lies in another store path={path}"))
+                .hint("put the sink's path into the same store as the lake"));
+        }
+        Ok(Location { store: self.lake.root.store.clone(), path: end.path })
+    }
+
+    fn record_sink(
+        &self,
+        open: &mut Open<'_>,
+        node: &SinkNode,
+        end: &Location,
+        extension: &str,
+        mut files: Vec<Staged>,
+    ) {
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        let written = files.iter().map(|f| f.rows).sum();
+        let (short, epoch) = (self.identity.short(), open.epoch);
+        let copies = files
+            .into_iter()
+            .enumerate()
+            .map(|(k, file)| Copy {
+                from: file.path,
+                to: end.child(&format!("part-{short}-{epoch:020}-{k}.{extension}")).path.to_string(),
+                bytes: file.bytes,
+                rows: file.rows,
+                partition_values: BTreeMap::new(),
+            })
+            .collect();
+        let location = end.path.to_string();
+        let action = Action::Files(FilesAction { location, copies, replace: false });
+        let counts = TableCounts { entering: written, written, ..TableCounts::default() };
+        open.tables.insert(sink_name(&node.spec.name), TablePart { counts, action });
+    }
+
+    /// Appends the rows a source could not decode to `<source>__rejected`.
+    pub(super) async fn run_rejected(&mut self, open: &mut Open<'_>, taken: &Taken) -> Result<()> {
+        let rejected = taken.tally.rejected();
+        if rejected.is_empty() {
+            return Ok(());
+        }
+        let rows = rejected_rows(open.epoch, &rejected)?;
+        self.append_rows(open, &rejected_name(&taken.name), vec![rows]).await
+    }
+}
+
+/// The name of a sink among a manifest's tables.
+pub fn sink_name(name: &str) -> String {
+    format!("sink:{name}")
+}
+
+struct Staged {
+    path: String,
+    bytes: u64,
+    rows: u64,
+}
+
+async fn write_files(
+    mut stream: SendableRecordBatchStream,
+    sink: &dyn FileSink,
+    folder: &Location,
+) -> Result<Vec<Staged>> {
+    let cut = match sink.sizing() {
+        FileSizing::Count(_) => u64::MAX,
+        FileSizing::TargetBytes(bytes) => bytes,
+    };
+    let mut files: Vec<Staged> = Vec::new();
+    let mut current: Option<OpenFile> = None;
+    // A fixed number of files exists even when there are fewer rows than files.
+    if matches!(sink.sizing(), FileSizing::Count(_)) {
+        current = Some(OpenFile::begin(sink, stream.schema(), folder, 0).await?);
+    }
+    while let Some(batch) = stream.next().await {
+        let batch = batch.map_err(|e| sql_error("a query failed", e))?;
+        let mut file = match current.take() {
+            Some(file) => file,
+            None => OpenFile::begin(sink, batch.schema(), folder, files.len()).await?,
+        };
+        file.write(&batch).await?;
+        if file.bytes >= cut {
+            files.push(file.finish().await?);
+        } else {
+            current = Some(file);
+        }
+    }
+    if let Some(file) = current {
+        files.push(file.finish().await?);
+    }
+    Ok(files)
+}
+
+struct OpenFile {
+    encoder: Box<dyn sluice_core::FileEncoder>,
+    upload: BufWriter,
+    path: String,
+    bytes: u64,
+    rows: u64,
+}
+
+impl OpenFile {
+    async fn begin(
+        sink: &dyn FileSink,
+        schema: arrow::datatypes::SchemaRef,
+        folder: &Location,
+        index: usize,
+    ) -> Result<Self> {
+        let at = folder.child(&format!("{index}.{}", sink.extension()));
+        let path = at.path.to_string();
+        let upload = BufWriter::new(at.store.object_store(), at.path);
+        Ok(Self { encoder: sink.encoder(schema)?, upload, path, bytes: 0, rows: 0 })
+    }
+
+    async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        self.encoder.write(batch)?;
+        self.rows += batch.num_rows() as u64;
+        let ready = self.encoder.take();
+        self.bytes += ready.len() as u64;
+        self.send(ready).await
+    }
+
+    async fn send(&mut self, bytes: Vec<u8>) -> Result<()> {
+        self.upload.put(bytes.into()).await.map_err(|e| upload_failed(&self.path, e.into()))
+    }
+
+    async fn finish(mut self) -> Result<Staged> {
+        let rest = self.encoder.finish()?;
+        self.bytes += rest.len() as u64;
+        self.send(rest).await?;
+        self.upload.shutdown().await.map_err(|e| upload_failed(&self.path, e))?;
+        Ok(Staged { path: self.path, bytes: self.bytes, rows: self.rows })
+    }
+}
+
+fn upload_failed(path: &str, error: std::io::Error) -> Error {
+    Error::unavailable(format!("cannot upload a file path={path}")).because(error)
+}
+
+fn rejected_rows(epoch: u64, rejected: &[Rejected]) -> Result<RecordBatch> {
+    let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(Int64Array::from(vec![signed(epoch); rejected.len()])),
+        Arc::new(StringArray::from_iter_values(rejected.iter().map(|r| r.object.as_str()))),
+        Arc::new(Int64Array::from_iter_values(rejected.iter().map(|r| signed(r.position)))),
+        Arc::new(StringArray::from_iter_values(rejected.iter().map(|r| r.reason.as_str()))),
+        Arc::new(BinaryArray::from_iter_values(rejected.iter().map(|r| r.bytes.as_slice()))),
+    ];
+    Ok(RecordBatch::try_new(rejected_schema(), columns)?)
+}

@@ -1,0 +1,286 @@
+//! The work of one epoch for one table: append, or upsert by key.
+//!
+//! In: the table's plan over what is new. Out: files and an action. A keyed table's rows are
+//! resolved against the rows it holds: last by sequence wins, and what loses is counted.
+
+use std::collections::BTreeMap;
+
+use arrow::array::RecordBatch;
+use datafusion::physical_plan::SendableRecordBatchStream;
+use sluice_core::Result;
+use sluice_lake::manifest::{Action, Copy, DataFile, DeltaAction, FilesAction, TableCounts};
+use sluice_lake::parquet::Layout;
+use sluice_lake::table::{self, Rewritten};
+
+use super::append::{Appended, Target, append, write_rows};
+use super::relation::Relation;
+use super::routing::{Outcome, Router};
+use super::work::{NewRows, Open, Worker};
+use crate::job::{Merge, TableFormat};
+use crate::operator::upsert::{UpsertSpec, key_batch, resolve};
+use crate::plan::{TableNode, physical, quarantine_name, streams};
+
+impl Worker {
+    /// Runs one table's node.
+    pub(super) async fn run_table(&mut self, open: &mut Open<'_>, node: &TableNode) -> Result<()> {
+        let Some(streams) = self.table_streams(open, node).await? else { return Ok(()) };
+        let name = node.spec.name.clone();
+        let router = self.router(node).at(open.epoch);
+        let outcome = if node.spec.key.is_empty() {
+            self.append_table(open, node, streams, &router).await?
+        } else {
+            self.upsert_table(open, node, streams, &router).await?
+        };
+        router.check(&name)?;
+        for (expectation, rows) in outcome.broken.iter().filter(|(_, rows)| **rows > 0) {
+            tracing::warn!(table = name, expectation, rows, "rows break an expectation");
+        }
+        self.append_rows(open, &quarantine_name(&name), outcome.quarantined).await
+    }
+
+    async fn table_streams(
+        &self,
+        open: &Open<'_>,
+        node: &TableNode,
+    ) -> Result<Option<Vec<SendableRecordBatchStream>>> {
+        let mut tables = BTreeMap::new();
+        for input in &node.inputs {
+            let provider = self.input(open, &input.name, input.role, node.position)?;
+            let Some(provider) = provider else { return Ok(None) };
+            tables.insert(input.name.clone(), provider);
+        }
+        let plan = physical(&self.context, &node.plan, &tables).await?;
+        streams(&self.context, plan).map(Some)
+    }
+
+    async fn append_table(
+        &mut self,
+        open: &mut Open<'_>,
+        node: &TableNode,
+        streams: Vec<SendableRecordBatchStream>,
+        router: &Router,
+    ) -> Result<Outcome> {
+        let relation = self.relation(&node.spec.name)?.clone();
+        let target = self.target(open, &relation);
+        let appended = append(streams, &target, router).await?;
+        let counts = counts(&appended);
+        let (rows, outcome) = (appended.rows, appended.outcome);
+        if appended.written == 0 && relation.exists {
+            let part = sluice_lake::manifest::TablePart { counts, action: Action::None };
+            open.tables.insert(relation.name, part);
+            return Ok(outcome);
+        }
+        let (action, files) = self.add_action(open, &relation, appended.files)?;
+        let new_rows = match rows {
+            Some(rows) => NewRows::Memory(rows),
+            None => NewRows::Files(files),
+        };
+        open.new_rows.insert(relation.name.clone(), new_rows);
+        self.record(open, &relation.name, action, counts)?;
+        Ok(outcome)
+    }
+
+    async fn upsert_table(
+        &mut self,
+        open: &mut Open<'_>,
+        node: &TableNode,
+        streams: Vec<SendableRecordBatchStream>,
+        router: &Router,
+    ) -> Result<Outcome> {
+        let relation = self.relation(&node.spec.name)?.clone();
+        let spec = upsert_spec(node)?;
+        let (incoming, mut outcome, entering) =
+            super::append::gather(streams, &relation.schema, node, router).await?;
+        let keys = key_batch(&spec, &incoming)?;
+        let layout = self.layout(&relation)?;
+        let old = table::lookup(&layout, &relation.files, &relation.key, &keys).await?;
+        let resolved = tokio::task::block_in_place(|| resolve(&spec, &incoming, &old.rows))?;
+        router.without_key(&resolved.null_keys, &mut outcome)?;
+        let counts = TableCounts {
+            entering,
+            written: resolved.inserted + resolved.updated,
+            quarantined: outcome.quarantined_rows(),
+            dropped: outcome.dropped,
+            deduplicated: resolved.deduplicated,
+            removed: resolved.deleted,
+            ..TableCounts::default()
+        };
+        let rows = vec![resolved.rows];
+        let action = self
+            .replace_rows(open, &relation, &old.files, &resolved.removed_keys, rows)
+            .await?;
+        open.new_rows.insert(relation.name.clone(), NewRows::Replaced);
+        self.record(open, &relation.name, action, counts)?;
+        Ok(outcome)
+    }
+
+    /// The action that removes the rows with `keys` from `touched` files and adds `rows`.
+    pub(super) async fn replace_rows(
+        &self,
+        open: &Open<'_>,
+        relation: &Relation,
+        touched: &[DataFile],
+        keys: &RecordBatch,
+        rows: Vec<RecordBatch>,
+    ) -> Result<Action> {
+        let target = self.target(open, relation);
+        if touched.is_empty() && !relation.key.is_empty() {
+            let files = write_rows(&target, &rows).await?;
+            return Ok(Action::Delta(self.delta_action(open, relation, files, vec![])?));
+        }
+        let layout = self.layout(relation)?;
+        let writer = target.writer(0)?;
+        let Rewritten { adds, removes } =
+            table::rewrite(&layout, touched, &relation.key, keys, &rows, writer).await?;
+        let mut action = self.delta_action(open, relation, adds, removes)?;
+        if !action.removes.is_empty() && !relation.key.is_empty() {
+            let name = format!("{:020}-{}.parquet", open.epoch, open.unique);
+            let path = self
+                .folder
+                .location()
+                .child("changes")
+                .child(&relation.name)
+                .child(&name);
+            let file =
+                table::write_change_file(&path, &relation.schema, &relation.key, keys, &rows)
+                    .await?;
+            action.change_file = Some(file);
+        }
+        Ok(Action::Delta(action))
+    }
+
+    /// Appends rows that are in memory to one of the places besides tables.
+    pub(super) async fn append_rows(
+        &mut self,
+        open: &mut Open<'_>,
+        name: &str,
+        rows: Vec<RecordBatch>,
+    ) -> Result<()> {
+        let written: u64 = rows.iter().map(|b| b.num_rows() as u64).sum();
+        if written == 0 {
+            return Ok(());
+        }
+        let relation = self.relation(name)?.clone();
+        let files = write_rows(&self.target(open, &relation), &rows).await?;
+        let (action, _) = self.add_action(open, &relation, files)?;
+        let counts = TableCounts { entering: written, written, ..TableCounts::default() };
+        self.record(open, name, action, counts)
+    }
+
+    /// Where the files of a relation are written in this epoch.
+    pub(super) fn target(&self, open: &Open<'_>, relation: &Relation) -> Target {
+        let location = match relation.format {
+            TableFormat::Delta => relation.location.clone(),
+            TableFormat::Parquet => {
+                let staged = self.lake.staged(&self.identity.job, open.epoch, &open.unique);
+                staged.child(&relation.name)
+            }
+        };
+        let layout = Layout {
+            location,
+            schema: relation.schema.clone(),
+            partition_by: relation.partition_by.clone(),
+        };
+        Target {
+            layout,
+            modified_ms: open.opened_at_ms,
+            prefix: format!("part-{:020}-{}", open.epoch, open.unique),
+            owner: relation.name.clone(),
+            memory: self.env.memory.clone(),
+        }
+    }
+
+    /// The action that adds files, and those files relative to the relation's base.
+    fn add_action(
+        &self,
+        open: &Open<'_>,
+        relation: &Relation,
+        files: Vec<DataFile>,
+    ) -> Result<(Action, Vec<DataFile>)> {
+        match relation.format {
+            TableFormat::Delta => {
+                let action = self.delta_action(open, relation, files.clone(), vec![])?;
+                Ok((Action::Delta(action), files))
+            }
+            TableFormat::Parquet => self.files_action(open, relation, files),
+        }
+    }
+
+    fn files_action(
+        &self,
+        open: &Open<'_>,
+        relation: &Relation,
+        files: Vec<DataFile>,
+    ) -> Result<(Action, Vec<DataFile>)> {
+        let staged = self.target(open, relation).layout.location;
+        let name = |k: usize| {
+            format!("part-{}-{:020}-{k}.parquet", self.identity.short(), open.epoch)
+        };
+        let mut copies = Vec::with_capacity(files.len());
+        let mut based = Vec::with_capacity(files.len());
+        for (k, file) in files.into_iter().enumerate() {
+            let folder = file.path.rsplit_once('/').map(|(folder, _)| folder);
+            let end = match folder {
+                Some(folder) => format!("{folder}/{}", name(k)),
+                None => name(k),
+            };
+            let from = staged.join(&file.path)?.path.to_string();
+            copies.push(Copy {
+                from: from.clone(),
+                to: relation.location.join(&end)?.path.to_string(),
+                bytes: file.bytes,
+                rows: file.rows,
+                partition_values: file.partition_values.clone(),
+            });
+            based.push(DataFile { path: from, ..file });
+        }
+        let location = relation.location.path.to_string();
+        let action = FilesAction { location, copies, replace: !relation.exists };
+        Ok((Action::Files(action), based))
+    }
+
+    /// A Delta action of this epoch; it creates or replaces the table when it is not there.
+    pub(super) fn delta_action(
+        &self,
+        open: &Open<'_>,
+        relation: &Relation,
+        adds: Vec<DataFile>,
+        removes: Vec<DataFile>,
+    ) -> Result<DeltaAction> {
+        let fresh = !relation.exists;
+        Ok(DeltaAction {
+            location: relation.location.path.to_string(),
+            base_version: None,
+            create: if fresh { Some(self.table_meta(open, relation)?) } else { None },
+            replace: fresh,
+            evolve: None,
+            adds,
+            removes,
+            change_file: None,
+            data_change: true,
+            operation: "WRITE".to_string(),
+        })
+    }
+}
+
+fn counts(appended: &Appended) -> TableCounts {
+    TableCounts {
+        entering: appended.entering,
+        written: appended.written,
+        quarantined: appended.outcome.quarantined_rows(),
+        dropped: appended.outcome.dropped,
+        ..TableCounts::default()
+    }
+}
+
+fn upsert_spec(node: &TableNode) -> Result<UpsertSpec> {
+    let width = node.schema.fields().len();
+    let index = |name: &String| Ok::<usize, sluice_core::Error>(node.schema.index_of(name)?);
+    let keys = node.spec.key.iter().map(index).collect::<Result<Vec<_>>>()?;
+    let sequence = node.spec.sequence_by.as_ref().map(index).transpose()?;
+    let delete = node.delete_when.as_ref().map(|_| width);
+    let position = node.position.then_some(width + usize::from(delete.is_some()));
+    let coalesce = node.spec.merge == Merge::Coalesce;
+    Ok(UpsertSpec { keys, sequence, coalesce, delete, position })
+}
+

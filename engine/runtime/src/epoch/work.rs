@@ -1,0 +1,436 @@
+//! The worker: runs one epoch's nodes in order and gathers what its manifest will say.
+//!
+//! In: what sources handed out. Out: a manifest whose every file is durable, not sealed. When it
+//! fails, its memory is of no use any more: the caller drops it and recovers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema};
+use datafusion::catalog::TableProvider;
+use datafusion::prelude::SessionContext;
+use sluice_core::{Error, Offsets, Result, Step, reach};
+use sluice_lake::manifest::{
+    Action, Counts, EpochKind, FORMAT, FileRef, Manifest, SourcePart, TableCounts, TableMeta,
+    TablePart,
+};
+use sluice_lake::delta::schema_string;
+use sluice_lake::parquet::Layout;
+
+use super::intake::Taken;
+use super::relation::{Relation, Relations};
+use super::routing::Router;
+use super::{Environment, Identity, Lake};
+use crate::catalog::{IntakeTable, rows_table};
+use crate::function::EpochTime;
+use crate::job::TableFormat;
+use crate::operator::expect::Windows;
+use crate::plan::{Graph, Node, Role, TableNode};
+use crate::state::{Part, StateFolder, next_part};
+use crate::view::IncrementalView;
+
+/// Everything a job's runner keeps between epochs.
+pub struct WorkerState {
+    /// Heads of all tables.
+    pub relations: Relations,
+    /// Retained groups of incremental views.
+    pub views: BTreeMap<String, IncrementalView>,
+    /// Expectations of tables, with their recent outcomes.
+    pub routers: BTreeMap<String, Router>,
+    /// The files that make up each owner's state.
+    pub files: BTreeMap<String, Vec<FileRef>>,
+    /// The next position of every source.
+    pub offsets: BTreeMap<String, Offsets>,
+    /// The next epoch.
+    pub epoch: u64,
+    /// Hash of the manifest before it.
+    pub previous: Option<String>,
+    /// Tables of an earlier life that the next epoch replaces, whether or not it has rows for
+    /// them.
+    pub leftovers: BTreeSet<String>,
+    /// Tables of an earlier life that the next epoch makes its own.
+    pub adopted: BTreeSet<String>,
+}
+
+/// Runs epochs of one job.
+pub struct Worker {
+    /// What the process shares.
+    pub env: Environment,
+    /// The job's plans.
+    pub graph: Arc<Graph>,
+    /// The SQL session.
+    pub context: SessionContext,
+    /// What `now()` shows.
+    pub time: EpochTime,
+    /// Where everything lies.
+    pub lake: Lake,
+    /// The runner's names.
+    pub identity: Identity,
+    /// The folder of state files.
+    pub folder: StateFolder,
+    /// What is kept between epochs.
+    pub state: WorkerState,
+    /// Seconds that relations took in the epoch at work.
+    pub seconds: BTreeMap<String, f64>,
+}
+
+/// The rows an epoch adds to a relation.
+#[derive(Debug, Clone)]
+pub(super) enum NewRows {
+    /// Few enough to have been kept.
+    Memory(Vec<RecordBatch>),
+    /// To be read back from files just written.
+    Files(Vec<sluice_lake::manifest::DataFile>),
+    /// Rows were replaced or removed: only the head tells.
+    Replaced,
+}
+
+/// An epoch at work.
+pub(super) struct Open<'a> {
+    pub epoch: u64,
+    /// Keeps this attempt's file names apart from any other's.
+    pub unique: String,
+    pub opened_at_ms: i64,
+    pub taken: &'a [Taken],
+    pub new_rows: BTreeMap<String, NewRows>,
+    pub tables: BTreeMap<String, TablePart>,
+    pub state: BTreeMap<String, Vec<FileRef>>,
+}
+
+impl Worker {
+    /// Runs the nodes over `taken`. The manifest is ready to be sealed.
+    pub async fn run(&mut self, taken: &[Taken], kind: EpochKind) -> Result<Manifest> {
+        let mut open = self.open(taken);
+        self.time.set_ms(open.opened_at_ms);
+        let graph = self.graph.clone();
+        for node in &graph.order {
+            let began = self.env.clock.monotonic();
+            let name = match node {
+                Node::Table(i) => {
+                    self.run_table(&mut open, &graph.tables[*i]).await?;
+                    graph.tables[*i].spec.name.clone()
+                }
+                Node::View(i) => {
+                    self.run_view(&mut open, &graph.views[*i]).await?;
+                    graph.views[*i].spec.name.clone()
+                }
+            };
+            self.spent(name, began);
+        }
+        for sink in &graph.sinks {
+            let began = self.env.clock.monotonic();
+            self.run_sink(&mut open, sink).await?;
+            self.spent(super::sink_name(&sink.spec.name), began);
+        }
+        for taken in taken {
+            self.run_rejected(&mut open, taken).await?;
+        }
+        self.replace_leftovers(&mut open)?;
+        reach(Step::FilesWritten, open.epoch);
+        self.write_state(&mut open).await?;
+        reach(Step::StateWritten, open.epoch);
+        Ok(self.manifest(open, kind))
+    }
+
+    /// An epoch that takes note of what sources have without reading it, and makes the tables that
+    /// are there its own.
+    pub async fn adopt(&mut self, taken: &[Taken]) -> Result<Manifest> {
+        let mut open = self.open(taken);
+        let there: Vec<String> = std::mem::take(&mut self.state.adopted).into_iter().collect();
+        for name in there {
+            let relation = self.relation(&name)?.clone();
+            let mut action = self.delta_action(&open, &relation, vec![], vec![])?;
+            action.evolve = Some(self.table_meta(&open, &relation)?);
+            action.operation = "SET TBLPROPERTIES".to_string();
+            self.record(&mut open, &name, Action::Delta(action), TableCounts::default())?;
+        }
+        self.write_state(&mut open).await?;
+        Ok(self.manifest(open, EpochKind::Adopt))
+    }
+
+    /// Empties tables of an earlier life for which this epoch has no rows.
+    fn replace_leftovers(&mut self, open: &mut Open<'_>) -> Result<()> {
+        for name in std::mem::take(&mut self.state.leftovers) {
+            let relation = self.relation(&name)?.clone();
+            if relation.exists {
+                continue;
+            }
+            let action = self.delta_action(open, &relation, vec![], vec![])?;
+            self.record(open, &name, Action::Delta(action), TableCounts::default())?;
+        }
+        Ok(())
+    }
+
+    fn spent(&mut self, name: String, began: std::time::Duration) {
+        let spent = self.env.clock.monotonic().saturating_sub(began).as_secs_f64();
+        *self.seconds.entry(name).or_default() += spent;
+    }
+
+    /// Deletes the staged files of a published epoch: they have their final names.
+    pub async fn clean_staged(&self, manifest: &Manifest) -> Result<()> {
+        for part in manifest.tables.values() {
+            let Action::Files(files) = &part.action else { continue };
+            for copy in &files.copies {
+                let path = object_store::path::Path::from(copy.from.as_str());
+                self.lake.root.store.delete(&path).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether some table may have enough small files to fold.
+    pub fn wants_compaction(&self, compaction: super::Compaction) -> bool {
+        let small = |f: &&sluice_lake::manifest::DataFile| f.bytes < compaction.target_bytes / 2;
+        let delta = self.state.relations.values().filter(|r| r.format == TableFormat::Delta);
+        delta.map(|r| r.files.iter().filter(small).count()).any(|n| n >= compaction.files_min)
+    }
+
+    /// The table that stands for an input of a node, or none when nothing is new in it.
+    pub(super) fn input(
+        &self,
+        open: &Open<'_>,
+        name: &str,
+        role: Role,
+        position: bool,
+    ) -> Result<Option<Arc<dyn TableProvider>>> {
+        if let Some(source) = self.graph.sources.iter().find(|s| s.spec.name == name) {
+            let Some(taken) = open.taken.iter().find(|t| t.name == source.spec.name) else {
+                return Ok(None);
+            };
+            let partitions = self.env.partitions;
+            return IntakeTable::provider(
+                &taken.reader,
+                &taken.splits,
+                partitions,
+                &taken.tally,
+                position,
+            )
+            .map(Some);
+        }
+        let relation = self.relation(name)?;
+        if role == Role::Head {
+            return relation.provider(&self.context, &self.lake).map(Some);
+        }
+        match open.new_rows.get(name) {
+            None => Ok(None),
+            Some(NewRows::Memory(rows)) => {
+                rows_table(relation.schema.clone(), rows.clone()).map(Some)
+            }
+            Some(NewRows::Files(files)) => {
+                relation.provider_of(&self.context, &self.lake, files).map(Some)
+            }
+            Some(NewRows::Replaced) => Err(Error::bug(format!(
+                "a node reads new rows of a table whose rows were replaced table={name}"
+            ))),
+        }
+    }
+
+    pub(super) fn relation(&self, name: &str) -> Result<&Relation> {
+        self.state
+            .relations
+            .get(name)
+            .ok_or_else(|| Error::bug(format!("a relation is not open name={name}")))
+    }
+
+    /// Records what an epoch does to a relation and moves its head.
+    pub(super) fn record(
+        &mut self,
+        open: &mut Open<'_>,
+        name: &str,
+        action: Action,
+        counts: TableCounts,
+    ) -> Result<()> {
+        let relation = self
+            .state
+            .relations
+            .get_mut(name)
+            .ok_or_else(|| Error::bug(format!("a relation is not open name={name}")))?;
+        relation.apply(&action);
+        open.tables.insert(name.to_string(), TablePart { counts, action });
+        Ok(())
+    }
+
+    /// An epoch that has done nothing yet.
+    pub(super) fn open<'t>(&self, taken: &'t [Taken]) -> Open<'t> {
+        Open {
+            epoch: self.state.epoch,
+            unique: self.fresh_name(),
+            opened_at_ms: self.env.clock.wall_ms(),
+            taken,
+            new_rows: BTreeMap::new(),
+            tables: BTreeMap::new(),
+            state: BTreeMap::new(),
+        }
+    }
+
+    /// Eight characters that keep this attempt's files apart from any other's.
+    pub(super) fn fresh_name(&self) -> String {
+        self.env.ids.fresh().get(..8).unwrap_or("00000000").to_string()
+    }
+
+    pub(super) fn manifest(&self, open: Open<'_>, kind: EpochKind) -> Manifest {
+        let mut sources = BTreeMap::new();
+        let mut offsets = self.state.offsets.clone();
+        for taken in open.taken {
+            let rows = Counts {
+                decoded: taken.tally.decoded(),
+                rejected: taken.tally.rejected().len() as u64,
+            };
+            let part = SourcePart { advances: taken.advances.clone(), rows };
+            sources.insert(taken.name.clone(), part);
+            offsets.insert(taken.name.clone(), taken.offsets.clone());
+        }
+        let mut tables = open.tables;
+        for relation in self.state.relations.values().filter(|r| r.exists) {
+            tables.entry(relation.name.clone()).or_insert_with(|| TablePart {
+                counts: TableCounts::default(),
+                action: Action::None,
+            });
+        }
+        let mut state = self.state.files.clone();
+        state.extend(open.state);
+        Manifest {
+            format: FORMAT,
+            job: self.identity.job.clone(),
+            epoch: open.epoch,
+            incarnation: self.identity.incarnation.clone(),
+            run: self.identity.run.clone(),
+            previous: self.state.previous.clone(),
+            definition: self.graph.job.definition_hash(),
+            opened_at_ms: open.opened_at_ms,
+            host: self.env.host.clone(),
+            kind,
+            sources,
+            offsets,
+            watermarks: BTreeMap::new(),
+            state,
+            tables,
+            repairs: 0,
+        }
+    }
+
+    /// Moves on after `manifest` was sealed.
+    pub fn sealed(&mut self, manifest: &Manifest, hash: String) {
+        self.state.epoch = manifest.epoch + 1;
+        self.state.previous = Some(hash);
+        self.state.offsets = manifest.offsets.clone();
+        self.state.files = manifest.state.clone();
+        self.state.routers.values().for_each(Router::sealed);
+    }
+
+    pub(super) fn router(&self, node: &TableNode) -> Router {
+        let kept = self.state.routers.get(&node.spec.name).cloned();
+        kept.unwrap_or_else(|| Router::new(node, Default::default()))
+    }
+
+    pub(super) fn layout(&self, relation: &Relation) -> Result<Layout> {
+        let base = relation.base(&self.lake);
+        Layout::new(base, relation.schema.clone(), relation.partition_by.clone())
+    }
+
+    /// What a table is created with.
+    pub(super) fn table_meta(&self, open: &Open<'_>, relation: &Relation) -> Result<TableMeta> {
+        let properties = BTreeMap::from([
+            ("sluice.job".to_string(), self.identity.job.clone()),
+            ("sluice.incarnation".to_string(), self.identity.incarnation.clone()),
+            ("sluice.definition".to_string(), relation.definition.clone()),
+        ]);
+        Ok(TableMeta {
+            schema: schema_string(&relation.schema)?,
+            partition_by: relation.partition_by.clone(),
+            properties,
+            id: self.env.ids.fresh(),
+            name: relation.name.clone(),
+            created_ms: open.opened_at_ms,
+        })
+    }
+
+    /// Writes what operators and sources keep.
+    async fn write_state(&mut self, open: &mut Open<'_>) -> Result<()> {
+        self.write_views(open).await?;
+        self.write_windows(open).await?;
+        for taken in open.taken.iter().filter(|t| !t.state.is_empty()) {
+            let owner = source_owner(&taken.name);
+            self.write_part(open, &owner, &taken.state).await?;
+        }
+        Ok(())
+    }
+
+    async fn write_views(&mut self, open: &mut Open<'_>) -> Result<()> {
+        let mut views = std::mem::take(&mut self.state.views);
+        for (name, view) in &mut views {
+            let changed = view.operator().delta()?;
+            let Some(changed) = changed else { continue };
+            let fresh = !self.state.files.contains_key(name);
+            let before = self.state.files.get(name).cloned().unwrap_or_default();
+            let sizes: Vec<u64> = before.iter().map(|f| f.bytes).collect();
+            let base = fresh || next_part(&sizes) == Part::Base;
+            let rows = if base { view.operator().base()? } else { vec![changed] };
+            let file = self.folder.write(name, open.epoch, &open.unique, &rows).await?;
+            let mut files = if base { Vec::new() } else { before };
+            files.extend(file);
+            open.state.insert(name.clone(), files);
+        }
+        self.state.views = views;
+        Ok(())
+    }
+
+    async fn write_windows(&self, open: &mut Open<'_>) -> Result<()> {
+        for (table, router) in &self.state.routers {
+            let Some(windows) = router.windows().filter(|_| open.tables.contains_key(table)) else {
+                continue;
+            };
+            let rows = [windows_rows(&windows)?];
+            let owner = windows_owner(table);
+            let file = self.folder.write(&owner, open.epoch, &open.unique, &rows).await?;
+            open.state.insert(owner, file.into_iter().collect());
+        }
+        Ok(())
+    }
+
+    /// Adds rows to an owner's state as a delta; the deltas of sources are folded into a base when
+    /// they outweigh it.
+    async fn write_part(
+        &self,
+        open: &mut Open<'_>,
+        owner: &str,
+        rows: &[RecordBatch],
+    ) -> Result<()> {
+        let before = self.state.files.get(owner).cloned().unwrap_or_default();
+        let sizes: Vec<u64> = before.iter().map(|f| f.bytes).collect();
+        let fold = !before.is_empty() && next_part(&sizes) == Part::Base;
+        let mut all = if fold { self.folder.read(&before).await? } else { Vec::new() };
+        all.extend(rows.iter().cloned());
+        let file = self.folder.write(owner, open.epoch, &open.unique, &all).await?;
+        let mut files = if fold { Vec::new() } else { before };
+        files.extend(file);
+        open.state.insert(owner.to_string(), files);
+        Ok(())
+    }
+}
+
+/// The owner of a source's state files.
+pub fn source_owner(source: &str) -> String {
+    format!("source.{source}")
+}
+
+/// The owner of the file that keeps a table's shares of broken rows.
+pub fn windows_owner(table: &str) -> String {
+    format!("expect.{table}")
+}
+
+fn windows_rows(windows: &Windows) -> Result<RecordBatch> {
+    let text = serde_json::to_string(windows)
+        .map_err(|e| Error::bug("cannot write down shares of broken rows").because(e))?;
+    let schema = Schema::new(vec![Field::new("windows", DataType::Utf8, false)]);
+    let column: ArrayRef = Arc::new(StringArray::from(vec![text]));
+    Ok(RecordBatch::try_new(Arc::new(schema), vec![column])?)
+}
+
+/// Reads back what a state file of [`windows_owner`] holds.
+pub fn read_windows(rows: &[RecordBatch]) -> Windows {
+    let text = rows.last().and_then(|b| b.column(0).as_string_opt::<i32>().cloned());
+    let text = text.filter(|t| !t.is_empty()).map(|t| t.value(0).to_string());
+    text.and_then(|t| serde_json::from_str(&t).ok()).unwrap_or_default()
+}

@@ -1,0 +1,67 @@
+//! The SQL session: one configuration for tables, views and queries, and the functions of time.
+//!
+//! In: a memory pool, the number of cores, the epoch's opening time. Out: a `SessionContext` that
+//! plans the dialect described in the README. It registers no tables; `catalog` does.
+
+mod now;
+
+use std::sync::Arc;
+
+use datafusion::execution::memory_pool::MemoryPool;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use sluice_core::{Error, Result};
+
+pub use now::EpochTime;
+
+/// Rows per batch inside plans: DataFusion's own default, large enough to amortise dispatch.
+const BATCH_ROWS: usize = 8192;
+
+/// What a session is made from.
+#[derive(Debug, Clone)]
+pub struct SessionOptions {
+    /// The run's memory pool; none means no limit.
+    pub memory: Option<Arc<dyn MemoryPool>>,
+    /// How many partitions plans use; the number of cores.
+    pub partitions: usize,
+    /// What `now()` shows.
+    pub time: EpochTime,
+}
+
+/// A session without tables.
+pub fn session(options: &SessionOptions) -> Result<SessionContext> {
+    let mut config = SessionConfig::new()
+        .with_target_partitions(options.partitions.max(1))
+        .with_batch_size(BATCH_ROWS)
+        .with_information_schema(true);
+    let settings = config.options_mut();
+    settings.sql_parser.collect_spans = true;
+    settings.sql_parser.map_string_types_to_utf8view = false;
+    settings.execution.parquet.schema_force_view_types = false;
+    settings.execution.parquet.pushdown_filters = true;
+    settings.execution.time_zone = Some("UTC".to_string());
+
+    let mut env = RuntimeEnvBuilder::new();
+    if let Some(pool) = &options.memory {
+        env = env.with_memory_pool(pool.clone());
+    }
+    let env = env.build_arc().map_err(|e| Error::bug("cannot make the SQL runtime").because(e))?;
+    // It would answer count(*), min and max from statistics, and no aggregate would be left whose
+    // partial state could be kept.
+    let rules = PhysicalOptimizer::new().rules;
+    let rules = rules.into_iter().filter(|rule| rule.name() != "aggregate_statistics").collect();
+    let state: SessionState = SessionStateBuilder::new()
+        .with_config(config)
+        .with_runtime_env(env)
+        .with_default_features()
+        .with_physical_optimizer_rules(rules)
+        .build();
+    let context = SessionContext::new_with_state(state);
+    // It would turn one count(distinct) into two levels of grouping, whose partial state cannot be
+    // merged across epochs.
+    context.remove_optimizer_rule("single_distinct_aggregation_to_group_by");
+    now::register(&context, &options.time);
+    Ok(context)
+}

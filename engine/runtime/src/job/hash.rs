@@ -1,0 +1,103 @@
+//! What makes a job what it is, as a hash: what changes it, changes the rows.
+//!
+//! In: a job. Out: SHA-256 in hexadecimal over SQL, schemas, keys, formats, partitioning and
+//! expectations. Paths, limits, schedules, secrets and texts for people are not in it.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use sluice_core::type_name;
+
+use super::model::{
+    ExpectAction, Job, Merge, Refresh, SourceSpec, TableFormat, TableSpec, ViewSpec,
+};
+
+impl Job {
+    /// Hash of everything the job's rows depend on.
+    pub fn definition_hash(&self) -> String {
+        let mut parts = BTreeMap::new();
+        for source in &self.sources {
+            parts.insert(format!("source/{}", source.name), source_hash(source));
+        }
+        for table in &self.tables {
+            parts.insert(format!("table/{}", table.name), table_hash(table));
+        }
+        for view in &self.views {
+            parts.insert(format!("view/{}", view.name), view_hash(view));
+        }
+        hash(&parts)
+    }
+
+    /// Hash of the definition of one table or view of this job; what it reads is not in it.
+    pub fn table_hash(&self, name: &str) -> Option<String> {
+        let table = self.tables.iter().find(|t| t.name == name).map(table_hash);
+        table.or_else(|| self.views.iter().find(|v| v.name == name).map(view_hash))
+    }
+}
+
+#[derive(Serialize)]
+struct TableDefinition<'a> {
+    sql: &'a str,
+    key: &'a [String],
+    sequence_by: Option<&'a str>,
+    delete_when: Option<&'a str>,
+    merge: Merge,
+    partition_by: &'a [String],
+    format: TableFormat,
+    event_time: Option<(&'a str, u128)>,
+    expect: BTreeMap<&'a str, (&'a str, ExpectAction)>,
+}
+
+fn table_hash(table: &TableSpec) -> String {
+    let time = table.event_time.as_ref();
+    let expect = table.expect.iter().map(|e| (e.name.as_str(), (e.that.text.as_str(), e.action)));
+    hash(&TableDefinition {
+        sql: &table.sql.text,
+        key: &table.key,
+        sequence_by: table.sequence_by.as_deref(),
+        delete_when: table.delete_when.as_ref().map(|sql| sql.text.as_str()),
+        merge: table.merge,
+        partition_by: &table.partition_by,
+        format: table.format,
+        event_time: time.map(|t| (t.column.as_str(), t.lateness.as_millis())),
+        expect: expect.collect(),
+    })
+}
+
+#[derive(Serialize)]
+struct ViewDefinition<'a> {
+    sql: &'a str,
+    refresh: Refresh,
+}
+
+fn view_hash(view: &ViewSpec) -> String {
+    hash(&ViewDefinition { sql: &view.sql.text, refresh: view.refresh })
+}
+
+#[derive(Serialize)]
+struct SourceDefinition<'a> {
+    connector: &'a str,
+    /// Name, type, whether it may be null.
+    columns: Vec<(&'a str, String, bool)>,
+    /// Name, where it comes from, how it is written.
+    fields: Vec<(&'a str, &'a str, Option<&'a str>)>,
+}
+
+fn source_hash(source: &SourceSpec) -> String {
+    let columns = source.schema.fields().iter();
+    let fields = source.config.schema.iter().flat_map(|s| &s.fields);
+    hash(&SourceDefinition {
+        connector: &source.connector,
+        columns: columns
+            .map(|f| (f.name().as_str(), type_name(f.data_type()), f.is_nullable()))
+            .collect(),
+        fields: fields.map(|f| (f.name.as_str(), f.origin(), f.format.as_deref())).collect(),
+    })
+}
+
+/// The structs above have no maps without order, so that their JSON is canonical.
+fn hash<T: Serialize>(definition: &T) -> String {
+    let bytes = serde_json::to_vec(definition).unwrap_or_default();
+    Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}

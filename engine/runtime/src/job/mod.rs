@@ -1,0 +1,63 @@
+//! The job file: YAML with plain SQL inside, read strictly, all problems told at once.
+//!
+//! ```text
+//! text ─► tree with places ─► variables filled in ─► JSON Schema ─► serde ─► meaning ─► Job
+//!         read::tree          read::reference        check          spec     build      model
+//! ```
+//!
+//! In: paths, `--target`, `--set`, the registry of connectors. Out: [`Pack`], or [`Problems`] with
+//! line, column and hint each. SQL is handed on as [`SqlText`], which knows where it was written;
+//! planning it is up to `plan`. No store is opened, and no secret is looked up to read a file.
+//!
+//! [`Problems`]: sluice_core::Problems
+
+mod read;
+
+mod report;
+
+mod suggest;
+
+mod named;
+
+mod sql;
+
+mod model;
+
+mod spec;
+
+mod schema;
+
+mod check;
+
+mod build;
+
+mod order;
+
+mod load;
+
+mod hash;
+
+mod secret;
+
+use std::collections::BTreeMap;
+
+pub use load::load;
+pub use model::{
+    EpochLimits, EventTime, ExpectAction, Expectation, Job, Merge, Pack, Refresh, Schedule,
+    SecretRef, SinkSpec, SourceSpec, TableFormat, TableSpec, TestSpec, ViewSpec,
+};
+pub use schema::job_schema;
+pub use secret::resolve_secrets;
+pub use sql::SqlText;
+
+/// What the command line says about how to read a job file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// `--target`; none: the job's default target, when it has one.
+    pub target: Option<String>,
+    /// `--set variable=value`, read as the type that the variable has in the file.
+    pub set: BTreeMap<String, String>,
+}
+
+#[cfg(test)]
+mod tests;

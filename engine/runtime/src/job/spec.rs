@@ -1,0 +1,268 @@
+//! The job file as serde sees it. Its JSON Schema is what a file is validated against.
+//!
+//! In: an interpolated, validated tree. Out: [`JobSpec`], which mirrors the file and nothing else.
+//! What several keys mean together is decided in `build`.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use sluice_core::DataSchema;
+
+use super::model::{ExpectAction, Merge, Refresh, TableFormat};
+use super::named::{Named, Plain, Size};
+
+/// A job: what is read, what is kept, and how.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "Sluice job")]
+pub struct JobSpec {
+    /// The job's name: lower-case letters, digits and `-`, beginning with a letter or digit.
+    #[schemars(regex(pattern = r"^[a-z0-9][a-z0-9-]*$"))]
+    pub job: String,
+    /// Where its tables are kept: a URL or a path, relative to the current folder.
+    #[schemars(length(min = 1))]
+    pub lake: String,
+    /// Variables with their defaults, used as `${vars.name}` and set with `--set name=value`.
+    #[serde(default)]
+    #[schemars(extend("propertyNames" = { "pattern": VARIABLE }))]
+    #[expect(dead_code, reason = "read from the tree, before interpolation")]
+    pub vars: Named<Plain>,
+    /// Environments, chosen with `--target`.
+    #[serde(default)]
+    pub targets: Named<TargetEntry>,
+    /// Secrets and where their values come from, used as `${secrets.name}`.
+    #[serde(default)]
+    #[schemars(extend("propertyNames" = { "pattern": VARIABLE }))]
+    pub secrets: Named<SecretEntry>,
+    /// Where rows come from.
+    #[serde(default)]
+    #[schemars(extend("propertyNames" = { "pattern": RELATION }))]
+    pub sources: Named<SourceEntry>,
+    /// Rows that are kept.
+    #[serde(default)]
+    #[schemars(extend("propertyNames" = { "pattern": RELATION }))]
+    pub tables: Named<TableEntry>,
+    /// Queries whose results are kept up to date.
+    #[serde(default)]
+    #[schemars(extend("propertyNames" = { "pattern": RELATION }))]
+    pub views: Named<ViewEntry>,
+    /// Where rows go besides the tables.
+    #[serde(default)]
+    #[schemars(extend("propertyNames" = { "pattern": RELATION }))]
+    pub sinks: Named<SinkEntry>,
+    /// When an epoch closes; default: with what is there, at the latest at 8 GiB or 10,000 files.
+    #[serde(default)]
+    pub epoch: EpochEntry,
+    /// When `sluice serve` starts a run; default: never by itself.
+    #[serde(default)]
+    pub schedule: ScheduleEntry,
+    /// Given rows and the rows expected of them, for `sluice test`.
+    #[serde(default)]
+    pub tests: Vec<TestEntry>,
+}
+
+/// Names of variables and secrets.
+const VARIABLE: &str = r"^[A-Za-z][A-Za-z0-9_]*$";
+
+/// Names of sources, tables, views and sinks: snake_case without `__`, which is kept for the
+/// tables Sluice adds by itself.
+const RELATION: &str = r"^[a-z][a-z0-9]*(_[a-z0-9]+)*_?$";
+
+/// One environment.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TargetEntry {
+    /// Whether it is used when `--target` is not given; default: false.
+    #[serde(default)]
+    #[expect(dead_code, reason = "read from the tree, before interpolation")]
+    pub default: bool,
+    /// Values of variables in this environment.
+    #[serde(default)]
+    #[expect(dead_code, reason = "read from the tree, before interpolation")]
+    pub vars: Named<Plain>,
+    /// Secrets of this environment.
+    #[serde(default)]
+    pub secrets: Named<SecretEntry>,
+    /// The lake of this environment; default: the job's.
+    #[schemars(length(min = 1))]
+    #[expect(dead_code, reason = "read from the tree, before interpolation")]
+    pub lake: Option<String>,
+}
+
+/// Where a secret's value comes from: exactly one of the two.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SecretEntry {
+    /// The environment variable that holds it.
+    #[schemars(length(min = 1))]
+    pub env: Option<String>,
+    /// The file that holds it, relative to the current folder; line breaks at its end do not count.
+    #[schemars(length(min = 1))]
+    pub file: Option<String>,
+}
+
+/// One source.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+pub struct SourceEntry {
+    /// The kind of source.
+    pub connector: String,
+    /// The fields of its rows: a file, or the fields themselves.
+    pub schema: Option<SchemaEntry>,
+    /// The connector's own settings.
+    #[serde(flatten)]
+    pub settings: Map<String, Value>,
+}
+
+/// A data schema, named or written out.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum SchemaEntry {
+    /// A file, relative to the job file or to the nearest `schemas` folder above it.
+    File(String),
+    /// The schema itself.
+    Inline(DataSchema),
+}
+
+/// One table.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TableEntry {
+    /// The statement that gives its rows.
+    #[schemars(length(min = 1))]
+    pub sql: Option<String>,
+    /// A file with the statement, relative to the job file.
+    #[schemars(length(min = 1))]
+    pub sql_file: Option<String>,
+    /// The columns that identify a row; with them rows replace each other, without them they are
+    /// appended.
+    #[schemars(length(min = 1))]
+    pub key: Option<Vec<String>>,
+    /// The column whose largest value wins among rows with the same key; default: the last row.
+    pub sequence_by: Option<String>,
+    /// A condition on a row that removes the row with its key.
+    #[schemars(length(min = 1))]
+    pub delete_when: Option<String>,
+    /// What a new row does to the old row with its key: `replace` (default) or `coalesce`.
+    pub merge: Option<Merge>,
+    /// The columns to partition by; default: none.
+    #[serde(default)]
+    pub partition_by: Vec<String>,
+    /// The folder below the lake; default: the lake itself.
+    #[serde(default)]
+    pub folder: String,
+    /// How it is stored: `delta` (default) or `parquet`.
+    #[serde(default)]
+    pub format: TableFormat,
+    /// The column that holds the time of what a row tells.
+    pub event_time: Option<EventTimeEntry>,
+    /// What must hold for each row.
+    #[serde(default)]
+    #[schemars(extend("propertyNames" = { "pattern": RELATION }))]
+    pub expect: Named<ExpectEntry>,
+    /// What the table is, for people.
+    #[serde(default)]
+    pub doc: String,
+}
+
+/// The time of rows.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EventTimeEntry {
+    /// The column.
+    pub column: String,
+    /// How late a row may come, such as `2 days`; default: `0s`.
+    pub lateness: Option<String>,
+}
+
+/// One expectation.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExpectEntry {
+    /// The condition, in SQL over the table's columns.
+    #[schemars(length(min = 1))]
+    pub that: String,
+    /// What happens to a row for which it does not hold; default: `quarantine`.
+    #[serde(rename = "else", default)]
+    pub otherwise: ExpectAction,
+    /// The share of rows that may break it before the run fails, such as `5%`; default: any.
+    #[schemars(regex(pattern = r"^[0-9]+(\.[0-9]+)?\s*%$"))]
+    pub fail_above: Option<String>,
+}
+
+/// One view.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ViewEntry {
+    /// The statement.
+    #[schemars(length(min = 1))]
+    pub sql: Option<String>,
+    /// A file with the statement, relative to the job file.
+    #[schemars(length(min = 1))]
+    pub sql_file: Option<String>,
+    /// The folder below the lake; default: the lake itself.
+    #[serde(default)]
+    pub folder: String,
+    /// How it is kept: `auto` (default), `incremental` (an error where that is not possible) or
+    /// `full`.
+    #[serde(default)]
+    pub refresh: Refresh,
+    /// What the view is, for people.
+    #[serde(default)]
+    pub doc: String,
+}
+
+/// One sink.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+pub struct SinkEntry {
+    /// The kind of sink.
+    pub connector: String,
+    /// The source, table or view whose rows it gets.
+    pub from: String,
+    /// The connector's own settings.
+    #[serde(flatten)]
+    pub settings: Map<String, Value>,
+}
+
+/// When an epoch closes: at the first limit that is reached.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EpochEntry {
+    /// Time since it opened, such as `5s`; default: no limit.
+    pub every: Option<String>,
+    /// Rows taken; default: no limit.
+    #[schemars(range(min = 1))]
+    pub rows: Option<u64>,
+    /// Bytes taken, such as `64MiB`; default: `8GiB`.
+    pub bytes: Option<Size>,
+    /// Files taken; default: 10000.
+    #[schemars(range(min = 1))]
+    pub files: Option<u64>,
+}
+
+/// When a run starts: at most one of these.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ScheduleEntry {
+    /// Minute, hour, day of month, month, day of week: `*/5 * * * *`.
+    pub cron: Option<String>,
+    /// Time from one start to the next, such as `10min`.
+    pub every: Option<String>,
+    /// Jobs of the pack after whose runs it starts.
+    #[schemars(length(min = 1))]
+    pub after: Option<Vec<String>>,
+    /// Whether it runs all the time.
+    pub continuous: Option<bool>,
+}
+
+/// One test.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TestEntry {
+    /// What is tested.
+    #[schemars(length(min = 1))]
+    pub name: String,
+    /// The rows each source gives.
+    pub given: Named<Vec<Map<String, Value>>>,
+    /// The rows each table or view has at the end, in any order.
+    pub expect: Named<Vec<Map<String, Value>>>,
+}

@@ -1,0 +1,83 @@
+//! Maintenance by hand: fold small files, vacuum, write Delta checkpoints, fold old manifests.
+//!
+//! In: a job. Out: lines that say what was done. It takes the job's lease like any runner, so on a
+//! job that runs it refuses and names the holder, whose own compaction goes on between epochs.
+
+use std::sync::Arc;
+
+use sluice_core::{Result, Secrets, format_bytes};
+use sluice_lake::maintain as lake_maintain;
+use sluice_lake::manifest::{KEEP_MS, KEEP_NEWEST};
+use sluice_lake::snapshot::{self, Snapshots};
+
+use crate::epoch::{Compaction, Environment};
+use crate::plan::Graph;
+use crate::recover::{RecoverOptions, lake_of, open};
+use crate::schedule::compact_job;
+
+/// What to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MaintainOptions {
+    /// Fold small files.
+    pub compact: bool,
+    /// Delete files that no snapshot younger than an hour needs.
+    pub vacuum: bool,
+    /// Write Delta checkpoints, so that readers need not read long logs.
+    pub checkpoint: bool,
+    /// Fold old manifests.
+    pub fold: bool,
+    /// Take the lease from a live holder.
+    pub take_over: bool,
+}
+
+impl Default for MaintainOptions {
+    fn default() -> Self {
+        Self { compact: true, vacuum: true, checkpoint: true, fold: true, take_over: false }
+    }
+}
+
+/// Maintains one job's tables.
+pub async fn maintain(
+    env: &Environment,
+    graph: &Arc<Graph>,
+    secrets: &Secrets,
+    options: MaintainOptions,
+) -> Result<Vec<String>> {
+    let mut lines = Vec::new();
+    if options.compact {
+        let compaction = Compaction { files_min: 2, ..Compaction::default() };
+        let done = compact_job(env, graph, secrets, options.take_over, compaction).await?;
+        lines.push(format!("{done} compactions"));
+    }
+    let lake = lake_of(env, graph, secrets)?;
+    let how = RecoverOptions { take_over: options.take_over, ..RecoverOptions::default() };
+    let running = open(env, graph, lake.clone(), secrets, how).await?;
+    let now_ms = env.clock.wall_ms();
+    for (name, table) in &running.publisher.tables {
+        let Some(head) = &table.head else { continue };
+        if options.checkpoint {
+            sluice_lake::delta::checkpoint(&table.location).await?;
+            lines.push(format!("{name}: checkpoint of version {}", head.version));
+        }
+    }
+    let snapshots = Snapshots::new(&lake.root, &graph.job.name);
+    if options.vacuum {
+        let needed = snapshots.needed(now_ms, snapshot::KEEP_MS).await?;
+        for (name, table) in &running.publisher.tables {
+            let Some(head) = &table.head else { continue };
+            let versions = lake_maintain::versions_of(&needed, name);
+            let gone = lake_maintain::vacuum(&table.location, head, &versions, now_ms).await?;
+            if gone.files > 0 {
+                let bytes = format_bytes(gone.bytes);
+                lines.push(format!("{name}: {} files deleted, {bytes}", gone.files));
+            }
+        }
+    }
+    if options.fold {
+        let folded = lake.chain.fold(now_ms, KEEP_NEWEST, KEEP_MS).await?;
+        snapshots.clean(now_ms, snapshot::KEEP_MS).await?;
+        lines.push(format!("{} manifests folded", folded.folded));
+    }
+    running.lease.release().await?;
+    Ok(lines)
+}

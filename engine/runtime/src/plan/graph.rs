@@ -1,0 +1,275 @@
+//! The graph of a job: nodes in an order in which each reads only what came before it.
+//!
+//! In: the jobs of a pack, in run order. Out: a [`Graph`] per job, or all problems of all
+//! statements. A table of another job is seen by its name and schema only.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::prelude::SessionContext;
+use sluice_core::{Problems, Registry, rejected_schema};
+
+use super::statement::Names;
+use super::table::{Scope, plan_table};
+use super::view::{Growth, plan_view};
+use super::{Node, SharedJob, SinkNode, SourceNode, TableNode, ViewNode};
+use super::{quarantine_name, rejected_name};
+use crate::job::Pack;
+use crate::operator::expect::quarantine_schema;
+
+/// A job's plans.
+#[derive(Debug, Clone)]
+pub struct Graph {
+    /// The job.
+    pub job: SharedJob,
+    /// Its sources.
+    pub sources: Vec<SourceNode>,
+    /// Its tables.
+    pub tables: Vec<TableNode>,
+    /// Its views.
+    pub views: Vec<ViewNode>,
+    /// Its sinks.
+    pub sinks: Vec<SinkNode>,
+    /// Tables and views in the order of work.
+    pub order: Vec<Node>,
+    /// Relations of other jobs that its statements read.
+    pub foreign: Vec<Foreign>,
+}
+
+/// A relation of another job of the pack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Foreign {
+    /// Its name.
+    pub name: String,
+    /// The job it belongs to.
+    pub job: String,
+    /// Its columns.
+    pub schema: SchemaRef,
+}
+
+/// The graphs of all jobs of a pack, in run order.
+pub async fn build_pack(
+    context: &SessionContext,
+    pack: &Pack,
+    registry: &Registry,
+) -> Result<Vec<Graph>, Problems> {
+    let mut problems = Problems::new();
+    let mut graphs = Vec::new();
+    let mut foreign: Vec<Foreign> = Vec::new();
+    for job in &pack.jobs {
+        match build(context, job, registry, &foreign).await {
+            Ok(graph) => {
+                foreign.extend(graph.exports());
+                graphs.push(graph);
+            }
+            Err(found) => problems.extend(found),
+        }
+    }
+    if problems.is_empty() { Ok(graphs) } else { Err(problems) }
+}
+
+/// The graph of one job that may read `foreign`.
+pub async fn build(
+    context: &SessionContext,
+    job: &SharedJob,
+    registry: &Registry,
+    foreign: &[Foreign],
+) -> Result<Graph, Problems> {
+    let mut problems = Problems::new();
+    let mut builder = Builder::new(context, job, foreign);
+    builder.sources(registry, &mut problems);
+    builder.statements(&mut problems).await;
+    if problems.is_empty() { Ok(builder.graph) } else { Err(problems) }
+}
+
+impl Graph {
+    /// Everything a query may name, with its columns: tables, views, rejected and quarantined rows.
+    pub fn relations(&self) -> Vec<(String, SchemaRef)> {
+        let mut list = Vec::new();
+        for table in &self.tables {
+            list.push((table.spec.name.clone(), table.schema.clone()));
+            let schema = quarantine_schema(&table.schema);
+            list.push((quarantine_name(&table.spec.name), schema));
+        }
+        for view in &self.views {
+            list.push((view.spec.name.clone(), view.schema.clone()));
+        }
+        for source in &self.sources {
+            list.push((rejected_name(&source.spec.name), rejected_schema()));
+        }
+        list
+    }
+
+    fn exports(&self) -> Vec<Foreign> {
+        let job = self.job.name.clone();
+        let relations = self.relations().into_iter();
+        relations.map(|(name, schema)| Foreign { name, job: job.clone(), schema }).collect()
+    }
+}
+
+struct Builder<'a> {
+    context: &'a SessionContext,
+    graph: Graph,
+    names: Names,
+    growth: BTreeMap<String, Growth>,
+    foreign: &'a [Foreign],
+}
+
+impl<'a> Builder<'a> {
+    fn new(context: &'a SessionContext, job: &SharedJob, foreign: &'a [Foreign]) -> Self {
+        let graph = Graph {
+            job: job.clone(),
+            sources: Vec::new(),
+            tables: Vec::new(),
+            views: Vec::new(),
+            sinks: job.sinks.iter().map(|s| SinkNode { spec: s.clone() }).collect(),
+            order: Vec::new(),
+            foreign: Vec::new(),
+        };
+        let mut names = Names::new();
+        let mut growth = BTreeMap::new();
+        for relation in foreign {
+            names.insert(relation.name.clone(), relation.schema.clone());
+            growth.insert(relation.name.clone(), Growth::Foreign);
+        }
+        Self { context, graph, names, growth, foreign }
+    }
+
+    fn sources(&mut self, registry: &Registry, problems: &mut Problems) {
+        let job = self.graph.job.clone();
+        for spec in &job.sources {
+            let Some(factory) = registry.source(&spec.connector) else { continue };
+            match factory.schema(&spec.config) {
+                Ok(schema) => {
+                    self.names.insert(spec.name.clone(), schema.clone());
+                    self.growth.insert(spec.name.clone(), Growth::Stream);
+                    self.graph.sources.push(SourceNode { spec: spec.clone(), schema });
+                }
+                Err(e) => {
+                    let span = job.span(&format!("/sources/{}", spec.name));
+                    let hint = e.hint_text().unwrap_or("see the connector's page").to_string();
+                    problems.push(&job.file, span, e.chain(), Some(hint));
+                }
+            }
+        }
+    }
+
+    /// Plans what can be planned until nothing is left; what reads a failed one is left out
+    /// silently, because its own problem would only repeat the first.
+    async fn statements(&mut self, problems: &mut Problems) {
+        let job = self.graph.job.clone();
+        let mut left: Vec<Waiting> = Vec::new();
+        left.extend((0..job.tables.len()).map(Waiting::Table));
+        left.extend((0..job.views.len()).map(Waiting::View));
+        let declared: BTreeSet<String> = job
+            .tables
+            .iter()
+            .map(|t| t.name.clone())
+            .chain(job.views.iter().map(|v| v.name.clone()))
+            .collect();
+        let mut failed: BTreeSet<String> = BTreeSet::new();
+        while !left.is_empty() {
+            let before = left.len();
+            let mut later = Vec::new();
+            for waiting in left {
+                let (name, sql) = waiting.of(&job);
+                let needs = mentioned(self.context, &sql.text, &declared);
+                if needs.iter().any(|n| failed.contains(n)) {
+                    failed.insert(name);
+                } else if needs.iter().any(|n| !self.names.contains_key(n) && *n != name) {
+                    later.push(waiting);
+                } else if !self.node(&waiting, problems).await {
+                    failed.insert(name);
+                }
+            }
+            if later.len() == before {
+                self.report_cycle(&later, problems);
+                return;
+            }
+            left = later;
+        }
+        self.used_foreign();
+    }
+
+    async fn node(&mut self, waiting: &Waiting, problems: &mut Problems) -> bool {
+        let job = self.graph.job.clone();
+        match waiting {
+            Waiting::Table(i) => {
+                let sources = job.sources.iter().map(|s| s.name.clone()).collect();
+                let scope =
+                    Scope { context: self.context, job: &job, names: &self.names, sources };
+                let Some(node) = plan_table(&scope, &job.tables[*i], problems).await else {
+                    return false;
+                };
+                let name = node.spec.name.clone();
+                let append = node.spec.key.is_empty();
+                let growth = if append { Growth::Append } else { Growth::Changing };
+                self.names.insert(name.clone(), node.schema.clone());
+                self.growth.insert(name, growth);
+                self.graph.order.push(Node::Table(self.graph.tables.len()));
+                self.graph.tables.push(node);
+            }
+            Waiting::View(i) => {
+                let spec = &job.views[*i];
+                let growth = |name: &str| *self.growth.get(name).unwrap_or(&Growth::Changing);
+                let planned =
+                    plan_view(self.context, spec, &self.names, &growth, problems).await;
+                let Some(node) = planned else { return false };
+                let append = matches!(node.strategy, super::Strategy::Append);
+                let growth = if append { Growth::Append } else { Growth::Changing };
+                self.names.insert(spec.name.clone(), node.schema.clone());
+                self.growth.insert(spec.name.clone(), growth);
+                self.graph.order.push(Node::View(self.graph.views.len()));
+                self.graph.views.push(node);
+            }
+        }
+        true
+    }
+
+    fn report_cycle(&self, left: &[Waiting], problems: &mut Problems) {
+        let names: Vec<String> = left.iter().map(|w| w.of(&self.graph.job).0).collect();
+        for waiting in left {
+            let (_, sql) = waiting.of(&self.graph.job);
+            let (file, span) = sql.locate(1, 1);
+            let message = format!("statements read each other in a circle names={}", names.join(", "));
+            let hint = "break the circle: one of them must read only sources".to_string();
+            problems.push(&file, Some(span), message, Some(hint));
+        }
+    }
+
+    fn used_foreign(&mut self) {
+        let tables = self.graph.tables.iter().flat_map(|t| t.inputs.iter().map(|i| &i.name));
+        let views = self.graph.views.iter().flat_map(|v| v.inputs.iter());
+        let used: BTreeSet<&String> = tables.chain(views).collect();
+        let list = self.foreign.iter().filter(|f| used.contains(&f.name)).cloned().collect();
+        self.graph.foreign = list;
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Waiting {
+    Table(usize),
+    View(usize),
+}
+
+impl Waiting {
+    fn of<'a>(&self, job: &'a SharedJob) -> (String, &'a crate::job::SqlText) {
+        match self {
+            Waiting::Table(i) => (job.tables[*i].name.clone(), &job.tables[*i].sql),
+            Waiting::View(i) => (job.views[*i].name.clone(), &job.views[*i].sql),
+        }
+    }
+}
+
+/// The relations of this job that a statement names; none when it does not parse.
+fn mentioned(context: &SessionContext, sql: &str, declared: &BTreeSet<String>) -> Vec<String> {
+    let state = context.state();
+    let Ok(statement) = state.sql_to_statement(sql, &datafusion::config::Dialect::Generic) else {
+        return Vec::new();
+    };
+    let references = state.resolve_table_references(&statement).unwrap_or_default();
+    let names = references.into_iter().map(|r| r.table().to_string());
+    names.filter(|n| declared.contains(n)).collect()
+}
+

@@ -1,0 +1,241 @@
+//! What a table's statement may be, and how a keyed table's rows keep their order.
+//!
+//! A table takes the new rows of one input per epoch through stateless SQL; other inputs are
+//! looked up as they stand. Aggregates, sorting and limits are for views.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, SchemaRef};
+use datafusion::common::DFSchema;
+use datafusion::datasource::provider_as_source;
+use datafusion::logical_expr::{Expr, LogicalPlan, TableScan, col};
+use datafusion::physical_plan::PhysicalExpr;
+use datafusion::prelude::SessionContext;
+use sluice_core::{POSITION_COLUMN, Problems, with_position};
+
+use super::columns::{select_columns, table_columns};
+use super::statement::{Names, Wrong, find_node, optimise, plan_statement, wrong};
+use super::{ExpectationNode, Input, Role, TableNode};
+use crate::catalog::Leaf;
+use crate::job::{Job, SqlText, TableSpec};
+
+/// What the graph knows when it plans a table.
+pub(super) struct Scope<'a> {
+    pub context: &'a SessionContext,
+    pub job: &'a Job,
+    pub names: &'a Names,
+    /// The names of the job's sources.
+    pub sources: Vec<String>,
+}
+
+/// Plans one table; what is wrong goes to `problems`.
+pub(super) async fn plan_table(
+    scope: &Scope<'_>,
+    spec: &TableSpec,
+    problems: &mut Problems,
+) -> Option<TableNode> {
+    let planned = plan_statement(scope.context, &spec.sql, scope.names, problems).await?;
+    let made = stateless(&planned.plan).and_then(|()| table_columns(planned.plan.clone()));
+    let (plan, schema) = match made {
+        Ok(made) => made,
+        Err(wrong) => return report(spec, wrong, problems),
+    };
+    let inputs = match roles(scope, &planned.inputs) {
+        Ok(inputs) => inputs,
+        Err(wrong) => return report(spec, wrong, problems),
+    };
+    check_columns(scope.job, spec, &schema, problems);
+    let (plan, position) = match carry_position(spec, plan, &schema, &inputs) {
+        Ok(carried) => carried,
+        Err(wrong) => return report(spec, wrong, problems),
+    };
+    let plan = match optimise(scope.context, &plan) {
+        Ok(plan) => plan,
+        Err(wrong) => return report(spec, wrong, problems),
+    };
+    let expectations = expectations(scope, spec, &schema, problems);
+    let delete_when = spec.delete_when.as_ref().and_then(|text| {
+        predicate(scope, text, &schema, problems)
+    });
+    let spec = spec.clone();
+    Some(TableNode { spec, plan, schema, inputs, position, expectations, delete_when })
+}
+
+fn report<T>(spec: &TableSpec, wrong: Wrong, problems: &mut Problems) -> Option<T> {
+    let (line, column) = wrong.at.unwrap_or((1, 1));
+    let (file, span) = spec.sql.locate(line, column);
+    problems.push(&file, Some(span), wrong.message, Some(wrong.hint));
+    None
+}
+
+/// Refuses what needs to see more than the epoch's new rows.
+fn stateless(plan: &LogicalPlan) -> Result<(), Wrong> {
+    let what = find_node(plan, |node| match node {
+        LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(_) => Some("an aggregate"),
+        LogicalPlan::Window(_) => Some("a window function"),
+        LogicalPlan::Sort(_) => Some("ORDER BY"),
+        LogicalPlan::Limit(_) => Some("LIMIT"),
+        _ => None,
+    });
+    match what {
+        None => Ok(()),
+        Some(what) => Err(Wrong {
+            message: format!("a table takes each epoch's new rows and cannot hold {what}"),
+            hint: "make it a view: move it under `views:`".into(),
+            at: None,
+        }),
+    }
+}
+
+/// The first source named is read as it flows, or, without one, the first table; all others are
+/// looked up whole.
+fn roles(scope: &Scope<'_>, inputs: &[String]) -> Result<Vec<Input>, Wrong> {
+    let streams: Vec<&String> = inputs.iter().filter(|i| scope.sources.contains(i)).collect();
+    if streams.len() > 1 {
+        return Err(Wrong {
+            message: format!(
+                "a table reads one source at a time sources={}, {}",
+                streams[0], streams[1]
+            ),
+            hint: "make a table of each source, then join the tables in a view".into(),
+            at: None,
+        });
+    }
+    let driver = streams.first().copied().or(inputs.first()).cloned();
+    let role = |name: &String| if Some(name) == driver.as_ref() { Role::New } else { Role::Head };
+    Ok(inputs.iter().map(|n| Input { name: n.clone(), role: role(n) }).collect())
+}
+
+fn check_columns(job: &Job, spec: &TableSpec, schema: &SchemaRef, problems: &mut Problems) {
+    let known: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
+    let mut check = |pointer: String, name: &str, what: &str| {
+        if known.contains(&name) {
+            return;
+        }
+        let message = format!("{what} is not a column of the table column={name}");
+        let hint = format!("columns: {}", known.join(", "));
+        problems.push(&job.file, job.span(&pointer), message, Some(hint));
+    };
+    for (i, name) in spec.key.iter().enumerate() {
+        check(format!("{}/key/{i}", spec.pointer), name, "the key");
+    }
+    for (i, name) in spec.partition_by.iter().enumerate() {
+        check(format!("{}/partition_by/{i}", spec.pointer), name, "partition_by");
+    }
+    if let Some(name) = &spec.sequence_by {
+        check(format!("{}/sequence_by", spec.pointer), name, "sequence_by");
+    }
+}
+
+/// For keyed tables: the plan with the rows' position as its last column, where the statement only
+/// filters and projects one input that is a source.
+fn carry_position(
+    spec: &TableSpec,
+    plan: LogicalPlan,
+    schema: &SchemaRef,
+    inputs: &[Input],
+) -> Result<(LogicalPlan, bool), Wrong> {
+    if spec.key.is_empty() || inputs.len() != 1 {
+        return Ok((plan, false));
+    }
+    let Some(carried) = with_position_column(&plan)? else { return Ok((plan, false)) };
+    let mut names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
+    names.push(POSITION_COLUMN);
+    Ok((select_columns(carried, &names)?, true))
+}
+
+fn with_position_column(plan: &LogicalPlan) -> Result<Option<LogicalPlan>, Wrong> {
+    let rebuilt = match plan {
+        LogicalPlan::Projection(projection) => {
+            let Some(input) = with_position_column(&projection.input)? else { return Ok(None) };
+            let mut exprs = projection.expr.clone();
+            exprs.push(position_of(&input));
+            LogicalPlan::Projection(
+                datafusion::logical_expr::Projection::try_new(exprs, Arc::new(input))
+                    .map_err(wrong)?,
+            )
+        }
+        LogicalPlan::Filter(_) | LogicalPlan::SubqueryAlias(_) => {
+            let inputs = plan.inputs();
+            let Some(input) = inputs.first().copied() else { return Ok(None) };
+            let Some(input) = with_position_column(input)? else { return Ok(None) };
+            plan.with_new_exprs(plan.expressions(), vec![input]).map_err(wrong)?
+        }
+        LogicalPlan::TableScan(scan) => {
+            let schema = with_position(scan.source.schema().as_ref());
+            let leaf = Arc::new(Leaf::new(scan.table_name.table(), schema));
+            let source = provider_as_source(leaf);
+            LogicalPlan::TableScan(
+                TableScan::try_new(scan.table_name.clone(), source, None, vec![], None)
+                    .map_err(wrong)?,
+            )
+        }
+        _ => return Ok(None),
+    };
+    Ok(Some(rebuilt))
+}
+
+fn position_of(input: &LogicalPlan) -> Expr {
+    let last = input.schema().iter().last();
+    match last {
+        Some((qualifier, field)) => Expr::Column((qualifier, field).into()),
+        None => col(POSITION_COLUMN),
+    }
+}
+
+fn expectations(
+    scope: &Scope<'_>,
+    spec: &TableSpec,
+    schema: &SchemaRef,
+    problems: &mut Problems,
+) -> Vec<ExpectationNode> {
+    let mut nodes = Vec::new();
+    for expect in &spec.expect {
+        if let Some(predicate) = predicate(scope, &expect.that, schema, problems) {
+            nodes.push(ExpectationNode {
+                name: expect.name.clone(),
+                predicate,
+                action: expect.action,
+                fail_above: expect.fail_above,
+            });
+        }
+    }
+    nodes
+}
+
+/// A condition over the table's columns, ready to evaluate.
+fn predicate(
+    scope: &Scope<'_>,
+    text: &SqlText,
+    schema: &SchemaRef,
+    problems: &mut Problems,
+) -> Option<Arc<dyn PhysicalExpr>> {
+    match try_predicate(scope.context, text, schema) {
+        Ok(predicate) => Some(predicate),
+        Err(wrong) => {
+            let (line, column) = wrong.at.unwrap_or((1, 1));
+            let (file, span) = text.locate(line, column);
+            problems.push(&file, Some(span), wrong.message, Some(wrong.hint));
+            None
+        }
+    }
+}
+
+fn try_predicate(
+    context: &SessionContext,
+    text: &str,
+    schema: &SchemaRef,
+) -> Result<Arc<dyn PhysicalExpr>, Wrong> {
+    let df_schema = DFSchema::try_from(schema.as_ref().clone()).map_err(wrong)?;
+    let expr = context.parse_sql_expr(text, &df_schema).map_err(wrong)?;
+    let physical = context.create_physical_expr(expr, &df_schema).map_err(wrong)?;
+    let data_type = physical.data_type(schema).map_err(wrong)?;
+    if data_type == DataType::Boolean {
+        return Ok(physical);
+    }
+    Err(Wrong {
+        message: format!("the condition is not true or false type={data_type}"),
+        hint: "write a comparison, such as `amount > 0`".into(),
+        at: None,
+    })
+}

@@ -1,0 +1,30 @@
+//! Recovery: from what lies in a lake to a worker that goes on exactly where the last seal was.
+//!
+//! In: a graph and a lake. Out: a [`Running`] with the lease held, the last epoch published, heads
+//! loaded, state restored and sources sought; or a refusal that says what was found and the ways
+//! out. It is the only way in: a first run, a restart and a failure take the same path.
+
+mod decide;
+mod open;
+mod state;
+
+use sluice_lake::manifest::Lease;
+
+use crate::epoch::{Publisher, SourceRun, Worker};
+
+pub use decide::{Found, Known, Verdict, decide_table};
+pub use open::{Change, RecoverOptions, definition_changes, definition_of, lake_of, open};
+
+/// A job ready to run epochs.
+pub struct Running {
+    /// Runs epochs.
+    pub worker: Worker,
+    /// Publishes them.
+    pub publisher: Publisher,
+    /// Sources at the next position.
+    pub sources: Vec<SourceRun>,
+    /// The lease; to be renewed.
+    pub lease: Lease,
+    /// Whether the first epoch only takes note of what sources have (`--adopt`).
+    pub adopting: bool,
+}

@@ -1,0 +1,469 @@
+//! Opening a job: lease, last manifest, tables, their verdicts, the publication that is missing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use sluice_core::{Error, Offsets, Result, Secrets, Start, Step, reach};
+use sluice_lake::delta::{self, Head};
+use sluice_lake::manifest::{Action, Chain, Entry, Holder, Lease};
+use sluice_lake::snapshot::Snapshots;
+use sluice_lake::store::{self, Location};
+use sluice_lake::table::list_dataset;
+
+use super::decide::{Found, Known, Verdict, decide_table};
+use super::{Running, state};
+use crate::epoch::{
+    Environment, Identity, Kind, Lake, Publisher, PublisherTable, Relation, Relations, SourceRun,
+    Worker, WorkerState, source_owner,
+};
+use crate::function::{EpochTime, SessionOptions, session};
+use crate::job::TableFormat;
+use crate::operator::expect::quarantine_schema;
+use crate::plan::{Graph, Strategy, quarantine_name, rejected_name};
+use crate::state::StateFolder;
+
+/// How to open a job.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RecoverOptions {
+    /// Take the lease from a live holder.
+    pub take_over: bool,
+    /// Begin a new life of the chain: everything is read and written again.
+    pub rebuild: bool,
+    /// Begin a new life on the tables as they are; what sources have now counts as taken.
+    pub adopt: bool,
+}
+
+/// The lake of a job.
+pub fn lake_of(env: &Environment, graph: &Graph, secrets: &Secrets) -> Result<Lake> {
+    let root = store::open(&graph.job.lake, secrets)?;
+    let chain = Chain::new(&root, &graph.job.name, env.clock.clone());
+    Ok(Lake { root, chain })
+}
+
+/// Opens a job on its lake.
+pub async fn open(
+    env: &Environment,
+    graph: &Arc<Graph>,
+    lake: Lake,
+    secrets: &Secrets,
+    options: RecoverOptions,
+) -> Result<Running> {
+    lake.root.store.probe(&lake.root.child("_sluice").path).await?;
+    let job = graph.job.name.clone();
+    let run = env.ids.fresh();
+    let holder = Holder { run: run.clone(), host: env.host.clone(), pid: env.pid };
+    let clock = env.clock.clone();
+    let lease = Lease::acquire(&lake.root, &job, holder, options.take_over, clock).await?;
+    let last = lake.chain.last().await?;
+    let next = last.as_ref().map_or(0, |e| e.manifest.epoch + 1);
+    lake.chain.discard_unreadable(next).await?;
+    reach(Step::LeaseTaken, next);
+
+    let fresh = options.rebuild || options.adopt || last.is_none();
+    let incarnation = match &last {
+        Some(entry) if !fresh => entry.manifest.incarnation.clone(),
+        _ => env.ids.fresh(),
+    };
+    let identity = Identity { job, run, incarnation };
+    let mut opening = Opening { env, graph, lake, identity, last, options };
+    let mut relations = opening.relations()?;
+    let heads = opening.heads(&relations).await?;
+    if !options.rebuild && !options.adopt {
+        opening.judge(&relations, &heads)?;
+    }
+    let mut publisher = opening.publisher(&relations, heads)?;
+    if !fresh {
+        opening.publish_last(&mut publisher).await?;
+    }
+    opening.load(&mut relations, &publisher).await?;
+    opening.start(relations, publisher, secrets, lease).await
+}
+
+struct Opening<'a> {
+    env: &'a Environment,
+    graph: &'a Arc<Graph>,
+    lake: Lake,
+    identity: Identity,
+    last: Option<Entry>,
+    options: RecoverOptions,
+}
+
+type Heads = BTreeMap<String, Head>;
+
+impl Opening<'_> {
+    /// All relations of the job, without files yet.
+    fn relations(&self) -> Result<Relations> {
+        let mut relations = Relations::new();
+        let mut add = |relation: Relation| {
+            relations.insert(relation.name.clone(), relation);
+        };
+        for table in &self.graph.tables {
+            let spec = &table.spec;
+            let folder = place(&self.lake.root, &spec.folder)?;
+            let definition = definition_of(self.graph, &spec.name);
+            let main = Relation {
+                name: spec.name.clone(),
+                kind: Kind::Table,
+                location: folder.child(&spec.name),
+                schema: table.schema.clone(),
+                partition_by: spec.partition_by.clone(),
+                key: spec.key.clone(),
+                format: spec.format,
+                definition: definition.clone(),
+                exists: false,
+                files: Vec::new(),
+            };
+            let name = quarantine_name(&spec.name);
+            add(Relation {
+                location: folder.child(&name),
+                name,
+                kind: Kind::Quarantine,
+                schema: quarantine_schema(&table.schema),
+                partition_by: Vec::new(),
+                key: Vec::new(),
+                format: TableFormat::Delta,
+                ..main.clone()
+            });
+            add(main);
+        }
+        for view in &self.graph.views {
+            let key = match &view.strategy {
+                Strategy::Incremental(pieces) => pieces.key.clone(),
+                _ => Vec::new(),
+            };
+            let folder = place(&self.lake.root, &view.spec.folder)?;
+            add(self.delta_relation(&view.spec.name, Kind::View, folder, &view.schema, key));
+        }
+        for source in &self.graph.sources {
+            let name = rejected_name(&source.spec.name);
+            let schema = sluice_core::rejected_schema();
+            let root = self.lake.root.clone();
+            add(self.delta_relation(&name, Kind::Rejected, root, &schema, Vec::new()));
+        }
+        Ok(relations)
+    }
+
+    fn delta_relation(
+        &self,
+        name: &str,
+        kind: Kind,
+        folder: Location,
+        schema: &arrow::datatypes::SchemaRef,
+        key: Vec<String>,
+    ) -> Relation {
+        Relation {
+            name: name.to_string(),
+            kind,
+            location: folder.child(name),
+            schema: schema.clone(),
+            partition_by: Vec::new(),
+            key,
+            format: TableFormat::Delta,
+            definition: definition_of(self.graph, name),
+            exists: false,
+            files: Vec::new(),
+        }
+    }
+
+    async fn heads(&self, relations: &Relations) -> Result<Heads> {
+        let delta = relations.values().filter(|r| r.format == TableFormat::Delta);
+        let loads = delta.map(|r| async move {
+            Ok::<_, Error>((r.name.clone(), delta::load(&r.location).await?))
+        });
+        let loaded = futures::future::try_join_all(loads).await?;
+        Ok(loaded.into_iter().filter_map(|(name, head)| Some((name, head?))).collect())
+    }
+
+    /// Stops on the first table that is not as the manifests left it.
+    fn judge(&self, relations: &Relations, heads: &Heads) -> Result<()> {
+        let manifest = self.last.as_ref().map(|e| &e.manifest);
+        for relation in relations.values().filter(|r| r.format == TableFormat::Delta) {
+            let part = manifest.and_then(|m| m.tables.get(&relation.name));
+            let existed = part.is_some_and(|p| match &p.action {
+                Action::Delta(action) => action.create.is_none(),
+                _ => true,
+            });
+            let known = Known {
+                job: self.identity.job.clone(),
+                incarnation: manifest.map(|m| m.incarnation.clone()),
+                last: manifest.map(|m| m.epoch),
+                existed,
+            };
+            let found = self.found(relation, heads.get(&relation.name));
+            let verdict = decide_table(&found, &known);
+            if verdict != Verdict::Fine {
+                return Err(refusal(relation, &verdict, &known));
+            }
+        }
+        Ok(())
+    }
+
+    fn found(&self, relation: &Relation, head: Option<&Head>) -> Found {
+        let Some(head) = head else { return Found::Nothing };
+        let properties = head.properties();
+        let of = |key: &str| properties.get(key).cloned();
+        match (of("sluice.job"), of("sluice.incarnation")) {
+            (Some(job), Some(incarnation)) => {
+                let txn = self.identity.txn(&relation.name);
+                let epoch = head.txns.get(&txn).and_then(|v| u64::try_from(*v).ok());
+                Found::Ours { job, incarnation, epoch }
+            }
+            _ => Found::Stranger,
+        }
+    }
+
+    fn publisher(&self, relations: &Relations, mut heads: Heads) -> Result<Publisher> {
+        let mut tables = BTreeMap::new();
+        for relation in relations.values() {
+            let head = heads.remove(&relation.name);
+            tables.insert(relation.name.clone(), PublisherTable::new(relation, head)?);
+        }
+        Ok(Publisher {
+            clock: self.env.clock.clone(),
+            memory: self.env.memory.clone(),
+            lake: self.lake.clone(),
+            identity: self.identity.clone(),
+            repairing: tokio::sync::Mutex::new(()),
+            tables,
+        })
+    }
+
+    /// Publishes what is missing of the last sealed epoch.
+    async fn publish_last(&self, publisher: &mut Publisher) -> Result<()> {
+        let Some(entry) = &self.last else { return Ok(()) };
+        let snapshots = Snapshots::new(&self.lake.root, &self.identity.job);
+        if snapshots.get(entry.manifest.epoch).await?.is_none() {
+            let epoch = entry.manifest.epoch;
+            tracing::info!(epoch, "publishing an epoch that was sealed and not finished");
+            publisher.publish(&entry.manifest).await?;
+        }
+        Ok(())
+    }
+
+    /// Fills in what exists.
+    async fn load(&self, relations: &mut Relations, publisher: &Publisher) -> Result<()> {
+        if self.options.rebuild {
+            return Ok(());
+        }
+        let manifest = self.last.as_ref().map(|e| &e.manifest);
+        for relation in relations.values_mut() {
+            match relation.format {
+                TableFormat::Delta => {
+                    let table = publisher.tables.get(&relation.name);
+                    let Some(head) = table.and_then(|t| t.head.as_ref()) else { continue };
+                    relation.files = head.files.values().cloned().collect();
+                    relation.exists = same_definition(relation, head)?;
+                }
+                TableFormat::Parquet => {
+                    let known = manifest.filter(|m| m.tables.contains_key(&relation.name));
+                    let Some(manifest) = known else { continue };
+                    let short = manifest.incarnation.get(..8).unwrap_or_default();
+                    let files =
+                        list_dataset(&relation.location, short, manifest.epoch).await?;
+                    relation.exists = true;
+                    relation.files = rooted(relation, files)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn start(
+        self,
+        relations: Relations,
+        mut publisher: Publisher,
+        secrets: &Secrets,
+        lease: Lease,
+    ) -> Result<Running> {
+        for relation in relations.values() {
+            if let Some(table) = publisher.tables.get_mut(&relation.name) {
+                table.exists = relation.exists;
+            }
+        }
+        let tables = publisher.tables.iter();
+        let there: BTreeSet<String> =
+            tables.filter(|(_, t)| t.head.is_some()).map(|(name, _)| name.clone()).collect();
+        let time = EpochTime::default();
+        let context = session(&SessionOptions {
+            memory: self.env.pool.clone(),
+            partitions: self.env.partitions,
+            time: time.clone(),
+        })?;
+        let fresh = self.options.rebuild || self.options.adopt;
+        let manifest = self.last.as_ref().map(|e| &e.manifest);
+        let kept = manifest.filter(|_| !fresh);
+        let worker_state = WorkerState {
+            relations,
+            views: BTreeMap::new(),
+            routers: BTreeMap::new(),
+            files: kept.map(|m| m.state.clone()).unwrap_or_default(),
+            offsets: kept.map(|m| m.offsets.clone()).unwrap_or_default(),
+            epoch: manifest.map_or(0, |m| m.epoch + 1),
+            previous: self.last.as_ref().map(|e| e.sha256.clone()),
+            leftovers: if self.options.rebuild { there.clone() } else { BTreeSet::new() },
+            adopted: if self.options.adopt { there } else { BTreeSet::new() },
+        };
+        let folder = StateFolder::new(&self.lake.root, &self.identity.job);
+        let mut worker = Worker {
+            env: self.env.clone(),
+            graph: self.graph.clone(),
+            context,
+            time,
+            lake: self.lake.clone(),
+            identity: self.identity.clone(),
+            folder,
+            state: worker_state,
+            seconds: BTreeMap::new(),
+        };
+        state::restore(&mut worker).await?;
+        let sources = self.sources(&worker, secrets).await?;
+        let adopting = self.options.adopt;
+        Ok(Running { worker, publisher, sources, lease, adopting })
+    }
+
+    async fn sources(&self, worker: &Worker, secrets: &Secrets) -> Result<Vec<SourceRun>> {
+        let mut runs = Vec::new();
+        for node in &self.graph.sources {
+            let factory = self.env.registry.source(&node.spec.connector);
+            let factory = factory.ok_or_else(|| Error::bug("a source has no connector"))?;
+            let context = self.env.context(secrets);
+            let mut source = factory.build(&node.spec.config, &context).await?;
+            let name = node.spec.name.clone();
+            let offsets: Offsets = worker.state.offsets.get(&name).cloned().unwrap_or_default();
+            let files = worker.state.files.get(&source_owner(&name));
+            let state = match files {
+                Some(files) => worker.folder.read(files).await?,
+                None => Vec::new(),
+            };
+            source.seek(Start { offsets: offsets.clone(), state }).await?;
+            runs.push(SourceRun { name, source, offsets });
+        }
+        Ok(runs)
+    }
+}
+
+fn place(root: &Location, folder: &str) -> Result<Location> {
+    if folder.is_empty() { Ok(root.clone()) } else { root.join(folder) }
+}
+
+/// Paths relative to the store instead of the dataset's folder.
+fn rooted(
+    relation: &Relation,
+    files: Vec<sluice_lake::manifest::DataFile>,
+) -> Result<Vec<sluice_lake::manifest::DataFile>> {
+    let mut all = Vec::with_capacity(files.len());
+    for file in files {
+        let path = relation.location.join(&file.path)?.path.to_string();
+        all.push(sluice_lake::manifest::DataFile { path, ..file });
+    }
+    Ok(all)
+}
+
+/// Whether the table's rows are those of its definition. A changed view is built afresh; a changed
+/// table goes on with its next rows, as long as its columns are the same.
+fn same_definition(relation: &Relation, head: &Head) -> Result<bool> {
+    let definition = head.properties().get("sluice.definition");
+    if relation.kind == Kind::View {
+        return Ok(definition == Some(&relation.definition));
+    }
+    let same = |(ours, theirs): (&arrow::datatypes::FieldRef, &arrow::datatypes::FieldRef)| {
+        ours.name() == theirs.name() && ours.data_type() == theirs.data_type()
+    };
+    let (ours, theirs) = (relation.schema.fields(), head.schema.fields());
+    let columns = ours.len() == theirs.len() && ours.iter().zip(theirs).all(same);
+    let partitions = relation.partition_by == head.partition_by();
+    if columns && partitions {
+        return Ok(true);
+    }
+    let name = &relation.name;
+    Err(Error::config(format!("the table has other columns or partitions than its job table={name}"))
+        .hint("run with --rebuild to make it again from the sources, or give the table a new name"))
+}
+
+fn refusal(relation: &Relation, verdict: &Verdict, known: &Known) -> Error {
+    let table = &relation.name;
+    let last = known.last.map_or("none".to_string(), |n| n.to_string());
+    let ways = "--rebuild reads the sources again and replaces the table; --adopt keeps the \
+                table as it is and takes what comes from now on";
+    let text = match verdict {
+        Verdict::Gone => format!("the manifests know a table that is gone table={table}"),
+        Verdict::Unknown => {
+            format!("there is a table that no epoch of this job knows table={table}")
+        }
+        Verdict::Other { job, incarnation } => format!(
+            "the table belongs to another job or another life of this one table={table} \
+             job={job} incarnation={incarnation} expected={}",
+            known.incarnation.as_deref().unwrap_or("none")
+        ),
+        Verdict::Ahead { epoch } => format!(
+            "the table is ahead of the manifests table={table} table_epoch={epoch} \
+             last_sealed={last}"
+        ),
+        Verdict::Fine => String::new(),
+    };
+    let place = relation.location.describe();
+    Error::conflict(format!("{text} last_epoch={last} path={place}")).hint(ways)
+}
+
+/// The hash of what makes a relation's rows: its own statement and everything it reads of its job.
+pub fn definition_of(graph: &Graph, name: &str) -> String {
+    let mut hash = Sha256::new();
+    hash.update(graph.job.table_hash(name).unwrap_or_default());
+    if let Some(view) = graph.views.iter().find(|v| v.spec.name == name) {
+        for input in &view.inputs {
+            if graph.views.iter().any(|v| v.spec.name == *input && v.spec.name != name) {
+                hash.update(definition_of(graph, input));
+            }
+        }
+    }
+    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// What a run would change, for `plan`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The relation.
+    pub relation: String,
+    /// What will happen to it.
+    pub text: String,
+}
+
+/// Compares the job with what lies in its lake. Nothing is written.
+pub async fn definition_changes(
+    env: &Environment,
+    graph: &Arc<Graph>,
+    secrets: &Secrets,
+) -> Result<Vec<Change>> {
+    let lake = lake_of(env, graph, secrets)?;
+    let last = lake.chain.last().await?;
+    let incarnation = last.as_ref().map(|e| e.manifest.incarnation.clone()).unwrap_or_default();
+    let identity = Identity { job: graph.job.name.clone(), run: String::new(), incarnation };
+    let options = RecoverOptions::default();
+    let opening = Opening { env, graph, lake, identity, last, options };
+    let relations = opening.relations()?;
+    let heads = opening.heads(&relations).await?;
+    let mut changes = Vec::new();
+    let mut say = |relation: &Relation, text: String| {
+        changes.push(Change { relation: relation.name.clone(), text });
+    };
+    for relation in relations.values() {
+        match (relation.kind, heads.get(&relation.name)) {
+            (Kind::Table | Kind::View, None) if relation.format == TableFormat::Delta => {
+                say(relation, "will be created".to_string());
+            }
+            (Kind::Table | Kind::View, Some(head)) => match same_definition(relation, head) {
+                Ok(true) if head.properties().get("sluice.definition")
+                    != Some(&relation.definition) =>
+                {
+                    say(relation, "changed: applies to rows from the next epoch on".to_string());
+                }
+                Ok(true) => {}
+                Ok(false) => say(relation, "changed: will be rebuilt from its inputs".to_string()),
+                Err(e) => say(relation, format!("{}; --rebuild makes it again", e.message())),
+            },
+            _ => {}
+        }
+    }
+    Ok(changes)
+}

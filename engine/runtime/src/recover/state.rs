@@ -1,0 +1,37 @@
+//! Restoring what operators keep. A view whose state is not there is built afresh.
+
+use sluice_core::{Error, Result};
+
+use crate::epoch::{Router, Worker, read_windows, windows_owner};
+use crate::plan::Strategy;
+use crate::view::IncrementalView;
+
+/// Puts sealed state back into operators.
+pub(super) async fn restore(worker: &mut Worker) -> Result<()> {
+    let graph = worker.graph.clone();
+    for node in &graph.views {
+        let Strategy::Incremental(pieces) = &node.strategy else { continue };
+        let name = &node.spec.name;
+        let files = worker.state.files.get(name).cloned();
+        let Some(relation) = worker.state.relations.get_mut(name) else { continue };
+        let Some(files) = files.filter(|_| relation.exists) else {
+            relation.exists = false;
+            continue;
+        };
+        let input = node.inputs.first().and_then(|i| worker.state.relations.get(i));
+        let schema = input.map(|r| r.schema.clone());
+        let schema = schema.ok_or_else(|| Error::bug(format!("a view has no input view={name}")))?;
+        let mut view = IncrementalView::open(&worker.context, node, pieces, &schema).await?;
+        view.operator().restore(worker.folder.read(&files).await?)?;
+        worker.state.views.insert(name.clone(), view);
+    }
+    for node in &graph.tables {
+        let name = &node.spec.name;
+        let windows = match worker.state.files.get(&windows_owner(name)) {
+            Some(files) => read_windows(&worker.folder.read(files).await?),
+            None => Default::default(),
+        };
+        worker.state.routers.insert(name.clone(), Router::new(node, windows));
+    }
+    Ok(())
+}

@@ -1,0 +1,10 @@
+//! Runs: the loop that opens epochs, seals them, publishes them while the next one runs, and goes
+//! through recovery when something fails.
+//!
+//! In: a graph and options. Out: a summary. When a run starts is the caller's decision.
+
+mod report;
+mod run;
+
+pub use report::{EpochReport, Progress, Silent, SinkSummary, Summary, TableSummary, ViewSummary};
+pub use run::{RunOptions, compact_job, run_job};

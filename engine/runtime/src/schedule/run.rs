@@ -1,0 +1,375 @@
+//! One run of one job.
+//!
+//! ```text
+//! recover ─► take ─► run ─► (wait for publish n-1) ─► seal n ─► publish n ──┐
+//!    ▲         ▲                                                   in the   │
+//!    │         └──────────────────────────────────────────── background ◄──┘
+//!    └── any failure before the seal: memory is dropped, the same path as a restart
+//! ```
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sluice_core::{Error, Kind, Offsets, Result, Secrets, Step, reach};
+use sluice_lake::manifest::{EpochKind, LEASE_TTL, Lease, Manifest, Renewed, Sealed};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::report::{EpochReport, Progress, Summary};
+use crate::epoch::{Compaction, Environment, PublishOutcome, Publisher, Taken, Worker, fenced, take};
+use crate::plan::Graph;
+use crate::recover::{RecoverOptions, Running, lake_of, open};
+
+/// Attempts in a row that may fail before a run gives up: with the waits between them about half a
+/// minute, longer than a store's usual hiccup and shorter than a person's patience.
+const FAILURES_MAX: u32 = 5;
+
+/// The first wait after a failure; it doubles.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+
+/// How a run behaves.
+#[derive(Debug, Clone)]
+pub struct RunOptions {
+    /// Go on until stopped.
+    pub follow: bool,
+    /// Take the lease from a live holder.
+    pub take_over: bool,
+    /// Read and write everything again.
+    pub rebuild: bool,
+    /// Keep the tables as they are and take what comes from now on.
+    pub adopt: bool,
+    /// Let an epoch run while the one before is published.
+    pub overlap: bool,
+    /// End after this many epochs.
+    pub epochs_max: Option<u64>,
+    /// When small files are folded; none: never.
+    pub compaction: Option<Compaction>,
+}
+
+impl Default for RunOptions {
+    fn default() -> Self {
+        Self {
+            follow: false,
+            take_over: false,
+            rebuild: false,
+            adopt: false,
+            overlap: true,
+            epochs_max: None,
+            compaction: Some(Compaction::default()),
+        }
+    }
+}
+
+/// Runs a job until its sources are empty, or until stopped.
+pub async fn run_job(
+    env: &Environment,
+    graph: &Arc<Graph>,
+    secrets: &Secrets,
+    options: &RunOptions,
+    progress: &dyn Progress,
+    stop: CancellationToken,
+) -> Result<Summary> {
+    let started = env.clock.monotonic();
+    let mut summary = Summary::new(graph);
+    let mut how = RecoverOptions {
+        take_over: options.take_over,
+        rebuild: options.rebuild,
+        adopt: options.adopt,
+    };
+    let mut failures = 0;
+    loop {
+        let lake = lake_of(env, graph, secrets)?;
+        let sealed_before = summary.epochs;
+        let ended = match open(env, graph, lake, secrets, how).await {
+            Ok(running) => {
+                let mut run = Run::new(env, graph, options, progress, running, &stop);
+                let ended = run.until_done(&mut summary).await;
+                if run.began_anew() {
+                    // The new life has begun: a failure from here on continues it.
+                    how = RecoverOptions::default();
+                }
+                ended
+            }
+            Err(e) => Err(e),
+        };
+        let Err(error) = ended else { break };
+        if summary.epochs > sealed_before {
+            failures = 0;
+        }
+        failures += 1;
+        if !error.retry() || failures > FAILURES_MAX || stop.is_cancelled() {
+            return Err(error);
+        }
+        let wait = FIRST_WAIT * 2u32.pow(failures - 1);
+        progress.note(&format!("{}; trying again in {} s", error.chain(), wait.as_secs()));
+        env.clock.sleep(wait).await;
+    }
+    summary.seconds = env.clock.monotonic().saturating_sub(started).as_secs_f64();
+    Ok(summary)
+}
+
+/// Folds the small files of a job's tables, and nothing else. Gives the number of compactions.
+pub async fn compact_job(
+    env: &Environment,
+    graph: &Arc<Graph>,
+    secrets: &Secrets,
+    take_over: bool,
+    compaction: Compaction,
+) -> Result<u64> {
+    let lake = lake_of(env, graph, secrets)?;
+    let how = RecoverOptions { take_over, ..RecoverOptions::default() };
+    let running = open(env, graph, lake, secrets, how).await?;
+    let options = RunOptions {
+        epochs_max: Some(0),
+        compaction: Some(compaction),
+        ..RunOptions::default()
+    };
+    let stop = CancellationToken::new();
+    let mut summary = Summary::new(graph);
+    let mut run = Run::new(env, graph, &options, &super::Silent, running, &stop);
+    let compacted = run.compact(&mut summary).await;
+    let ended = run.until_done(&mut summary).await;
+    compacted.and(ended)?;
+    Ok(summary.epochs)
+}
+
+struct Run<'a> {
+    env: &'a Environment,
+    graph: &'a Arc<Graph>,
+    options: &'a RunOptions,
+    progress: &'a dyn Progress,
+    stop: &'a CancellationToken,
+    worker: Worker,
+    /// Here between publications, else with the task that publishes.
+    publisher: Option<Publisher>,
+    sources: Vec<crate::epoch::SourceRun>,
+    lease: Option<Lease>,
+    renewed: Duration,
+    publishing: Option<Publishing>,
+    adopting: bool,
+    first_epoch: u64,
+}
+
+struct Publishing {
+    task: JoinHandle<(Publisher, Result<PublishOutcome>)>,
+    manifest: Arc<Manifest>,
+}
+
+impl<'a> Run<'a> {
+    fn new(
+        env: &'a Environment,
+        graph: &'a Arc<Graph>,
+        options: &'a RunOptions,
+        progress: &'a dyn Progress,
+        running: Running,
+        stop: &'a CancellationToken,
+    ) -> Self {
+        let first_epoch = running.worker.state.epoch;
+        Self {
+            env,
+            graph,
+            options,
+            progress,
+            stop,
+            worker: running.worker,
+            publisher: Some(running.publisher),
+            sources: running.sources,
+            lease: Some(running.lease),
+            renewed: env.clock.monotonic(),
+            publishing: None,
+            adopting: running.adopting,
+            first_epoch,
+        }
+    }
+
+    fn began_anew(&self) -> bool {
+        self.worker.state.epoch > self.first_epoch
+    }
+
+    async fn until_done(&mut self, summary: &mut Summary) -> Result<()> {
+        let ended = self.epochs(summary).await;
+        // Whatever was sealed is published before the run ends, even when it ends by an error.
+        let published = self.finish_publishing(None).await;
+        summary.hold(&self.worker.state.relations);
+        if let Some(lease) = self.lease.take() {
+            lease.release().await?;
+        }
+        ended.and(published)
+    }
+
+    async fn epochs(&mut self, summary: &mut Summary) -> Result<()> {
+        if self.adopting {
+            self.adopt(summary).await?;
+        }
+        let mut done = 0;
+        while self.options.epochs_max.is_none_or(|max| done < max) {
+            self.renew().await?;
+            let Some(taken) = self.next().await? else { return Ok(()) };
+            done += 1;
+            let rows = taken.iter().flat_map(|t| &t.splits).map(|s| s.rows).sum();
+            let bytes = taken.iter().flat_map(|t| &t.splits).map(|s| s.bytes).sum();
+            self.progress.intake(&self.graph.job.name, rows, bytes);
+            reach(Step::Polled, self.worker.state.epoch);
+            let kind = if taken.is_empty() { EpochKind::Rebuild } else { EpochKind::Data };
+            let opened = self.env.clock.monotonic();
+            let manifest = self.worker.run(&taken, kind).await?;
+            self.seal(manifest, opened, summary).await?;
+            self.compact(summary).await?;
+        }
+        Ok(())
+    }
+
+    /// What the next epoch works on; nothing when the run is over.
+    async fn next(&mut self) -> Result<Option<Vec<Taken>>> {
+        let stop = self.stop.clone();
+        let stopped = || stop.is_cancelled();
+        if self.worker.stale_views() {
+            return Ok(Some(Vec::new()));
+        }
+        let limits = &self.graph.job.epoch;
+        let clock = self.env.clock.clone();
+        let follow = self.options.follow;
+        take(&mut self.sources, limits, follow, &*clock, &stopped).await
+    }
+
+    /// Seals an epoch once the one before is published, and starts publishing it.
+    async fn seal(
+        &mut self,
+        manifest: Manifest,
+        opened: Duration,
+        summary: &mut Summary,
+    ) -> Result<()> {
+        self.finish_publishing(Some(&manifest)).await?;
+        let epoch = manifest.epoch;
+        let chain = self.worker.lake.chain.clone();
+        let sha256 = match chain.seal(&manifest).await? {
+            Sealed::Won { sha256 } => sha256,
+            Sealed::Lost { run, host, epoch } => return Err(fenced(epoch, &run, &host)),
+        };
+        if !chain.continues(epoch).await? {
+            return Err(fenced(epoch, "unknown", "unknown"));
+        }
+        self.worker.sealed(&manifest, sha256);
+        let seconds = std::mem::take(&mut self.worker.seconds);
+        summary.add(self.graph, &manifest, &self.worker.state.relations, &seconds);
+        let rows = manifest.sources.values().map(|s| s.rows.decoded).sum();
+        let elapsed = self.env.clock.monotonic().saturating_sub(opened).as_secs_f64();
+        let report = EpochReport { epoch, rows, seconds: elapsed };
+        tracing::info!(job = self.graph.job.name, epoch, rows, "epoch sealed");
+        self.progress.epoch(&self.graph.job.name, &report);
+        self.start_publishing(manifest)?;
+        if !self.options.overlap {
+            self.finish_publishing(None).await?;
+        }
+        Ok(())
+    }
+
+    fn start_publishing(&mut self, manifest: Manifest) -> Result<()> {
+        let mut publisher =
+            self.publisher.take().ok_or_else(|| Error::bug("two publications at once"))?;
+        let manifest = Arc::new(manifest);
+        let work = manifest.clone();
+        let task = tokio::spawn(async move {
+            let outcome = publisher.publish(&work).await;
+            (publisher, outcome)
+        });
+        self.publishing = Some(Publishing { task, manifest });
+        Ok(())
+    }
+
+    /// Waits until the last sealed epoch is published, acknowledges its offsets, and brings the
+    /// heads up to what others did meanwhile. `prepared` is an epoch that is not sealed yet.
+    async fn finish_publishing(&mut self, prepared: Option<&Manifest>) -> Result<()> {
+        let Some(Publishing { task, manifest }) = self.publishing.take() else { return Ok(()) };
+        let (publisher, outcome) =
+            task.await.map_err(|e| Error::bug("a publication ended by itself").because(e))?;
+        self.publisher = Some(publisher);
+        let outcome = outcome.map_err(stays_sealed)?;
+        for (name, relation) in &mut self.worker.state.relations {
+            if let Some(part) = manifest.tables.get(name) {
+                relation.settle(&part.action);
+            }
+            if let Some(files) = outcome.foreign.get(name) {
+                relation.files.clone_from(files);
+                if let Some(part) = prepared.and_then(|m| m.tables.get(name)) {
+                    relation.apply(&part.action);
+                }
+            }
+        }
+        self.acknowledge(&manifest.offsets).await?;
+        reach(Step::Acknowledged, manifest.epoch);
+        self.worker.clean_staged(&manifest).await
+    }
+
+    async fn acknowledge(&mut self, offsets: &BTreeMap<String, Offsets>) -> Result<()> {
+        for run in &mut self.sources {
+            if let Some(offsets) = offsets.get(&run.name) {
+                run.source.acknowledge(offsets).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Folds small files when there are enough of them, as an epoch of its own.
+    async fn compact(&mut self, summary: &mut Summary) -> Result<()> {
+        let Some(compaction) = self.options.compaction else { return Ok(()) };
+        if !self.worker.wants_compaction(compaction) {
+            return Ok(());
+        }
+        self.finish_publishing(None).await?;
+        let opened = self.env.clock.monotonic();
+        match self.worker.compact(compaction).await? {
+            Some(manifest) => self.seal(manifest, opened, summary).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Takes note of everything sources have, without reading it.
+    async fn adopt(&mut self, summary: &mut Summary) -> Result<()> {
+        let limits = self.graph.job.epoch.clone();
+        let clock = self.env.clock.clone();
+        loop {
+            let stop = self.stop.clone();
+            let stopped = || stop.is_cancelled();
+            let taken = take(&mut self.sources, &limits, false, &*clock, &stopped).await?;
+            let taken = taken.unwrap_or_default();
+            let (last, opened) = (taken.is_empty(), clock.monotonic());
+            let manifest = self.worker.adopt(&taken).await?;
+            self.seal(manifest, opened, summary).await?;
+            if last {
+                self.adopting = false;
+                return Ok(());
+            }
+        }
+    }
+
+    async fn renew(&mut self) -> Result<()> {
+        let now = self.env.clock.monotonic();
+        if now.saturating_sub(self.renewed) < LEASE_TTL / 3 {
+            return Ok(());
+        }
+        self.renewed = now;
+        let Some(lease) = &mut self.lease else { return Ok(()) };
+        match lease.renew().await {
+            Ok(Renewed::Held) => {}
+            Ok(Renewed::Lost(holder)) => {
+                tracing::warn!(run = holder.run, host = holder.host, "another runner took over");
+            }
+            Err(error) => tracing::warn!(error = error.chain(), "the lease was not renewed"),
+        }
+        Ok(())
+    }
+}
+
+/// A publication that failed for good leaves its epoch sealed: the next run finishes it.
+fn stays_sealed(error: Error) -> Error {
+    if error.retry() || error.kind() == Kind::Fenced || error.hint_text().is_some() {
+        return error;
+    }
+    let (kind, message) = (error.kind(), "a sealed epoch could not be published");
+    Error::new(kind, message)
+        .because(error)
+        .hint("nothing is lost: mend the cause and run again, the epoch will be finished")
+}
+

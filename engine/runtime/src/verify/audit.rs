@@ -1,0 +1,273 @@
+//! The recount: manifests without gaps, offsets that join, rows that add up, files that are there.
+//!
+//! In: a job's chain, logs, listings and Parquet footers. Out: a list of checks, each of which
+//! holds or says what does not.
+
+use std::collections::BTreeMap;
+
+use futures::StreamExt;
+use serde::Serialize;
+use sluice_core::{Offset, Result};
+use sluice_lake::manifest::{Action, Base, Chain, EpochKind, Entry, TableCounts};
+
+use super::tables;
+use crate::epoch::Environment;
+use crate::plan::rejected_name;
+use crate::query::Readable;
+use crate::recover::lake_of;
+
+/// At most this many findings are kept per check: enough to see what happened.
+const FINDINGS_MAX: usize = 10;
+
+/// The result of a recount.
+#[derive(Debug, Clone, Serialize)]
+pub struct Audit {
+    /// The job.
+    pub job: String,
+    /// Everything that was checked.
+    pub checks: Vec<Check>,
+}
+
+impl Audit {
+    /// Whether everything holds.
+    pub fn holds(&self) -> bool {
+        self.checks.iter().all(|c| c.holds)
+    }
+}
+
+/// One thing that was recounted.
+#[derive(Debug, Clone, Serialize)]
+pub struct Check {
+    /// What.
+    pub name: String,
+    /// Whether it holds.
+    pub holds: bool,
+    /// What was counted, or what does not hold.
+    pub detail: String,
+}
+
+impl Check {
+    /// A check with its findings; without findings it holds and shows `counted`.
+    pub(super) fn new(name: impl Into<String>, counted: String, findings: &[String]) -> Self {
+        let holds = findings.is_empty();
+        let mut detail = if holds { counted } else { findings.join("; ") };
+        if findings.len() > FINDINGS_MAX {
+            let shown = findings[..FINDINGS_MAX].join("; ");
+            detail = format!("{shown}; and {} more", findings.len() - FINDINGS_MAX);
+        }
+        Self { name: name.into(), holds, detail }
+    }
+}
+
+/// Recounts a job.
+pub async fn audit(env: &Environment, job: &Readable) -> Result<Audit> {
+    let lake = lake_of(env, &job.graph, &job.secrets)?;
+    let base = lake.chain.base().await?;
+    let (entries, mut checks) = read_chain(&lake.chain, base.as_ref()).await?;
+    checks.push(sources(&entries, base.as_ref()));
+    checks.push(balances(job, &entries));
+    checks.push(rejected(job, &entries));
+    let totals = Totals::of(&lake.chain, &entries, base.as_ref()).await?;
+    checks.extend(tables::check_tables(job, &lake, &totals).await?);
+    Ok(Audit { job: job.graph.job.name.clone(), checks })
+}
+
+/// All manifests that can be read, and whether they form a chain.
+async fn read_chain(chain: &Chain, base: Option<&Base>) -> Result<(Vec<Entry>, Vec<Check>)> {
+    let numbers = chain.numbers().await?;
+    let mut findings = Vec::new();
+    let folded = base.map_or(0, |b| b.to);
+    let mut expected = 0;
+    for n in &numbers {
+        while expected < *n {
+            if expected >= folded || expected == 0 {
+                findings.push(format!("the manifest of epoch {expected} is gone"));
+            }
+            expected += 1;
+        }
+        expected = n + 1;
+    }
+    let mut entries: Vec<Entry> = Vec::new();
+    let mut all = chain.all().await?;
+    while let Some(entry) = all.next().await {
+        match entry {
+            Ok(entry) => entries.push(entry),
+            Err(e) => findings.push(e.chain()),
+        }
+    }
+    for pair in entries.windows(2) {
+        let [before, after] = pair else { continue };
+        let joined = after.manifest.epoch == before.manifest.epoch + 1;
+        if joined && after.manifest.previous.as_ref() != Some(&before.sha256) {
+            let epoch = after.manifest.epoch;
+            findings.push(format!("epoch {epoch} was not sealed after the one before it"));
+        }
+    }
+    let counted = format!("{} manifests, {folded} folded", entries.len());
+    Ok((entries, vec![Check::new("manifests", counted, &findings)]))
+}
+
+/// Offsets join without gap or overlap, and counted rows are decoded or rejected.
+fn sources(entries: &[Entry], base: Option<&Base>) -> Check {
+    let mut at: BTreeMap<(String, String), Offset> = BTreeMap::new();
+    let mut incarnation = String::new();
+    let mut findings = Vec::new();
+    let (mut decoded, mut rejected) = (0, 0);
+    for Entry { manifest, .. } in entries {
+        if manifest.incarnation != incarnation {
+            at.clear();
+            incarnation.clone_from(&manifest.incarnation);
+        }
+        if let Some(base) = base.filter(|b| b.to == manifest.epoch) {
+            for (source, part) in &base.sources {
+                for (partition, covered) in &part.covered {
+                    at.insert((source.clone(), partition.clone()), covered.to.clone());
+                }
+            }
+        }
+        for (source, part) in &manifest.sources {
+            decoded += part.rows.decoded;
+            rejected += part.rows.rejected;
+            let mut counted = 0;
+            for advance in &part.advances {
+                let key = (source.clone(), advance.partition.clone());
+                let before = at.insert(key, advance.to.clone()).unwrap_or(Offset::ZERO);
+                if before != advance.from {
+                    findings.push(format!(
+                        "epoch {} takes {source}/{} from {:?}, the one before ended at {before:?}",
+                        manifest.epoch, advance.partition, advance.from
+                    ));
+                }
+                if let ("rows", Some(from), Some(to)) =
+                    (advance.partition.as_str(), advance.from.at(), advance.to.at())
+                {
+                    counted += to.saturating_sub(from);
+                }
+            }
+            let rows = part.rows.decoded + part.rows.rejected;
+            // An adopted source is taken note of, not read.
+            let read = manifest.kind == EpochKind::Data;
+            if counted > 0 && counted != rows && read {
+                findings.push(format!(
+                    "epoch {} takes {counted} rows of {source}, {rows} are decoded or rejected",
+                    manifest.epoch
+                ));
+            }
+        }
+    }
+    Check::new("sources", format!("{decoded} rows decoded, {rejected} rejected"), &findings)
+}
+
+/// What enters a table is written, quarantined, dropped, late or deduplicated.
+fn balances(job: &Readable, entries: &[Entry]) -> Check {
+    let mut findings = Vec::new();
+    let mut tables = 0;
+    for Entry { manifest, .. } in entries {
+        for (name, part) in &manifest.tables {
+            // Views count groups, not rows that go somewhere.
+            if job.graph.views.iter().any(|v| v.spec.name == *name) {
+                continue;
+            }
+            tables += 1;
+            if !part.counts.balances() {
+                findings.push(format!(
+                    "epoch {}: rows entering {name} do not add up: {:?}",
+                    manifest.epoch, part.counts
+                ));
+            }
+        }
+    }
+    Check::new("rows add up", format!("{tables} tables of epochs"), &findings)
+}
+
+/// Every row that could not be decoded is in its `__rejected`.
+fn rejected(job: &Readable, entries: &[Entry]) -> Check {
+    let mut findings = Vec::new();
+    let mut total = 0;
+    for Entry { manifest, .. } in entries {
+        for source in &job.graph.sources {
+            let name = &source.spec.name;
+            let counted = manifest.sources.get(name).map_or(0, |p| p.rows.rejected);
+            let kept = manifest.tables.get(&rejected_name(name)).map_or(0, |p| p.counts.written);
+            total += kept;
+            if counted != kept {
+                let epoch = manifest.epoch;
+                findings.push(format!(
+                    "epoch {epoch} rejected {counted} rows of {name} and kept {kept}"
+                ));
+            }
+        }
+    }
+    Check::new("rejected rows are kept", format!("{total} rows"), &findings)
+}
+
+/// What the manifests say a table holds.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Total {
+    /// Rows added less rows removed.
+    pub rows: i128,
+    /// Files added, by path relative to the table, with their rows.
+    pub files: BTreeMap<String, u64>,
+}
+
+/// The totals of all tables.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Totals {
+    /// By name.
+    pub tables: BTreeMap<String, Total>,
+    /// Whether some manifests are folded, so that files cannot all be named.
+    pub folded: bool,
+}
+
+impl Totals {
+    async fn of(chain: &Chain, entries: &[Entry], base: Option<&Base>) -> Result<Self> {
+        let mut totals = Totals { folded: base.is_some(), ..Totals::default() };
+        for entry in entries {
+            let repaired = chain.latest_repair(entry.manifest.epoch).await?;
+            let manifest = repaired.as_ref().map_or(&entry.manifest, |r| &r.manifest);
+            for (name, part) in &manifest.tables {
+                totals.tables.entry(name.clone()).or_default().apply(&part.action);
+            }
+            if let Some(base) = base.filter(|b| b.from == entry.manifest.epoch + 1) {
+                for (name, counts) in &base.tables {
+                    totals.tables.entry(name.clone()).or_default().fold(counts);
+                }
+            }
+        }
+        Ok(totals)
+    }
+}
+
+impl Total {
+    fn apply(&mut self, action: &Action) {
+        match action {
+            Action::None => {}
+            Action::Delta(delta) => {
+                if delta.replace {
+                    *self = Self::default();
+                }
+                for file in &delta.removes {
+                    self.rows -= i128::from(file.rows);
+                    self.files.remove(&file.path);
+                }
+                for file in &delta.adds {
+                    self.rows += i128::from(file.rows);
+                    self.files.insert(file.path.clone(), file.rows);
+                }
+            }
+            Action::Files(files) => {
+                if files.replace {
+                    *self = Self::default();
+                }
+                for copy in &files.copies {
+                    self.rows += i128::from(copy.rows);
+                    self.files.insert(copy.to.clone(), copy.rows);
+                }
+            }
+        }
+    }
+
+    fn fold(&mut self, counts: &TableCounts) {
+        self.rows += i128::from(counts.written) - i128::from(counts.removed);
+    }
+}

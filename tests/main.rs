@@ -1,0 +1,9 @@
+//! The one integration-test executable: the house rules, and the engine as its users meet it.
+//!
+//! Every module but `architecture` runs the built binary on job files and looks at what lies in
+//! the lake afterwards, often through somebody else's reader. Nothing here reaches into a crate's
+//! insides; that is what the unit tests beside the code are for.
+
+mod support;
+
+mod architecture;

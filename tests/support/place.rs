@@ -1,0 +1,134 @@
+//! A place where one test has its lake: a folder of its own, and for S3 a bucket of its own.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use super::cli::{Output, Sluice};
+use super::csv;
+use super::store::{self, ObjectStore};
+
+/// A folder for job files and input, and where the lake is.
+pub struct Place {
+    folder: TempDir,
+    lake: String,
+    env: BTreeMap<String, String>,
+}
+
+/// Both kinds of place, for tests that run on each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Local,
+    S3,
+}
+
+impl Place {
+    pub fn new(kind: Kind) -> Self {
+        match kind {
+            Kind::Local => Self::local(),
+            Kind::S3 => Self::on(store::s3()),
+        }
+    }
+
+    pub fn local() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let lake = folder.path().join("lake").display().to_string();
+        Self { folder, lake, env: BTreeMap::new() }
+    }
+
+    /// A lake in a new bucket of `store`.
+    pub fn on(store: &ObjectStore) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let lake = format!("s3://{}/lake", store.bucket());
+        Self { folder, lake, env: store.env() }
+    }
+
+    /// URL or path of the lake.
+    pub fn lake(&self) -> &str {
+        &self.lake
+    }
+
+    /// The environment that reaches it.
+    pub fn env(&self) -> &BTreeMap<String, String> {
+        &self.env
+    }
+
+    /// A path in the folder, which need not exist.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The lake's folder, on local disk.
+    pub fn lake_folder(&self) -> &Path {
+        assert!(self.env.is_empty(), "this lake is not on local disk");
+        Path::new(&self.lake)
+    }
+
+    /// Writes a file in the folder, with the folders above it, under its final name at once.
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let unfinished = path.with_extension("unfinished");
+        fs::write(&unfinished, text).unwrap();
+        fs::rename(&unfinished, &path).unwrap();
+        path
+    }
+
+    /// `sluice <args>` in the folder; add the job's path and what it needs.
+    pub fn sluice(&self, args: &[&str]) -> Sluice {
+        Sluice::new(args).folder(self.folder.path()).envs(&self.env)
+    }
+
+    /// `sluice <command> <job>` with the lake set.
+    pub fn job(&self, command: &str, job: &str) -> Sluice {
+        self.sluice(&[command, job]).arg("--set").arg(format!("lake={}", self.lake))
+    }
+
+    /// Runs the job once; fails unless it succeeds.
+    pub fn run(&self, job: &str) -> Output {
+        self.job("run", job).ok()
+    }
+
+    /// The rows of a query, without the header.
+    pub fn sql(&self, job: &str, query: &str) -> Vec<Vec<String>> {
+        self.table(job, query).split_off(1)
+    }
+
+    /// The rows of a query, header first.
+    pub fn table(&self, job: &str, query: &str) -> Vec<Vec<String>> {
+        let output = self.job("sql", job).arg(query).arg("--format").arg("csv").ok();
+        csv::parse(&output.stdout)
+    }
+
+    /// The one cell of a query's only row.
+    pub fn cell(&self, job: &str, query: &str) -> String {
+        let rows = self.sql(job, query);
+        assert!(rows.len() == 1 && rows[0].len() == 1, "{query}: {rows:?}");
+        rows[0][0].clone()
+    }
+
+    /// Audit and verify hold.
+    pub fn holds(&self, job: &str) {
+        self.job("audit", job).ok();
+        self.job("verify", job).ok();
+    }
+}
+
+/// All files below `folder`, sorted, with their sizes.
+pub fn listing(folder: &Path) -> Vec<(PathBuf, u64)> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(next) = folders.pop() {
+        let Ok(entries) = fs::read_dir(&next) else { continue };
+        for entry in entries.map(|entry| entry.unwrap()) {
+            match entry.file_type().unwrap().is_dir() {
+                true => folders.push(entry.path()),
+                false => found.push((entry.path(), entry.metadata().unwrap().len())),
+            }
+        }
+    }
+    found.sort();
+    found
+}
