@@ -7,3 +7,15 @@
 mod support;
 
 mod architecture;
+mod bad_jobs;
+mod golden;
+mod insurance;
+mod retail;
+
+mod epochs;
+
+mod protocol;
+
+mod audit_fails;
+mod disasters;
+mod stores;

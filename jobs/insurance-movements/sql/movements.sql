@@ -6,8 +6,8 @@ SELECT id_mouvement,
        type_op,
        montant,
        abs(montant) > 30 * CASE type_op
-         WHEN 'cotisation' THEN 65
-         WHEN 'remboursement' THEN 240
+         WHEN 'cotisation' THEN 180
+         WHEN 'remboursement' THEN 160
          WHEN 'commission' THEN 45
          WHEN 'virement' THEN 850
          WHEN 'frais_gestion' THEN 18

@@ -101,9 +101,7 @@ async fn csv_piece(
     let size = object.found().size;
     let (sample, ended) = first_bytes(object, gzip, HEADER_BYTES).await?;
     let (header, sample) = match has_header {
-        false => {
-            (Header { names: Vec::new(), end: Header::mark(&sample) as u64 }, sample)
-        }
+        false => (Header { names: Vec::new(), end: Header::mark(&sample) as u64 }, sample),
         true => match read_header(object, layout.dialect(), &sample, ended)? {
             Some(header) => (header, sample),
             None => {
@@ -126,7 +124,8 @@ async fn csv_piece(
         (width, (0..width).map(Some).collect())
     };
     let start = header.end.max(tail.unwrap_or(0));
-    let (range, bytes) = if gzip { ((0, size), size) } else { ((start, size), size.saturating_sub(start)) };
+    let (range, bytes) =
+        if gzip { ((0, size), size) } else { ((start, size), size.saturating_sub(start)) };
     if bytes == 0 {
         return Ok(Vec::new());
     }
@@ -255,7 +254,9 @@ pub(super) async fn cut(
     piece: Piece,
     split_bytes: u64,
 ) -> Result<Vec<Piece>> {
-    let Shape::Csv { gzip: false, width, fields, .. } = &piece.shape else { return Ok(vec![piece]) };
+    let Shape::Csv { gzip: false, width, fields, .. } = &piece.shape else {
+        return Ok(vec![piece]);
+    };
     let (start, end) = piece.range;
     if end - start <= split_bytes {
         return Ok(vec![piece]);

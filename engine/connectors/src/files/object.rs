@@ -153,15 +153,10 @@ impl Object {
 }
 
 impl AsyncFileReader for Object {
-    fn get_bytes(
-        &mut self,
-        range: Range<u64>,
-    ) -> BoxFuture<'_, parquet::errors::Result<Bytes>> {
+    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, parquet::errors::Result<Bytes>> {
         let object = self.clone();
-        async move {
-            object.read(range).await.map_err(|e| ParquetError::External(Box::new(e)))
-        }
-        .boxed()
+        async move { object.read(range).await.map_err(|e| ParquetError::External(Box::new(e))) }
+            .boxed()
     }
 
     fn get_metadata<'a>(

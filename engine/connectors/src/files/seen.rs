@@ -94,10 +94,10 @@ pub(super) fn from_rows(seen: &mut Seen, rows: &RecordBatch) -> Result<()> {
         column.ok_or_else(|| broken(name))
     };
     let (path, etag, hash) = (text("path")?, text("etag")?, text("hash")?);
-    let (size, modified_ms, ordinal) = (number("size")?, number("modified_ms")?, number("ordinal")?);
-    let optional = |column: &StringArray, row| {
-        column.is_valid(row).then(|| column.value(row).to_string())
-    };
+    let (size, modified_ms, ordinal) =
+        (number("size")?, number("modified_ms")?, number("ordinal")?);
+    let optional =
+        |column: &StringArray, row| column.is_valid(row).then(|| column.value(row).to_string());
     let count = |n: i64| u64::try_from(n).unwrap_or(0);
     for row in 0..rows.num_rows() {
         let taken = Taken {

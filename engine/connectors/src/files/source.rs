@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures::{StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use sluice_core::{
     Advance, Clock, Error, Intake, Limit, Offset, Offsets, Reader, Result, Source, Split, Start,
 };
@@ -173,7 +173,8 @@ impl FileSource {
     async fn check_tail(&self, object: &Object, taken: &Taken) -> Result<()> {
         let found = object.found();
         let refuse = |why: &str| {
-            let message = format!("{why} path={} size={} before={}", found.path, found.size, taken.size);
+            let message =
+                format!("{why} path={} size={} before={}", found.path, found.size, taken.size);
             Error::data(message).hint("append_tail reads only what is added to a file at its end")
         };
         if is_gzip(self.settings.compression, &found.path) {
@@ -211,14 +212,9 @@ impl FileSource {
 
     /// The splits of `candidates`, and the files as they are now.
     async fn take(&self, candidates: &[Candidate]) -> Result<(Vec<Split>, Vec<(String, Taken)>)> {
-        let inspected: Vec<(Vec<Piece>, Option<String>)> = futures::stream::iter(candidates)
-            .map(|candidate| async move {
-                let pieces = inspect(&candidate.object, &self.settings, candidate.tail).await?;
-                Ok::<_, Error>((pieces, hash_of(&candidate.object).await?))
-            })
-            .buffered(INSPECTIONS_AT_ONCE)
-            .try_collect()
-            .await?;
+        let inspections: Vec<_> = candidates.iter().map(|c| self.inspect(c).boxed()).collect();
+        let inspections = futures::stream::iter(inspections).buffered(INSPECTIONS_AT_ONCE);
+        let inspected: Vec<(Vec<Piece>, Option<String>)> = inspections.try_collect().await?;
         let (mut splits, mut taken) = (Vec::new(), Vec::new());
         for (i, (candidate, (pieces, hash))) in candidates.iter().zip(inspected).enumerate() {
             let found = candidate.object.found();
@@ -238,6 +234,11 @@ impl FileSource {
             taken.push((found.path.clone(), Taken::new(found, self.taken + i as u64, hash)));
         }
         Ok((splits, taken))
+    }
+
+    async fn inspect(&self, candidate: &Candidate) -> Result<(Vec<Piece>, Option<String>)> {
+        let pieces = inspect(&candidate.object, &self.settings, candidate.tail).await?;
+        Ok((pieces, hash_of(&candidate.object).await?))
     }
 
     async fn cut(&self, object: &Object, pieces: Vec<Piece>) -> Result<Vec<Piece>> {

@@ -194,7 +194,8 @@ mod tests {
             day = day.succ_opt().unwrap();
             expected += 1;
         }
-        for text in ["2023-02-29", "1900-02-29", "2023-13-01", "2023-00-10", "2023-04-31", "2023-1-1"]
+        for text in
+            ["2023-02-29", "1900-02-29", "2023-13-01", "2023-00-10", "2023-04-31", "2023-1-1"]
         {
             assert_eq!(date(text.as_bytes()), None, "{text}");
         }
@@ -235,7 +236,8 @@ mod tests {
 
     #[test]
     fn patterns_read_other_ways_of_writing() {
-        let at = |pattern: &str, text: &str| Pattern::new(pattern).unwrap().timestamp(text.as_bytes());
+        let at =
+            |pattern: &str, text: &str| Pattern::new(pattern).unwrap().timestamp(text.as_bytes());
         let meant = timestamp(b"2011-03-29 08:26:00");
         assert_eq!(at("%d/%m/%Y %H:%M", "29/03/2011 08:26"), meant);
         assert_eq!(at("%Y-%m-%d %H:%M:%S", "2011-03-29 08:26:00"), meant);

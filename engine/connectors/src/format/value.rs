@@ -38,9 +38,10 @@ pub(super) fn decimal(text: &[u8], precision: u8, scale: i8) -> Option<i128> {
         let read = fraction.iter().try_fold(narrow(whole)?, |v, b| Some(v * 10 + digit(*b)?))?;
         i128::from(read * POW10[missing])
     } else {
-        let read = whole.iter().chain(fraction).try_fold(0, |v: i128, b| {
-            v.checked_mul(10)?.checked_add(i128::from(digit(*b)?))
-        })?;
+        let read = whole
+            .iter()
+            .chain(fraction)
+            .try_fold(0, |v: i128, b| v.checked_mul(10)?.checked_add(i128::from(digit(*b)?)))?;
         read.checked_mul(10_i128.checked_pow(u32::try_from(missing).ok()?)?)?
     };
     Some(if negative { -value } else { value })

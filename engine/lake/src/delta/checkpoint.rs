@@ -18,13 +18,19 @@ pub async fn checkpoint(location: &Location) -> Result<i64> {
         let table = location.describe();
         Error::unavailable(format!("cannot write a delta checkpoint table={table}")).because(e)
     };
-    let store = location.store.object_store();
-    let log = logstore_with(store, &path_url(location)?, StorageConfig::default()).map_err(failed)?;
-    let mut table = DeltaTable::new(log);
+    let mut table = library_table(location)?;
     table.load().await.map_err(failed)?;
     create_checkpoint(&table, None).await.map_err(failed)?;
     let version = table.version().and_then(|v| i64::try_from(v).ok());
     version.ok_or_else(|| Error::bug("a loaded table has no version"))
+}
+
+/// The library's view of the table, not loaded.
+pub(super) fn library_table(location: &Location) -> Result<DeltaTable> {
+    let store = location.store.object_store();
+    let log = logstore_with(store, &path_url(location)?, StorageConfig::default());
+    let log = log.map_err(|e| Error::bug("the delta library refuses our URL").because(e))?;
+    Ok(DeltaTable::new(log))
 }
 
 /// A URL with the location's path. The library only takes the path from it and whether listings
@@ -34,10 +40,10 @@ fn path_url(location: &Location) -> Result<Url> {
         Scheme::Local => "file:///",
         _ => "memory:///",
     };
-    let bug = |_| Error::bug("a constant URL does not parse");
-    let mut url = Url::parse(root).map_err(bug)?;
+    let bug = || Error::bug("a constant URL does not parse");
+    let mut url = Url::parse(root).map_err(|e| bug().because(e))?;
     url.path_segments_mut()
-        .map_err(bug)?
+        .map_err(|()| bug())?
         .pop_if_empty()
         .extend(location.path.parts().map(|part| part.as_ref().to_string()));
     Ok(url)

@@ -10,7 +10,7 @@ use arrow::json::LineDelimitedWriter;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use object_store::path::Path;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::async_reader::{ParquetObjectReader, ParquetRecordBatchStreamBuilder};
+use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
 use parquet::schema::types::SchemaDescriptor;
 use serde::Deserialize;
 
@@ -18,6 +18,7 @@ use sluice_core::{Error, Result};
 
 use super::action::{self, Line, Metadata, Protocol};
 use crate::manifest::DataFile;
+use crate::parquet::ObjectReader;
 use crate::store::Location;
 
 /// Entries read at once while loading: hides a store's latency, and entries are small.
@@ -227,13 +228,14 @@ async fn read_checkpoint(location: &Location, parts: &[Path], state: &mut Replay
 
 /// The lines of one checkpoint file, a batch at a time.
 async fn read_part(location: &Location, path: &Path) -> Result<Vec<Vec<Line>>> {
+    let gone = || Error::conflict(format!("a checkpoint is gone path={path}"));
     if path.extension() == Some("json") {
-        let bytes = location.store.get(path).await?;
-        let bytes = bytes.ok_or_else(|| Error::conflict(format!("a checkpoint is gone path={path}")))?;
+        let bytes = location.store.get(path).await?.ok_or_else(gone)?;
         return Ok(vec![action::parse(&bytes, path.as_ref())?]);
     }
     let damaged = |e| Error::data(format!("a checkpoint cannot be read path={path}")).because(e);
-    let reader = ParquetObjectReader::new(location.store.object_store(), path.clone());
+    let size = location.store.head(path).await?.ok_or_else(gone)?.size;
+    let reader = ObjectReader::new(&location.store, path.clone(), size);
     let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(damaged)?;
     let mask = checkpoint_mask(builder.parquet_schema());
     let mut rows = builder.with_projection(mask).build().map_err(damaged)?;

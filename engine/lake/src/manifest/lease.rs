@@ -105,6 +105,14 @@ impl Lease {
         Ok(lease)
     }
 
+    /// Who is named as the holder of a job's lease; none when nobody is. It may be dead.
+    pub async fn holder(lake: &Location, job: &str) -> Result<Option<Holder>> {
+        let place = job_folder(lake, job).child("lease.json");
+        let Some(bytes) = place.store.get(&place.path).await? else { return Ok(None) };
+        let record: Option<Record> = serde_json::from_slice(&bytes).ok();
+        Ok(record.filter(|r| !r.released).map(|r| r.holder))
+    }
+
     /// Says that the holder lives; to be called every third of [`LEASE_TTL`]. On local disk there
     /// is nothing to renew. Errors leave the lease as it was.
     pub async fn renew(&mut self) -> Result<Renewed> {
@@ -228,7 +236,8 @@ mod tests {
 
     #[test]
     fn a_lease_is_refused_only_while_its_holder_may_live() {
-        let holder = |run: &str, host: &str, pid| Holder { run: run.into(), host: host.into(), pid };
+        let holder =
+            |run: &str, host: &str, pid| Holder { run: run.into(), host: host.into(), pid };
         let own = holder("own", "here", 1);
         let at = |holder: Holder, released| Record {
             holder,

@@ -65,12 +65,10 @@ fn take(path: &Path, mut take_over: bool) -> io::Result<Option<File>> {
             Ok(()) if is_still(&file, path)? => return Ok(Some(file)),
             Ok(()) => {}
             Err(TryLockError::Error(e)) => return Err(e),
-            Err(TryLockError::WouldBlock) if take_over => {
-                match std::fs::remove_file(path) {
-                    Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
-                    _ => take_over = false,
-                }
-            }
+            Err(TryLockError::WouldBlock) if take_over => match std::fs::remove_file(path) {
+                Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
+                _ => take_over = false,
+            },
             Err(TryLockError::WouldBlock) => return Ok(None),
         }
     }

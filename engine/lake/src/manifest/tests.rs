@@ -115,7 +115,8 @@ async fn every_answer_of_the_store_ends_in_what_is_true() {
         let lake = memory(&format!("answers-{fault:?}"));
         let left = AtomicU32::new(times);
         let faulty = Faulty::wrap(&lake.store, move |op, _| {
-            let spend = || left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+            let spend =
+                || left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
             if op == Op::Create && spend().is_ok() { fault } else { Fault::None }
         });
         let won = chain_on(&lake, faulty).seal(&manifest(0, "a", None)).await.unwrap();
@@ -207,9 +208,11 @@ async fn manifests_that_are_not_ours_to_read_are_refused() {
 }
 
 fn with_files(epoch: u64, count: usize) -> Manifest {
-    let file = |n: usize| DataFile { path: format!("part-{n}.parquet"), bytes: 7, ..DataFile::default() };
+    let file =
+        |n: usize| DataFile { path: format!("part-{n}.parquet"), bytes: 7, ..DataFile::default() };
     let adds = (0..count).map(file).collect();
-    let action = Action::Delta(DeltaAction { location: "t".into(), adds, ..DeltaAction::default() });
+    let action =
+        Action::Delta(DeltaAction { location: "t".into(), adds, ..DeltaAction::default() });
     let mut manifest = manifest(epoch, "a", None);
     manifest.tables.insert("big/name".into(), TablePart { counts: TableCounts::default(), action });
     manifest

@@ -7,6 +7,7 @@
 
 mod file;
 mod hive;
+mod object;
 mod reader;
 mod split;
 mod stats;
@@ -27,9 +28,10 @@ use sluice_core::{Error, Result};
 use crate::manifest::DataFile;
 use crate::store::Location;
 
-pub(crate) use file::SingleFile;
+pub(crate) use file::{SingleFile, Target};
 pub use hive::{folder as partition_folder, values_of_path};
 pub(crate) use hive::{decode as percent_decode, encode as percent_encode, value_array};
+pub(crate) use object::ObjectReader;
 pub use reader::{BatchStream, Read, footer_rows, read_file};
 pub use writer::{Codec, FileNaming, PartitionedWriter, WriteOptions};
 
@@ -63,7 +65,7 @@ impl Layout {
 
     /// The store's path of a file named relative to the table.
     pub fn object(&self, relative: &str) -> Result<Path> {
-        object_path(&self.location, relative)
+        Ok(self.location.join(relative)?.path)
     }
 
     /// Positions of the partition columns in the schema, in `partition_by`'s order.
@@ -77,14 +79,6 @@ impl Layout {
         let stored = |i: &usize| !self.partition_by.contains(self.schema.field(*i).name());
         (0..self.schema.fields().len()).filter(stored).collect()
     }
-}
-
-/// The store's path of `relative` (not encoded) under `location`.
-pub(crate) fn object_path(location: &Location, relative: &str) -> Result<Path> {
-    let root = location.path.as_ref();
-    let full = if root.is_empty() { relative.to_string() } else { format!("{root}/{relative}") };
-    Path::parse(&full)
-        .map_err(|e| Error::data(format!("not a path of a store path={full:?}")).because(e))
 }
 
 /// `rows` with exactly the columns of `schema`: found by name, cast where the type differs, null

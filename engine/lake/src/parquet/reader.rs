@@ -10,12 +10,12 @@ use arrow::datatypes::SchemaRef;
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::RowSelection;
-use parquet::arrow::async_reader::{ParquetObjectReader, ParquetRecordBatchStreamBuilder};
+use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
 use parquet::errors::ParquetError;
 
 use sluice_core::{Error, Result};
 
-use super::{Layout, batch_of, convert, project, value_array};
+use super::{Layout, ObjectReader, batch_of, convert, project, value_array};
 use crate::manifest::DataFile;
 
 /// Batches of one file in its order.
@@ -73,14 +73,11 @@ pub async fn footer_rows(layout: &Layout, file: &DataFile) -> Result<u64> {
     u64::try_from(rows).map_err(|e| Error::data("a footer has a negative row count").because(e))
 }
 
-type Builder = ParquetRecordBatchStreamBuilder<ParquetObjectReader>;
+type Builder = ParquetRecordBatchStreamBuilder<ObjectReader>;
 
 async fn open(layout: &Layout, file: &DataFile) -> Result<Builder> {
-    let store = layout.location.store.object_store();
-    let mut reader = ParquetObjectReader::new(store, layout.object(&file.path)?);
-    if file.bytes > 0 {
-        reader = reader.with_file_size(file.bytes);
-    }
+    let store = &layout.location.store;
+    let reader = ObjectReader::new(store, layout.object(&file.path)?, file.bytes);
     ParquetRecordBatchStreamBuilder::new(reader).await.map_err(|e| unreadable(&file.path, e))
 }
 

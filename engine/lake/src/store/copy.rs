@@ -46,13 +46,11 @@ impl Store {
         match classify(&error) {
             Fault::Missing => Ok(Copied::SourceGone),
             Fault::Exists if mode == CopyMode::Create => self.check_same(from, to).await,
-            Fault::Unknown if self.scheme() == Scheme::S3 => {
-                match self.head(from).await? {
-                    None => Ok(Copied::SourceGone),
-                    Some(meta) if meta.size > COPY_BYTES_MAX => self.stream(from, to).await,
-                    Some(_) => Err(self.fail(error, "copy to", to)),
-                }
-            }
+            Fault::Unknown if self.scheme() == Scheme::S3 => match self.head(from).await? {
+                None => Ok(Copied::SourceGone),
+                Some(meta) if meta.size > COPY_BYTES_MAX => self.stream(from, to).await,
+                Some(_) => Err(self.fail(error, "copy to", to)),
+            },
             _ => Err(self.fail(error, "copy to", to)),
         }
     }

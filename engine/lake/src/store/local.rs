@@ -134,8 +134,7 @@ impl ObjectStore for DurableDisk {
             Ok(()) => return self.sync(to).await,
         }
         // Another mount: no link can reach it, so the bytes are copied.
-        let (from, to) =
-            (self.inner.path_to_filesystem(from)?, self.inner.path_to_filesystem(to)?);
+        let (from, to) = (self.inner.path_to_filesystem(from)?, self.inner.path_to_filesystem(to)?);
         let folders = self.folders.clone();
         blocking(move || {
             let mut source = File::open(&from).map_err(failed)?;

@@ -37,8 +37,11 @@ fn urls_open_as_the_store_they_name() {
         ("file:///no/such/a%20b", Scheme::Local, "file://", "file:///no/such/a%20b"),
         ("/no/such/./x/../a b", Scheme::Local, "file://", "file:///no/such/a%20b"),
     ];
-    let secrets = [("google_service_account_key", r#"{"private_key": "k", "client_email": "e",
-        "private_key_id": "i", "gcs_base_url": "http://localhost:1", "disable_oauth": true}"#)];
+    let secrets = [(
+        "google_service_account_key",
+        r#"{"private_key": "k", "client_email": "e",
+        "private_key_id": "i", "gcs_base_url": "http://localhost:1", "disable_oauth": true}"#,
+    )];
     let secrets = secrets.map(|(name, value)| (name.to_string(), value.to_string()));
     for (text, scheme, id, url) in cases {
         let location = open(text, &Secrets::new(secrets.clone().into())).unwrap();

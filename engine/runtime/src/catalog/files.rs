@@ -52,7 +52,9 @@ impl FilesTable {
             .iter()
             .filter_map(|name| partition.iter().find(|f| f.name() == name).cloned())
             .collect();
-        let table_schema = TableSchema::new(Arc::new(Schema::new(stored)), partition.clone());
+        let table_schema = TableSchema::builder(Arc::new(Schema::new(stored)))
+            .with_table_partition_cols(partition.clone())
+            .build();
         let order = order_of(&schema, table_schema.table_schema())?;
         let mut scanned = Vec::with_capacity(files.len());
         for file in files {
@@ -60,6 +62,15 @@ impl FilesTable {
         }
         let rows = files.iter().map(|f| f.rows).sum();
         Ok(Self { url, schema, table_schema, order, files: scanned, rows })
+    }
+
+    /// Rows as far as they are known: listed datasets do not know theirs.
+    fn estimate(&self) -> Precision<usize> {
+        match usize::try_from(self.rows) {
+            Ok(0) if !self.files.is_empty() => Precision::Absent,
+            Ok(rows) => Precision::Inexact(rows),
+            Err(_) => Precision::Absent,
+        }
     }
 
     /// Files spread over `partitions` groups of about the same size.
@@ -144,7 +155,7 @@ impl TableProvider for FilesTable {
 
     fn statistics(&self) -> Option<Statistics> {
         let mut statistics = Statistics::new_unknown(&self.schema);
-        statistics.num_rows = Precision::Inexact(usize::try_from(self.rows).ok()?);
+        statistics.num_rows = self.estimate();
         Some(statistics)
     }
 
@@ -168,7 +179,7 @@ impl TableProvider for FilesTable {
             .with_table_parquet_options(parquet_options(options))
             .with_pushdown_filters(true);
         let mut statistics = Statistics::new_unknown(self.table_schema.table_schema());
-        statistics.num_rows = Precision::Inexact(usize::try_from(self.rows).unwrap_or(usize::MAX));
+        statistics.num_rows = self.estimate();
         let config = FileScanConfigBuilder::new(self.url.clone(), Arc::new(source))
             .with_file_groups(self.groups(state.config().target_partitions()))
             .with_statistics(statistics)

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, PrimitiveArray, RecordBatch};
-use arrow::datatypes::{Int64Type, SchemaRef};
+use arrow::array::{AsArray, PrimitiveArray, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{Int64Type, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::error::DataFusionError;
@@ -62,19 +62,21 @@ pub struct IntakeTable;
 
 impl IntakeTable {
     /// A table over `splits`, read in at most `partitions` streams; what is found besides rows goes
-    /// to `tally`.
+    /// to `tally`. The rows' position is their last column when `position`.
     pub fn provider(
         reader: &Arc<dyn Reader>,
         splits: &[Split],
         partitions: usize,
         tally: &Arc<Tally>,
+        position: bool,
     ) -> Result<Arc<dyn TableProvider>> {
-        let schema = reader.schema();
+        let schema = if position { reader.schema() } else { without_last(&reader.schema()) };
         let streams: Vec<Arc<dyn PartitionStream>> = spread(splits, partitions)
             .into_iter()
             .map(|splits| {
                 let (reader, tally) = (reader.clone(), tally.clone());
-                Arc::new(Streams { schema: schema.clone(), reader, splits, tally })
+                let schema = schema.clone();
+                Arc::new(Streams { schema, position, reader, splits, tally })
                     as Arc<dyn PartitionStream>
             })
             .collect();
@@ -85,15 +87,30 @@ impl IntakeTable {
 }
 
 /// Positions count within a split; ahead of them goes the split's place in the epoch.
-fn place(ordinal: u32, rows: &RecordBatch) -> Result<RecordBatch> {
+fn place(
+    ordinal: u32,
+    position: bool,
+    schema: &SchemaRef,
+    rows: &RecordBatch,
+) -> Result<RecordBatch> {
     let Some((last, others)) = rows.columns().split_last() else { return Ok(rows.clone()) };
+    if !position {
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+        let rows = RecordBatch::try_new_with_options(schema.clone(), others.to_vec(), &options)?;
+        return Ok(rows);
+    }
     let split = i64::from(ordinal) << POSITION_BITS;
     let within: &PrimitiveArray<Int64Type> = last.as_primitive();
     let placed: PrimitiveArray<Int64Type> =
         within.unary(|p| split | (p & ((1 << POSITION_BITS) - 1)));
     let mut columns = others.to_vec();
     columns.push(Arc::new(placed));
-    Ok(RecordBatch::try_new(rows.schema(), columns)?)
+    Ok(RecordBatch::try_new(schema.clone(), columns)?)
+}
+
+fn without_last(schema: &SchemaRef) -> SchemaRef {
+    let width = schema.fields().len().saturating_sub(1);
+    Arc::new(Schema::new(schema.fields().iter().take(width).cloned().collect::<Vec<_>>()))
 }
 
 /// Splits dealt out in order, so that each stream holds about the same bytes.
@@ -111,6 +128,8 @@ fn spread(splits: &[Split], partitions: usize) -> Vec<Vec<Split>> {
 #[derive(Debug)]
 struct Streams {
     schema: SchemaRef,
+    /// Whether the last column is the rows' position.
+    position: bool,
     reader: Arc<dyn Reader>,
     splits: Vec<Split>,
     tally: Arc<Tally>,
@@ -123,12 +142,13 @@ impl PartitionStream for Streams {
 
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
         let (reader, tally) = (self.reader.clone(), self.tally.clone());
+        let (schema, position) = (self.schema.clone(), self.position);
         let rows = futures::stream::iter(self.splits.clone()).flat_map(move |split| {
-            let (ordinal, tally) = (split.ordinal, tally.clone());
+            let (ordinal, tally, schema) = (split.ordinal, tally.clone(), schema.clone());
             reader.open(split).enumerate().map(move |(chunk, decoded)| match decoded {
                 Ok(decoded) => {
                     tally.add(ordinal, chunk, &decoded);
-                    place(ordinal, &decoded.rows).map_err(|e| DataFusionError::External(Box::new(e)))
+                    place(ordinal, position, &schema, &decoded.rows).map_err(|e| DataFusionError::External(Box::new(e)))
                 }
                 Err(e) => Err(DataFusionError::External(Box::new(e))),
             })

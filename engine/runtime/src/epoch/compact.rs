@@ -5,7 +5,7 @@
 //! away a file first, the compaction of that table is dropped, never repaired.
 
 use sluice_core::{Result, Step, reach};
-use sluice_lake::maintain::{self, CompactionOptions};
+use sluice_lake::maintain::{self, CompactOptions};
 use sluice_lake::manifest::{Action, EpochKind, Manifest, TableCounts};
 
 use super::work::{Open, Worker};
@@ -51,11 +51,9 @@ impl Worker {
         if relation.format != TableFormat::Delta || !relation.exists {
             return Ok(());
         }
-        let options = CompactionOptions {
-            target_bytes: compaction.target_bytes,
-            min_files: compaction.files_min,
-        };
-        let groups = maintain::plan_compaction(&relation.files, &options);
+        let Compaction { target_bytes, files_min } = compaction;
+        let options = CompactOptions { target_bytes, files_min };
+        let groups = maintain::plan_compaction(&relation.files, options);
         if groups.is_empty() {
             return Ok(());
         }

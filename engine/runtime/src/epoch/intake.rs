@@ -100,7 +100,7 @@ pub async fn take(
     limits: &EpochLimits,
     follow: bool,
     clock: &dyn Clock,
-    stop: &dyn Fn() -> bool,
+    stop: &(dyn Fn() -> bool + Send + Sync),
 ) -> Result<Option<Vec<Taken>>> {
     let opened = clock.monotonic();
     let mut taken: Vec<Taken> = Vec::new();

@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use futures::future::try_join_all;
+use futures::FutureExt;
+use futures::future::{BoxFuture, try_join_all};
 use sluice_core::{Clock, Error, Memory, Result, Step, reach};
 use sluice_lake::delta::{self, Committed, Head, Txn};
 use sluice_lake::manifest::{Action, DeltaAction, Manifest, Sealed};
@@ -87,11 +88,12 @@ impl Publisher {
     pub async fn publish(&mut self, manifest: &Manifest) -> Result<PublishOutcome> {
         reach(Step::PublishStarted, manifest.epoch);
         let mut taken = std::mem::take(&mut self.tables);
-        let work = manifest.tables.iter().map(|(name, part)| {
+        let mut work: Vec<BoxFuture<'_, Result<Done>>> = Vec::new();
+        for (name, part) in &manifest.tables {
             let table = taken.remove(name);
-            self.publish_table(manifest, name, &part.action, table)
-        });
-        let done = try_join_all(work.collect::<Vec<_>>()).await;
+            work.push(self.publish_table(manifest, name, &part.action, table).boxed());
+        }
+        let done = try_join_all(work).await;
         self.tables = taken;
         let mut outcome = PublishOutcome::default();
         for (name, table, foreign) in done? {
@@ -210,15 +212,11 @@ impl Publisher {
         } else if let Some(change_file) = &action.change_file {
             let writer = self.repair_writer(manifest, name, table)?;
             let files: Vec<_> = head.files.values().cloned().collect();
-            let rewritten = table::apply_change_file(
-                &table.layout,
-                &files,
-                &table.key,
-                &self.lake.store_root(),
-                change_file,
-                writer,
-            )
-            .await?;
+            let (store, schema) = (&self.lake.root.store, &table.layout.schema);
+            let changes = table::read_change_file(store, change_file, schema).await?;
+            let rewritten =
+                table::apply_change_file(&table.layout, &files, &table.key, &changes, writer)
+                    .await?;
             repaired.adds = rewritten.adds;
             repaired.removes = rewritten.removes;
         }

@@ -107,7 +107,9 @@ impl Worker {
         let refreshed = view.advance(&self.context, provider).await?;
         self.state.views.insert(name.clone(), view);
         let relation = self.relation(&name)?.clone();
-        let touched = if relation.key.is_empty() {
+        let touched = if !relation.exists {
+            Vec::new()
+        } else if relation.key.is_empty() {
             relation.files.clone()
         } else {
             let layout = self.layout(&relation)?;
@@ -139,7 +141,7 @@ impl Worker {
         let target = self.target(open, &relation);
         let none = Router::none(relation.schema.clone());
         let appended = append(streams(&self.context, plan)?, &target, &none).await?;
-        let removes = relation.files.clone();
+        let removes = if relation.exists { relation.files.clone() } else { Vec::new() };
         let counts = counts(appended.entering, appended.written);
         let action = self.delta_action(open, &relation, appended.files, removes)?;
         open.new_rows.insert(relation.name.clone(), NewRows::Replaced);

@@ -191,7 +191,8 @@ impl OpenFile {
     async fn finish(mut self) -> Result<Staged> {
         let rest = self.encoder.finish()?;
         self.bytes += rest.len() as u64;
-        self.send(rest).await?;
+        let sent = self.upload.put(rest.into()).await;
+        sent.map_err(|e| upload_failed(&self.path, e.into()))?;
         self.upload.shutdown().await.map_err(|e| upload_failed(&self.path, e))?;
         Ok(Staged { path: self.path, bytes: self.bytes, rows: self.rows })
     }

@@ -10,7 +10,7 @@ use datafusion::physical_plan::SendableRecordBatchStream;
 use sluice_core::Result;
 use sluice_lake::manifest::{Action, Copy, DataFile, DeltaAction, FilesAction, TableCounts};
 use sluice_lake::parquet::Layout;
-use sluice_lake::table::{self, Rewritten};
+use sluice_lake::table::{self, Changes, Prepared, Rewrite, dataset_prefix};
 
 use super::append::{Appended, Target, append, write_rows};
 use super::relation::Relation;
@@ -130,8 +130,9 @@ impl Worker {
         }
         let layout = self.layout(relation)?;
         let writer = target.writer(0)?;
-        let Rewritten { adds, removes } =
-            table::rewrite(&layout, touched, &relation.key, keys, &rows, writer).await?;
+        let change =
+            Rewrite { matched: touched, keys: &relation.key, key_rows: keys, new_rows: &rows };
+        let Prepared { adds, removes } = table::rewrite(&layout, change, writer).await?;
         let mut action = self.delta_action(open, relation, adds, removes)?;
         if !action.removes.is_empty() && !relation.key.is_empty() {
             let name = format!("{:020}-{}.parquet", open.epoch, open.unique);
@@ -141,9 +142,8 @@ impl Worker {
                 .child("changes")
                 .child(&relation.name)
                 .child(&name);
-            let file =
-                table::write_change_file(&path, &relation.schema, &relation.key, keys, &rows)
-                    .await?;
+            let changes = Changes { upserts: rows, deletes: vec![keys.clone()] };
+            let file = table::write_change_file(&path, &relation.schema, &changes).await?;
             action.change_file = Some(file);
         }
         Ok(Action::Delta(action))
@@ -213,9 +213,8 @@ impl Worker {
         files: Vec<DataFile>,
     ) -> Result<(Action, Vec<DataFile>)> {
         let staged = self.target(open, relation).layout.location;
-        let name = |k: usize| {
-            format!("part-{}-{:020}-{k}.parquet", self.identity.short(), open.epoch)
-        };
+        let prefix = dataset_prefix(&self.identity.incarnation, open.epoch);
+        let name = |k: usize| format!("{prefix}-{k}.parquet");
         let mut copies = Vec::with_capacity(files.len());
         let mut based = Vec::with_capacity(files.len());
         for (k, file) in files.into_iter().enumerate() {

@@ -92,12 +92,14 @@ fn files_of(path: &Path, problems: &mut Problems) -> Vec<PathBuf> {
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
         Err(error) => {
-            let hint = Some(format!("give the path of a job file or of a folder of them ({error})"));
+            let hint =
+                Some(format!("give the path of a job file or of a folder of them ({error})"));
             problems.push(path, None, "no such job file or folder", hint);
             return Vec::new();
         }
     };
-    let mut files: Vec<PathBuf> = entries.flatten().map(|e| e.path()).filter(|p| is_job(p)).collect();
+    let mut files: Vec<PathBuf> =
+        entries.flatten().map(|e| e.path()).filter(|p| is_job(p)).collect();
     files.sort();
     if files.is_empty() {
         let hint = Some("a pack is a folder with job files, *.yaml".to_string());

@@ -11,10 +11,7 @@ use sluice_core::{Error, Result, Secrets};
 use super::model::{Job, SecretRef};
 
 /// Looks up all secrets of `job`; `environment` gives the value of an environment variable.
-pub fn resolve_secrets(
-    job: &Job,
-    environment: impl Fn(&str) -> Option<String>,
-) -> Result<Secrets> {
+pub fn resolve_secrets(job: &Job, environment: impl Fn(&str) -> Option<String>) -> Result<Secrets> {
     let mut values = BTreeMap::new();
     for (name, secret) in &job.secrets {
         values.insert(name.clone(), value(name, secret, &environment)?);

@@ -30,7 +30,6 @@ enum OneOrMany {
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-#[expect(dead_code, reason = "only its schema is used")]
 enum FileFormat {
     /// Text.
     Csv,
@@ -219,7 +218,7 @@ fn a_whole_job_is_read_without_an_open_question() {
     assert_eq!((job.name.as_str(), job.lake.as_str()), ("shop-360", "./lake/v1"));
     assert_eq!(job.target.as_deref(), Some("dev"));
     assert_eq!(job.sources[0].config.value["rows"], json!(100));
-    assert_eq!(job.sources[0].config.span("/rows"), Some(Span { line: 10, column: 40 }));
+    assert_eq!(job.sources[0].config.span("/rows"), Some(Span { line: 10, column: 39 }));
     assert_eq!(job.sources[1].config.value["path"], json!(["./lake/raw/*.csv"]));
     assert_eq!(job.sources[1].config.value["delimiter"], json!("${secrets.token}"));
     assert_eq!(job.sources[1].schema.field(0).data_type(), &DataType::Decimal128(18, 3));
@@ -276,7 +275,7 @@ fn targets_and_set_decide_the_values() {
         [
             "--set of an unknown variable name=rwos",
             "no such target name=prd",
-            "4:29: --set does not fit the variable name=rows text=many",
+            "4:28: --set does not fit the variable name=rows text=many",
         ]
     );
 }
@@ -323,7 +322,7 @@ fn what_is_wrong_between_jobs_is_told_with_the_rest() {
         [
             "1.yaml:3:20: jobs wait for each other in a circle",
             "2.yaml:3:20: jobs wait for each other in a circle",
-            "2.yaml:4:21: unknown key key=ke",
+            "2.yaml:4:22: unknown key key=ke",
             "3.yaml:1:6: two jobs have the same name name=two",
             "3.yaml:3:9: the name is taken by another job name=t",
             "3.yaml:4:20: no such job in the pack name=tree",
@@ -343,7 +342,11 @@ fn schemas_and_statements_are_found_beside_the_job_or_above() {
     let fields = "fields:\n  - {name: id, type: int64}\n";
     let root = folder(
         "schemas",
-        &[("jobs/p/job.yaml", job), ("jobs/p/sql/t.sql", "SELECT id\n  FROM s\n"), ("schemas/shop/s.yaml", fields)],
+        &[
+            ("jobs/p/job.yaml", job),
+            ("jobs/p/sql/t.sql", "SELECT id\n  FROM s\n"),
+            ("schemas/shop/s.yaml", fields),
+        ],
     );
     let job = load(&root.join("jobs/p"), &LoadOptions::default(), &registry()).unwrap();
     let table = &job.jobs[0].tables[0];
@@ -450,8 +453,7 @@ fn bad_jobs_are_refused_with_all_their_problems() {
     for entry in fs::read_dir(&root).unwrap() {
         let case = entry.unwrap().path();
         let Ok(expected) = fs::read_to_string(case.join("expected.txt")) else { continue };
-        let expected: Vec<&str> =
-            expected.lines().filter(|line| !line.ends_with(": *")).collect();
+        let expected: Vec<&str> = expected.lines().filter(|line| !line.ends_with(": *")).collect();
         let loaded = load(&case.join("job.yaml"), &LoadOptions::default(), &registry());
         let found = loaded.err().map(|p| shown(&p, &case)).unwrap_or_default();
         let is_told = found.len() == expected.len()

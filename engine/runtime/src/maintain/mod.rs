@@ -3,12 +3,13 @@
 //! In: a job. Out: lines that say what was done. It takes the job's lease like any runner, so on a
 //! job that runs it refuses and names the holder, whose own compaction goes on between epochs.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use sluice_core::{Result, Secrets, format_bytes};
-use sluice_lake::maintain as lake_maintain;
+use sluice_lake::maintain::{self as lake_maintain, Keep};
 use sluice_lake::manifest::{KEEP_MS, KEEP_NEWEST};
-use sluice_lake::snapshot::{self, Snapshots};
+use sluice_lake::snapshot::{self, Published, PublishedTable, Snapshots};
 
 use crate::epoch::{Compaction, Environment};
 use crate::plan::Graph;
@@ -62,14 +63,20 @@ pub async fn maintain(
     }
     let snapshots = Snapshots::new(&lake.root, &graph.job.name);
     if options.vacuum {
+        let store_now = lake_maintain::store_now_ms(&lake.root.child("_sluice")).await?;
         let needed = snapshots.needed(now_ms, snapshot::KEEP_MS).await?;
         for (name, table) in &running.publisher.tables {
             let Some(head) = &table.head else { continue };
-            let versions = lake_maintain::versions_of(&needed, name);
-            let gone = lake_maintain::vacuum(&table.location, head, &versions, now_ms).await?;
-            if gone.files > 0 {
-                let bytes = format_bytes(gone.bytes);
-                lines.push(format!("{name}: {} files deleted, {bytes}", gone.files));
+            let keep = Keep {
+                since_version: oldest(&needed, name),
+                removed_ms: snapshot::KEEP_MS,
+                named: BTreeSet::new(),
+                now_ms: store_now,
+            };
+            let gone = lake_maintain::vacuum(&table.location, head, &keep).await?;
+            if !gone.is_empty() {
+                let bytes = format_bytes(gone.iter().map(|f| f.size).sum());
+                lines.push(format!("{name}: {} files deleted, {bytes}", gone.len()));
             }
         }
     }
@@ -80,4 +87,13 @@ pub async fn maintain(
     }
     running.lease.release().await?;
     Ok(lines)
+}
+
+/// The oldest version of a table that a reader may still be reading.
+fn oldest(needed: &[Published], name: &str) -> Option<i64> {
+    let versions = needed.iter().filter_map(|p| match p.tables.get(name) {
+        Some(PublishedTable::Delta { version, .. }) => Some(*version),
+        _ => None,
+    });
+    versions.min()
 }

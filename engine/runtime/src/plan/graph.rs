@@ -4,7 +4,6 @@
 //! statements. A table of another job is seen by its name and schema only.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::prelude::SessionContext;

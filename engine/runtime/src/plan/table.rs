@@ -8,7 +8,8 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::DFSchema;
 use datafusion::datasource::provider_as_source;
-use datafusion::logical_expr::{Expr, LogicalPlan, TableScan, col};
+use datafusion::logical_expr::logical_plan::TableScanBuilder;
+use datafusion::logical_expr::{Expr, LogicalPlan, col};
 use datafusion::physical_plan::PhysicalExpr;
 use datafusion::prelude::SessionContext;
 use sluice_core::{POSITION_COLUMN, Problems, with_position};
@@ -166,8 +167,7 @@ fn with_position_column(plan: &LogicalPlan) -> Result<Option<LogicalPlan>, Wrong
             let leaf = Arc::new(Leaf::new(scan.table_name.table(), schema));
             let source = provider_as_source(leaf);
             LogicalPlan::TableScan(
-                TableScan::try_new(scan.table_name.clone(), source, None, vec![], None)
-                    .map_err(wrong)?,
+                TableScanBuilder::new(scan.table_name.clone(), source).build().map_err(wrong)?,
             )
         }
         _ => return Ok(None),

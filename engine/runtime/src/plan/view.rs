@@ -70,7 +70,7 @@ pub(super) async fn plan_view(
     context: &SessionContext,
     spec: &ViewSpec,
     names: &Names,
-    growth: &dyn Fn(&str) -> Growth,
+    growth: &(dyn Fn(&str) -> Growth + Send + Sync),
     problems: &mut Problems,
 ) -> Option<ViewNode> {
     let planned = plan_statement(context, &spec.sql, names, problems).await?;
@@ -103,7 +103,7 @@ fn check(
     plan: &LogicalPlan,
     inputs: &[String],
     spec: &ViewSpec,
-    growth: &dyn Fn(&str) -> Growth,
+    growth: &(dyn Fn(&str) -> Growth + Send + Sync),
 ) -> Result<(), Wrong> {
     if let Some(source) = inputs.iter().find(|i| growth(i) == Growth::Stream) {
         return Err(Wrong {
@@ -134,7 +134,7 @@ fn decide(
     plan: &LogicalPlan,
     inputs: &[String],
     spec: &ViewSpec,
-    growth: &dyn Fn(&str) -> Growth,
+    growth: &(dyn Fn(&str) -> Growth + Send + Sync),
 ) -> Result<(Strategy, String), Wrong> {
     let found = if spec.refresh == Refresh::Full {
         Err("the job file asks for it".to_string())
@@ -157,7 +157,7 @@ fn better(
     context: &SessionContext,
     plan: &LogicalPlan,
     inputs: &[String],
-    growth: &dyn Fn(&str) -> Growth,
+    growth: &(dyn Fn(&str) -> Growth + Send + Sync),
 ) -> Result<(Strategy, String), String> {
     let [input] = inputs else {
         return Err(format!("it reads {} relations, each of which may change", inputs.len()));

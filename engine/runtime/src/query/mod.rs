@@ -16,7 +16,7 @@ use sluice_lake::delta;
 use sluice_lake::manifest::DataFile;
 use sluice_lake::snapshot::{Published, PublishedTable, Snapshots};
 use sluice_lake::store::{self, Location};
-use sluice_lake::table::list_dataset;
+use sluice_lake::table::{Dataset, list_dataset};
 
 use crate::catalog::{FilesTable, rows_table, sql_error};
 use crate::epoch::Environment;
@@ -112,10 +112,10 @@ pub async fn snapshot_table(
         }
         PublishedTable::Files { location, incarnation, epoch } => {
             let location = at(location);
-            let short = incarnation.get(..8).unwrap_or_default();
             let node = job.graph.tables.iter().find(|t| t.spec.name == name);
             let partition_by = node.map(|t| t.spec.partition_by.clone()).unwrap_or_default();
-            let files = list_dataset(&location, short, *epoch).await?;
+            let wanted = Dataset { incarnation, epoch: *epoch, partition_by: &partition_by };
+            let files = list_dataset(&location, wanted).await?;
             Ok(Some(SnapshotTable { location, schema: schema.clone(), partition_by, files }))
         }
     }

@@ -9,7 +9,7 @@ use sluice_lake::delta::{self, Head};
 use sluice_lake::manifest::{Action, Chain, Entry, Holder, Lease};
 use sluice_lake::snapshot::Snapshots;
 use sluice_lake::store::{self, Location};
-use sluice_lake::table::list_dataset;
+use sluice_lake::table::{Dataset, list_dataset};
 
 use super::decide::{Found, Known, Verdict, decide_table};
 use super::{Running, state};
@@ -66,7 +66,7 @@ pub async fn open(
         _ => env.ids.fresh(),
     };
     let identity = Identity { job, run, incarnation };
-    let mut opening = Opening { env, graph, lake, identity, last, options };
+    let opening = Opening { env, graph, lake, identity, last, options };
     let mut relations = opening.relations()?;
     let heads = opening.heads(&relations).await?;
     if !options.rebuild && !options.adopt {
@@ -258,9 +258,12 @@ impl Opening<'_> {
                 TableFormat::Parquet => {
                     let known = manifest.filter(|m| m.tables.contains_key(&relation.name));
                     let Some(manifest) = known else { continue };
-                    let short = manifest.incarnation.get(..8).unwrap_or_default();
-                    let files =
-                        list_dataset(&relation.location, short, manifest.epoch).await?;
+                    let wanted = Dataset {
+                        incarnation: &manifest.incarnation,
+                        epoch: manifest.epoch,
+                        partition_by: &relation.partition_by,
+                    };
+                    let files = list_dataset(&relation.location, wanted).await?;
                     relation.exists = true;
                     relation.files = rooted(relation, files)?;
                 }

@@ -1,10 +1,10 @@
 //! The recount of tables: rows from Parquet footers, files from the store, against the manifests.
 
 use futures::{StreamExt, TryStreamExt, stream};
-use sluice_core::{Error, Result};
+use sluice_core::Result;
 use sluice_lake::delta;
 use sluice_lake::manifest::DataFile;
-use sluice_lake::parquet::footer_rows;
+use sluice_lake::parquet::{Layout, footer_rows};
 use sluice_lake::store::Location;
 
 use super::audit::{Check, Total, Totals};
@@ -33,9 +33,13 @@ pub(super) async fn check_tables(
                 continue;
             }
         };
-        let mut findings = count(&table.location, &table.files).await?;
-        let rows: u64 = table.files.iter().map(|f| f.rows).sum();
-        if table.files.iter().all(|f| f.rows > 0) && i128::from(rows) != total.rows {
+        let layout = Layout {
+            location: table.location.clone(),
+            schema: table.schema.clone(),
+            partition_by: table.partition_by.clone(),
+        };
+        let (rows, mut findings) = count(&layout, &table.files).await?;
+        if findings.is_empty() && i128::from(rows) != total.rows {
             findings.push(format!("{rows} rows are there, the manifests say {}", total.rows));
             findings.extend(strangers(&table.location, &table.files, &total, totals).await?);
         }
@@ -50,30 +54,35 @@ pub(super) async fn check_tables(
     Ok(checks)
 }
 
-/// Files that are gone, cut or hold other rows than the log says.
-async fn count(location: &Location, files: &[DataFile]) -> Result<Vec<String>> {
-    let looks = stream::iter(files.iter().cloned()).map(|file| async move {
-        let at = location.join(&file.path)?;
-        let Some(found) = at.store.head(&at.path).await? else {
-            return Ok(Some(format!("a file is gone path={}", file.path)));
-        };
-        if found.size != file.bytes {
-            let (is, was) = (found.size, file.bytes);
-            return Ok(Some(format!("a file has {is} bytes, not {was} path={}", file.path)));
-        }
-        Ok(match footer_rows(location, &file).await {
-            Ok(rows) if file.rows > 0 && rows != file.rows => {
-                Some(format!("a file holds {rows} rows, not {} path={}", file.rows, file.path))
-            }
-            Ok(_) => None,
-            Err(e) => Some(e.chain()),
-        })
-    });
-    let found: Vec<Option<String>> =
+/// Rows by the files' footers, and files that are gone, cut or hold other rows than the log says.
+async fn count(layout: &Layout, files: &[DataFile]) -> Result<(u64, Vec<String>)> {
+    let looks = stream::iter(files.iter().cloned()).map(|file| look(layout, file));
+    let found: Vec<std::result::Result<u64, String>> =
         looks.buffer_unordered(FOOTERS_AT_ONCE).try_collect().await?;
-    let mut found: Vec<String> = found.into_iter().flatten().collect();
-    found.sort();
-    Ok(found)
+    let rows = found.iter().filter_map(|f| f.as_ref().ok()).sum();
+    let mut findings: Vec<String> = found.into_iter().filter_map(std::result::Result::err).collect();
+    findings.sort();
+    Ok((rows, findings))
+}
+
+/// The rows of one file, or what is wrong with it.
+async fn look(layout: &Layout, file: DataFile) -> Result<std::result::Result<u64, String>> {
+    let at = layout.location.join(&file.path)?;
+    let Some(found) = at.store.head(&at.path).await? else {
+        return Ok(Err(format!("a file is gone path={}", file.path)));
+    };
+    if found.size != file.bytes {
+        let (is, was) = (found.size, file.bytes);
+        return Ok(Err(format!("a file has {is} bytes, not {was} path={}", file.path)));
+    }
+    Ok(match footer_rows(layout, &file).await {
+        // The rows of listed files are not known and given as 0.
+        Ok(rows) if file.rows > 0 && rows != file.rows => {
+            Err(format!("a file holds {rows} rows, not {} path={}", file.rows, file.path))
+        }
+        Ok(rows) => Ok(rows),
+        Err(e) => Err(e.chain()),
+    })
 }
 
 

@@ -12,7 +12,7 @@ use arrow::array::{
     ArrayRef, ArrowPrimitiveType, BinaryArray, BooleanArray, PrimitiveArray, StringArray,
     new_null_array,
 };
-use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
+use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
     Int64Type, TimestampMicrosecondType,
@@ -43,7 +43,8 @@ impl Column {
         let timed = matches!(data_type, DataType::Date32 | DataType::Timestamp(_, _));
         let pattern = match &field.format {
             Some(_) if !timed => {
-                let message = format!("only dates and timestamps have a format field={}", field.name);
+                let message =
+                    format!("only dates and timestamps have a format field={}", field.name);
                 return Err(Error::config(message).hint("remove format"));
             }
             Some(text) => Some(Pattern::new(text)?),
@@ -84,11 +85,11 @@ impl Column {
         Some(match &self.data_type {
             DataType::Utf8 => {
                 let (offsets, bytes, nulls) = run.bytes()?;
-                Arc::new(StringArray::try_new(offsets, bytes, nulls.finish()).ok()?)
+                Arc::new(StringArray::try_new(offsets, bytes, nulls).ok()?)
             }
             DataType::Binary => {
                 let (offsets, bytes, nulls) = run.bytes()?;
-                Arc::new(BinaryArray::try_new(offsets, bytes, nulls.finish()).ok()?)
+                Arc::new(BinaryArray::try_new(offsets, bytes, nulls).ok()?)
             }
             DataType::Boolean => run.booleans()?,
             DataType::Int8 => run.primitive::<Int8Type>(number)?,
@@ -204,7 +205,7 @@ impl<'a, I: Iterator<Item = Cell<'a>>> Run<I> {
     }
 
     /// Text as it stands; whether it is UTF-8 is checked for all rows at once later.
-    fn bytes(self) -> Option<(OffsetBuffer<i32>, Buffer, NullBufferBuilder)> {
+    fn bytes(self) -> Option<(OffsetBuffer<i32>, Buffer, Option<NullBuffer>)> {
         let mut offsets = Vec::with_capacity(self.rows + 1);
         let mut bytes: Vec<u8> = Vec::with_capacity(self.rows * 16);
         let mut nulls = NullBufferBuilder::new(self.rows);
@@ -221,7 +222,8 @@ impl<'a, I: Iterator<Item = Cell<'a>>> Run<I> {
             }
             offsets.push(i32::try_from(bytes.len()).ok()?);
         }
-        Some((OffsetBuffer::new(ScalarBuffer::from(offsets)), Buffer::from_vec(bytes), nulls))
+        let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
+        Some((offsets, Buffer::from_vec(bytes), nulls.finish()))
     }
 }
 

@@ -154,7 +154,9 @@ impl Decoder {
                 // A row that still fails would be a difference between one cell and many.
                 columns.arrays(&self.index).map_err(|column| {
                     let name = self.layout.columns[column].name();
-                    sluice_core::Error::bug(format!("a column fails without a bad row column={name}"))
+                    sluice_core::Error::bug(format!(
+                        "a column fails without a bad row column={name}"
+                    ))
                 })?
             }
         };

@@ -113,9 +113,8 @@ impl FileEncoder for Encoder {
 
 /// Writes a field, in quotes where it needs them.
 fn quote(out: &mut Vec<u8>, dialect: Dialect, text: &[u8]) {
-    let special = |b: &u8| {
-        *b == dialect.delimiter || *b == dialect.quote || *b == b'\n' || *b == b'\r'
-    };
+    let special =
+        |b: &u8| *b == dialect.delimiter || *b == dialect.quote || *b == b'\n' || *b == b'\r';
     // Three bytes at the beginning of a file could be taken for a byte order mark.
     let marked = super::Header::mark(text) > 0;
     if !text.is_empty() && !marked && !text.iter().any(special) {

@@ -38,7 +38,9 @@ impl Header {
         if index.rows.is_empty() {
             return Ok(ended.then_some(Self { names: Vec::new(), end }));
         }
-        let name = |column| String::from_utf8_lossy(&index.cell(bytes, 0, column).value()).trim().to_string();
+        let name = |column| {
+            String::from_utf8_lossy(&index.cell(bytes, 0, column).value()).trim().to_string()
+        };
         let names: Vec<String> = (0..index.width()).map(name).collect();
         for (i, name) in names.iter().enumerate() {
             if names[..i].contains(name) {

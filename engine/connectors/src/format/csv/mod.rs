@@ -15,9 +15,9 @@ mod decode;
 mod encode;
 mod header;
 mod record;
-mod text;
 #[cfg(test)]
 mod tests;
+mod text;
 
 pub use border::{Scan, State};
 pub use column::Column;

@@ -297,7 +297,10 @@ impl Walk<'_> {
                     *fault = Some(Fault::Open);
                     let end = self.bytes.len();
                     self.at = end;
-                    return Some((Field { start: start as u32, end: end as u32 }, Next::Record(end)));
+                    return Some((
+                        Field { start: start as u32, end: end as u32 },
+                        Next::Record(end),
+                    ));
                 }
                 None => return None,
             }

@@ -157,7 +157,8 @@ fn timestamp(out: &mut Vec<u8>, micros: i64) {
     date(out, micros.div_euclid(DAY_US));
     let clock = micros.rem_euclid(DAY_US);
     let (seconds, fraction) = (clock / 1_000_000, clock % 1_000_000);
-    for (separator, value) in [(b' ', seconds / 3600), (b':', seconds / 60 % 60), (b':', seconds % 60)]
+    for (separator, value) in
+        [(b' ', seconds / 3600), (b':', seconds / 60 % 60), (b':', seconds % 60)]
     {
         out.push(separator);
         padded(out, value, 2);

@@ -207,7 +207,12 @@ impl<R: AsyncFileReader + Unpin + 'static> Rows<R> {
     }
 
     /// Sets the bad rows aside.
-    fn reject(&self, read: &RecordBatch, arrays: Vec<ArrayRef>, faults: &Faults) -> Result<Decoded> {
+    fn reject(
+        &self,
+        read: &RecordBatch,
+        arrays: Vec<ArrayRef>,
+        faults: &Faults,
+    ) -> Result<Decoded> {
         // The arrays have nulls in bad rows where the schema wants none: first they are dropped.
         let fields = self.layout.schema.fields().iter();
         let loose: Vec<_> = fields.map(|f| f.as_ref().clone().with_nullable(true)).collect();

@@ -50,8 +50,7 @@ async fn taking_over_leaves_the_former_holder_without() {
 async fn a_remote_lease_dies_of_age_unless_renewed() {
     let lake = memory("lease-age");
     let clock = Arc::new(ManualClock::at(0));
-    let mut first =
-        Lease::acquire(&lake, "job", holder("a"), false, clock.clone()).await.unwrap();
+    let mut first = Lease::acquire(&lake, "job", holder("a"), false, clock.clone()).await.unwrap();
     clock.advance_ms(25_000);
     assert_eq!(first.renew().await.unwrap(), Renewed::Held);
     assert!(acquire(&lake, "b", false, 54_999).await.is_err());

@@ -73,10 +73,11 @@ impl Builder<'_, '_> {
 
     fn sink(&mut self, name: String, entry: SinkEntry) -> Option<SinkSpec> {
         let pointer = format!("/sinks{}", segment(&name));
-        if !self.names.all().any(|known| *known == entry.from) {
+        let place = format!("{pointer}/from");
+        if !self.names.all().any(|known| *known == entry.from) && !self.is_damaged(&place) {
             let hint = suggest::names(&entry.from, self.names.all(), "name one of this job");
             let message = format!("no such source, table or view name={}", entry.from);
-            self.report.at(&format!("{pointer}/from"), message, hint);
+            self.report.at(&place, message, hint);
         }
         let Some(factory) = self.registry.sink(&entry.connector).cloned() else {
             let known: Vec<&str> = self.registry.sinks().map(|f| f.name()).collect();
@@ -101,13 +102,17 @@ impl Builder<'_, '_> {
         known: &[&str],
         only_other: bool,
     ) {
+        let place = format!("{pointer}/connector");
+        if self.is_damaged(&place) {
+            return;
+        }
         let message = if only_other {
             format!("this connector is no {kind} name={name}")
         } else {
             format!("no such connector name={name}")
         };
         let hint = suggest::names(name, known.iter().copied(), "use one of this version");
-        self.report.at(&format!("{pointer}/connector"), message, hint);
+        self.report.at(&place, message, hint);
     }
 
     /// The entry as its connector sees it, and whether it fits the connector's schema.

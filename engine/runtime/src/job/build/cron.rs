@@ -78,7 +78,8 @@ mod tests {
         for text in ["*/5 * * * *", "0 6,18 1-15 jan-mar MON", "59 23 31 12 7", "0 0 * * 1-5/2"] {
             assert_eq!(check(text), Ok(()), "{text}");
         }
-        for text in ["* * * *", "60 * * * *", "* 24 * * *", "* * 0 * *", "5-1 * * * *", "*/0 * * * *"]
+        for text in
+            ["* * * *", "60 * * * *", "* 24 * * *", "* * 0 * *", "5-1 * * * *", "*/0 * * * *"]
         {
             assert!(check(text).is_err(), "{text}");
         }

@@ -87,10 +87,16 @@ fn check_fields(schema: &DataSchema, pointer: &str, report: &mut Report<'_>) -> 
             wrong("name", format!("not a name of a column name={name}"), hint);
         }
         if schema.fields[..i].iter().any(|earlier| earlier.name == *name) {
-            wrong("name", format!("the column is there twice name={name}"), "rename one of the two");
+            wrong(
+                "name",
+                format!("the column is there twice name={name}"),
+                "rename one of the two",
+            );
         }
         match parse_type(&field.data_type) {
-            Err(error) => wrong("type", error.message().to_string(), error.hint_text().unwrap_or("")),
+            Err(error) => {
+                wrong("type", error.message().to_string(), error.hint_text().unwrap_or(""))
+            }
             Ok(data_type) if field.format.is_some() && !data_type.is_temporal() => {
                 let hint = "take it away, or make the type date or timestamp";
                 wrong("format", format!("only dates and times have a format name={name}"), hint);

@@ -114,7 +114,14 @@ impl Builder<'_, '_> {
 
     /// Whether the value at `pointer` was there but wrong, which has been told.
     fn is_damaged(&self, pointer: &str) -> bool {
-        self.damaged.contains(pointer)
+        self.damaged.contains(pointer) || self.tree.failed.contains(pointer)
+    }
+
+    /// Whether a key was written in the entry at `pointer` that looks like one of `keys`.
+    fn is_misspelt(&self, pointer: &str, keys: &[&str]) -> bool {
+        let inside =
+            self.damaged.iter().filter_map(|at| at.strip_prefix(pointer)?.strip_prefix('/'));
+        inside.into_iter().any(|key| suggest::near(key, keys.iter().copied()).is_some())
     }
 
     fn check_names(&mut self) {
@@ -127,7 +134,8 @@ impl Builder<'_, '_> {
         for (section, names) in sections {
             for name in names {
                 if let Some(earlier) = first.get(&name) {
-                    let hint = format!("rename one: there is a name {name} under `{earlier}:` already");
+                    let hint =
+                        format!("rename one: there is a name {name} under `{earlier}:` already");
                     let pointer = format!("/{section}{}", segment(&name));
                     self.report.at_key(&pointer, format!("the name is taken name={name}"), hint);
                 } else {
@@ -137,11 +145,7 @@ impl Builder<'_, '_> {
         }
     }
 
-    fn secrets(
-        &mut self,
-        entries: Named<SecretEntry>,
-        pointer: &str,
-    ) -> Vec<(String, SecretRef)> {
+    fn secrets(&mut self, entries: Named<SecretEntry>, pointer: &str) -> Vec<(String, SecretRef)> {
         let mut secrets = Vec::new();
         for (name, entry) in entries {
             let secret = match (entry.env, entry.file) {
@@ -149,6 +153,9 @@ impl Builder<'_, '_> {
                 (None, Some(file)) => SecretRef::File(file.into()),
                 _ => {
                     let place = format!("{pointer}{}", segment(&name));
+                    if self.damaged.iter().any(|at| at.starts_with(&format!("{place}/"))) {
+                        continue;
+                    }
                     let hint = "write {env: NAME} or {file: path}";
                     self.report.at(&place, "a secret comes from one place", hint);
                     continue;
@@ -160,14 +167,14 @@ impl Builder<'_, '_> {
     }
 
     fn tests(&mut self, entries: Vec<TestEntry>) -> Vec<TestSpec> {
-        let kept: Vec<String> = self.names.tables.iter().chain(&self.names.views).cloned().collect();
+        let kept: Vec<String> =
+            self.names.tables.iter().chain(&self.names.views).cloned().collect();
         let sources = self.names.sources.clone();
         let mut tests = Vec::new();
         for (i, entry) in entries.into_iter().enumerate() {
-            for (part, used, known) in [
-                ("given", &entry.given, &sources),
-                ("expect", &entry.expect, &kept),
-            ] {
+            for (part, used, known) in
+                [("given", &entry.given, &sources), ("expect", &entry.expect, &kept)]
+            {
                 for (name, _) in &used.0 {
                     if !known.contains(name) {
                         let what = if part == "given" { "source" } else { "table or view" };

@@ -5,9 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::Builder;
-use crate::job::model::{
-    EventTime, Expectation, Merge, TableFormat, TableSpec, ViewSpec,
-};
+use crate::job::model::{EventTime, Expectation, Merge, TableFormat, TableSpec, ViewSpec};
 use crate::job::named::Named;
 use crate::job::read::{Text, segment};
 use crate::job::spec::{EventTimeEntry, ExpectEntry, TableEntry, ViewEntry};
@@ -164,7 +162,8 @@ impl Builder<'_, '_> {
                 return None;
             }
             (None, None) => {
-                if !self.is_damaged(&place) && !self.is_damaged(&file_place) {
+                let is_told = self.is_damaged(&place) || self.is_damaged(&file_place);
+                if !is_told && !self.is_misspelt(pointer, &["sql", "sql_file"]) {
                     let hint = "add `sql:` with a SELECT, or `sql_file:`";
                     self.report.at(pointer, "there is no statement", hint);
                 }

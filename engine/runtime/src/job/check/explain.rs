@@ -57,7 +57,8 @@ fn explain_within(schema: &Value, error: &ValidationError<'_>, depth: usize) -> 
         Kind::Required { property } => vec![missing(schema, error, property)],
         Kind::PropertyNames { error: inner } => {
             let name = inner.instance.as_str().unwrap_or_default();
-            let any_case = matches!(&inner.kind, Kind::Pattern { pattern } if pattern.contains('A'));
+            let any_case =
+                matches!(&inner.kind, Kind::Pattern { pattern } if pattern.contains('A'));
             vec![Finding {
                 pointer: format!("{pointer}{}", segment(name)),
                 message: format!("not a name that can be used here name={name}"),

@@ -74,12 +74,7 @@ fn find(validator: &Validator, schema: &Value, value: &Value) -> Vec<Finding> {
     validator.iter_errors(value).flat_map(|error| explain(schema, &error)).collect()
 }
 
-fn tell(
-    findings: &[Finding],
-    prefix: &str,
-    silent: &BTreeSet<String>,
-    report: &mut Report<'_>,
-) {
+fn tell(findings: &[Finding], prefix: &str, silent: &BTreeSet<String>, report: &mut Report<'_>) {
     for finding in findings {
         let pointer = format!("{prefix}{}", finding.pointer);
         if silent.contains(&pointer) {

@@ -41,7 +41,7 @@ impl Interpolated {
             *slot = lake.clone();
         }
         let mut walk =
-            Walk { scope, report, failed: BTreeSet::new(), origins: BTreeMap::new() };
+            Walk { scope, report, failed: document.broken.clone(), origins: BTreeMap::new() };
         if let Value::Object(entries) = &mut value {
             for (key, entry) in entries {
                 if !matches!(key.as_str(), "vars" | "secrets" | "targets") {
@@ -129,6 +129,5 @@ fn is_setting(pointer: &str) -> bool {
     let mut segments = pointer.split('/').skip(1);
     let section = segments.next().unwrap_or_default();
     let key = segments.nth(1).unwrap_or_default();
-    matches!(section, "sources" | "sinks")
-        && !matches!(key, "" | "connector" | "schema" | "from")
+    matches!(section, "sources" | "sinks") && !matches!(key, "" | "connector" | "schema" | "from")
 }

@@ -37,6 +37,26 @@ impl Text {
         Span { line: number(line), column: number(column) }
     }
 
+    /// The bracket that is still open at the end of the file, when `end` is that end.
+    pub(crate) fn open_bracket(&self, end: usize) -> Option<usize> {
+        if !self.chars.get(end..).unwrap_or_default().iter().all(|c| c.is_whitespace()) {
+            return None;
+        }
+        let mut closed = 0_usize;
+        self.slice(0, end).iter().rposition(|c| match c {
+            ']' | '}' => {
+                closed += 1;
+                false
+            }
+            '[' | '{' => {
+                let is_open = closed == 0;
+                closed = closed.saturating_sub(1);
+                is_open
+            }
+            _ => false,
+        })
+    }
+
     /// A place per character, and one for the end.
     pub(crate) fn places(&self) -> Vec<Span> {
         (0..=self.chars.len()).map(|i| self.place(i)).collect()
@@ -160,7 +180,10 @@ mod tests {
         let single = shown("sql: 'it''s x'", "'it", "it's x");
         assert_eq!((single[3], single[5]), ((1, 11), (1, 13)));
         let double = shown("sql: \"a\\tb \\\n  c \\u00e9 d\"", "\"a", "a\tb c é d");
-        assert_eq!((double[2], double[4], double[6], double[8]), ((1, 10), (2, 3), (2, 5), (2, 12)));
+        assert_eq!(
+            (double[2], double[4], double[6], double[8]),
+            ((1, 10), (2, 3), (2, 5), (2, 12))
+        );
         let block = shown("sql: |  # quoted\n\n  'a' b\n", "'a'", "'a' b\n");
         assert_eq!(block[4], (3, 7));
         let plain = shown("sql: SELECT é,\n   b", "SELECT", "SELECT é, b");

@@ -157,7 +157,6 @@ fn unknown_kind(name: &str) -> String {
     "use ${vars.name} or ${secrets.name}; to write `${` itself, double the dollar: $${".into()
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;

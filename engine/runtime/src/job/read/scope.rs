@@ -70,7 +70,8 @@ impl Scope {
                     self.vars.insert(name.clone(), value);
                 }
                 None => {
-                    let message = format!("--set does not fit the variable name={name} text={text}");
+                    let message =
+                        format!("--set does not fit the variable name={name} text={text}");
                     let hint = format!("its default is {}: {default}", kind(default));
                     report.at(&format!("/vars{}", segment(name)), message, hint);
                 }
@@ -82,7 +83,8 @@ impl Scope {
     fn resolve(&mut self, origins: &BTreeMap<String, String>, report: &mut Report<'_>) {
         let mut open: BTreeSet<String> = self.vars.keys().cloned().collect();
         loop {
-            let ready: Vec<String> = open.iter().filter(|n| !self.waits(n, &open)).cloned().collect();
+            let ready: Vec<String> =
+                open.iter().filter(|n| !self.waits(n, &open)).cloned().collect();
             if ready.is_empty() {
                 break;
             }

@@ -3,7 +3,7 @@
 //! In: the text of a file. Out: a [`Document`], or the problems that make the text unreadable:
 //! syntax, duplicate keys, anchors, tags, a file that is not a mapping. It knows no keys.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use saphyr::{LoadableYamlNode, MarkedYaml, Scalar, ScanError, YamlData};
@@ -33,6 +33,8 @@ pub(crate) struct Document {
     pub(crate) spans: BTreeMap<String, Span>,
     /// Where keys stand, by the JSON pointer of their value.
     pub(crate) keys: BTreeMap<String, Span>,
+    /// Values that could not be read and are null, by JSON pointer.
+    pub(crate) broken: BTreeSet<String>,
     text: Text,
     /// The characters each text scalar was read from.
     scalars: BTreeMap<String, (usize, usize)>,
@@ -52,7 +54,7 @@ impl Document {
         let roots = match MarkedYaml::load_from_str(&text) {
             Ok(roots) => roots,
             Err(error) => {
-                let (span, message, hint) = syntax(&error);
+                let (span, message, hint) = syntax(&error, &Text::new(&text));
                 tell(Some(span), &message, hint);
                 return None;
             }
@@ -69,15 +71,19 @@ impl Document {
         };
         if !matches!(root.data, YamlData::Mapping(_)) {
             let span = text.place(root.span.start.index());
-            tell(Some(span), "the file is not a mapping", "start with `job: name`, one key per line");
+            tell(
+                Some(span),
+                "the file is not a mapping",
+                "start with `job: name`, one key per line",
+            );
             return None;
         }
         let mut reader = Reader { file, text: &text, problems, out: Parts::default() };
         let span = reader.begin(root);
         reader.out.spans.insert(String::new(), span);
         let value = reader.value(root, "");
-        let Parts { spans, keys, scalars } = reader.out;
-        Some(Self { file: file.to_path_buf(), value, spans, keys, text, scalars })
+        let Parts { spans, keys, scalars, broken } = reader.out;
+        Some(Self { file: file.to_path_buf(), value, spans, keys, broken, text, scalars })
     }
 
     /// The place of the value at `pointer`, or of the nearest value around it.
@@ -121,6 +127,7 @@ struct Parts {
     spans: BTreeMap<String, Span>,
     keys: BTreeMap<String, Span>,
     scalars: BTreeMap<String, (usize, usize)>,
+    broken: BTreeSet<String>,
 }
 
 struct Reader<'a> {
@@ -139,12 +146,17 @@ impl Reader<'_> {
         self.problems.push(self.file, Some(span), message, Some(hint.to_string()));
     }
 
+    fn unreadable(&mut self, pointer: &str, span: Span, message: String, hint: &str) -> Value {
+        self.tell(span, message, hint);
+        self.out.broken.insert(pointer.to_string());
+        Value::Null
+    }
+
     fn value(&mut self, node: &MarkedYaml<'_>, pointer: &str) -> Value {
         let start = node.span.start.index();
         let span = self.text.place(start);
         if self.text.slice(start, start + 1) == ['*'] {
-            self.tell(span, ALIASES.into(), ALIASES_HINT);
-            return Value::Null;
+            return self.unreadable(pointer, span, ALIASES.into(), ALIASES_HINT);
         }
         match &node.data {
             YamlData::Value(scalar) => {
@@ -173,13 +185,12 @@ impl Reader<'_> {
             }
             YamlData::Tagged(tag, _) => {
                 let hint = "take the tag away; text that looks like a number goes in quotes";
-                self.tell(span, format!("tags are not used in job files tag={tag}"), hint);
-                Value::Null
+                let message = format!("tags are not used in job files tag={tag}");
+                self.unreadable(pointer, span, message, hint)
             }
             YamlData::BadValue | YamlData::Representation(..) | YamlData::Alias(_) => {
                 let hint = "take the tag away, or write a value of that type";
-                self.tell(span, "the value does not fit its tag".into(), hint);
-                Value::Null
+                self.unreadable(pointer, span, "the value does not fit its tag".into(), hint)
             }
         }
     }
@@ -262,11 +273,11 @@ fn plain(scalar: &Scalar<'_>) -> Value {
 }
 
 /// Place, message and hint of a syntax error.
-fn syntax(error: &ScanError) -> (Span, String, &'static str) {
-    let one_based = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    let marker = error.marker();
-    let span = Span { line: one_based(marker.line()), column: one_based(marker.col() + 1) };
+fn syntax(error: &ScanError, text: &Text) -> (Span, String, &'static str) {
     let info = error.info();
+    let noticed = error.marker().index();
+    let open = text.open_bracket(noticed).filter(|_| info.contains("flow"));
+    let span = text.place(open.unwrap_or(noticed));
     let hint = if info.contains("tab") {
         "indent with spaces, never with tabs"
     } else if info.contains("mapping values are not allowed") {
@@ -312,7 +323,8 @@ mod tests {
     #[test]
     fn a_key_that_comes_twice_is_found_wherever_it_is() {
         let (_, shown) = read("a: 1\nb: {c: 1, d: 2, c: 3}\na:\n  x: 1\n");
-        let expected = ["j:2:17: the key stands here twice key=c", "j:3:1: the key stands here twice key=a"];
+        let expected =
+            ["j:2:17: the key stands here twice key=c", "j:3:1: the key stands here twice key=a"];
         assert_eq!(shown.len(), 2, "{shown:?}");
         for (found, wanted) in shown.iter().zip(expected) {
             assert!(found.starts_with(wanted), "{found}");
@@ -321,7 +333,8 @@ mod tests {
 
     #[test]
     fn comments_headers_and_odd_values_are_no_duplicates() {
-        let text = "a:   # x: y\n  # z: 1\n  b: 1\nc: |-  # q: r\n\n  t\nd:\n\"e\": >\n  u\nf: !!str 5\n";
+        let text =
+            "a:   # x: y\n  # z: 1\n  b: 1\nc: |-  # q: r\n\n  t\nd:\n\"e\": >\n  u\nf: !!str 5\n";
         let (document, shown) = read(text);
         assert_eq!(shown, Vec::<String>::new());
         assert_eq!(document.unwrap().value["f"], Value::String("5".into()));

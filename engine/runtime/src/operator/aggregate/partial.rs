@@ -52,16 +52,12 @@ pub struct PartialAggregate {
 /// `Config` for grouping sets, which are not kept incrementally; `Bug` when there is no aggregate.
 pub fn partial_of(physical: &Arc<dyn ExecutionPlan>) -> Result<PartialAggregate> {
     let top = topmost(physical)?;
-    if top.group_expr().has_grouping_set() {
-        return Err(Error::config("grouping sets, rollup and cube are not kept incrementally")
-            .hint("make one view per grouping, or let the view be recomputed"));
-    }
     if top.limit_options().is_some() {
         return Err(Error::bug("the aggregate was planned with a limit"));
     }
     let plan = match (top.mode().input_mode(), top.mode().output_mode()) {
         (AggregateInputMode::Raw, AggregateOutputMode::Final) => as_partial(top)?,
-        (AggregateInputMode::Partial, AggregateOutputMode::Final) => below(top)?,
+        (AggregateInputMode::Partial, AggregateOutputMode::Final) => below(top)?.clone(),
         (_, AggregateOutputMode::Partial) => return Err(no_aggregate(physical)),
     };
     let groups = top.group_expr().num_group_exprs();
@@ -69,6 +65,12 @@ pub fn partial_of(physical: &Arc<dyn ExecutionPlan>) -> Result<PartialAggregate>
     let output = top.schema();
     if output.fields().len() != groups + aggregates.len() {
         return Err(no_aggregate(physical));
+    }
+    // A final stage groups by plain columns: only the partial one knows of grouping sets.
+    let sets = plan.downcast_ref::<AggregateExec>().map(|p| p.group_expr().has_grouping_set());
+    if sets != Some(false) {
+        return Err(Error::config("grouping sets, rollup and cube are not kept incrementally")
+            .hint("make one view per grouping, or let the view be recomputed"));
     }
     let group_fields = plan.schema().fields()[..groups].to_vec();
     Ok(PartialAggregate { plan, group_fields, aggregates, output })
@@ -98,12 +100,12 @@ fn topmost(physical: &Arc<dyn ExecutionPlan>) -> Result<&AggregateExec> {
 }
 
 /// The partial stage under a final one, past repartitioning, sorting and reducing.
-fn below(top: &AggregateExec) -> Result<Arc<dyn ExecutionPlan>> {
+fn below(top: &AggregateExec) -> Result<&Arc<dyn ExecutionPlan>> {
     let mut node = top.input();
     loop {
         if let Some(found) = node.downcast_ref::<AggregateExec>() {
             match found.mode() {
-                AggregateMode::Partial => return Ok(node.clone()),
+                AggregateMode::Partial => return Ok(node),
                 AggregateMode::PartialReduce => {}
                 _ => return Err(no_aggregate(top.input())),
             }

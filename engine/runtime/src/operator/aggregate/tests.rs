@@ -26,8 +26,7 @@ const PLAIN: &str = "count(*), count(i), sum(i), sum(d), sum(f), avg(d), avg(f),
 const MOMENTS: &str = "stddev(f), stddev_pop(i), var_pop(f), var(i), covar_pop(f, i), corr(f, i), \
     regr_slope(f, i), bit_and(i), bit_or(i), bit_xor(i)";
 const SETS: &str = "count(distinct s), count(distinct i), count(distinct d), count(distinct day), \
-    count(distinct f), sum(distinct i), median(i), median(f), approx_distinct(s), \
-    percentile_cont(0.25) within group (order by f)";
+    count(distinct f), sum(distinct i), median(i), median(f), approx_distinct(s)";
 const FILTERED: &str = "count(*) filter (where b), sum(i) filter (where i > 0), \
     count(distinct s) filter (where i > 0), avg(d) filter (where b), sum(i) filter (where false)";
 const ORDERED: &str = "array_agg(s order by id), first_value(s order by id), \
@@ -243,6 +242,15 @@ async fn aggregates_with_their_own_order_equal_the_batch_result() {
     holds_for_all_groupings(ORDERED, 400).await;
 }
 
+/// DataFusion's own partial stage panics on it when it passes rows on, hence not with the others.
+#[tokio::test]
+async fn percentiles_equal_the_batch_result() {
+    let select = "percentile_cont(0.25) within group (order by f)";
+    for (groups, width) in [("", 0), ("k1", 1), ("k1, k2", 2)] {
+        holds(&Bench::new(2, false, select, groups), width, 450).await;
+    }
+}
+
 #[tokio::test]
 async fn groups_without_aggregates_equal_the_batch_result() {
     holds(&Bench::new(2, false, "", "k1, k2"), 2, 500).await;
@@ -298,7 +306,8 @@ async fn what_depends_on_the_order_of_rows_is_refused_with_the_reason() {
         assert_eq!(error.kind(), Kind::Config);
         assert!(error.message().contains(reason), "{error}");
     }
-    let bench = Bench::new(2, false, "count(*)", "rollup(k1, k2)");
+    let mut bench = Bench::new(2, false, "count(*)", "");
+    bench.sql = "SELECT k1, k2, count(*) FROM t GROUP BY ROLLUP (k1, k2)".to_string();
     let error = partial_of(&bench.plan(&[]).await).unwrap_err();
     assert!(error.message().contains("grouping sets"), "{error}");
 }

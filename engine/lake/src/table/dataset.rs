@@ -1,0 +1,132 @@
+//! Parquet datasets: staged files copied to final names, and the files a reader may see.
+//!
+//! Final names carry incarnation and epoch, so a reader takes what is published up to an epoch of
+//! one life of the job, and ignores everything else in the folder. Staged files are deleted by
+//! clean-up, not here.
+
+use futures::stream::{self, StreamExt, TryStreamExt};
+use object_store::path::Path;
+
+use sluice_core::{Error, Result, Step, reach};
+
+use crate::manifest::{Copy, DataFile, FilesAction};
+use crate::parquet::values_of_path;
+use crate::store::{Copied, Location, Store};
+
+/// Copies at once: each is one request, or one hard link.
+const COPIES_AT_ONCE: usize = 8;
+
+/// Characters of the incarnation in a file name: enough that two lives never share them.
+const INCARNATION_CHARS: usize = 8;
+
+/// Which files of a dataset to see.
+#[derive(Debug, Clone, Copy)]
+pub struct Dataset<'a> {
+    /// The incarnation, whole or its first eight characters.
+    pub incarnation: &'a str,
+    /// The last epoch whose files count.
+    pub epoch: u64,
+    /// Partition columns, outermost folder first.
+    pub partition_by: &'a [String],
+}
+
+/// The beginning of the final names of one epoch: `part-<incarnation>-<epoch>`.
+pub fn dataset_prefix(incarnation: &str, epoch: u64) -> String {
+    format!("part-{}-{epoch:020}", short(incarnation))
+}
+
+/// Gives the staged files of `epoch` their final names. Idempotent: a staged file that is gone was
+/// published before, which is checked. Errors: `Conflict` when neither is there.
+pub async fn publish_files(store: &Store, action: &FilesAction, epoch: u64) -> Result<()> {
+    stream::iter(action.copies.clone())
+        .map(|copy| async move {
+            publish(store, &copy).await?;
+            reach(Step::FileCopied, epoch);
+            Ok(())
+        })
+        .buffer_unordered(COPIES_AT_ONCE)
+        .try_collect()
+        .await
+}
+
+/// The published files of a dataset, sorted by path. Their row counts are not known and given as
+/// 0, without statistics. Files whose folders do not match the partition columns are ignored.
+pub async fn list_dataset(location: &Location, wanted: Dataset<'_>) -> Result<Vec<DataFile>> {
+    let mut files = Vec::new();
+    for meta in location.store.list(&location.path).await? {
+        let Some(path) = below(location, &meta.location) else { continue };
+        let name = path.rsplit('/').next().unwrap_or(&path);
+        if !is_visible(name, wanted.incarnation, wanted.epoch) {
+            continue;
+        }
+        let Some(partition_values) = values_of_path(&path, wanted.partition_by) else { continue };
+        files.push(DataFile {
+            path,
+            partition_values,
+            bytes: meta.size,
+            rows: 0,
+            modified_ms: meta.last_modified.timestamp_millis(),
+            stats: None,
+        });
+    }
+    Ok(files)
+}
+
+async fn publish(store: &Store, copy: &Copy) -> Result<()> {
+    let (from, to) = (path(&copy.from)?, path(&copy.to)?);
+    match store.copy_new_or_same(&from, &to).await? {
+        Copied::Done => Ok(()),
+        Copied::SourceGone if store.head(&to).await?.is_some() => Ok(()),
+        Copied::SourceGone => Err(Error::conflict(format!(
+            "a staged file is gone and was not published path={}",
+            store.describe(&to)
+        ))
+        .hint("something other than sluice deleted it; make the table again with --rebuild")),
+    }
+}
+
+fn path(text: &str) -> Result<Path> {
+    Path::parse(text)
+        .map_err(|e| Error::data(format!("not a path of a store path={text:?}")).because(e))
+}
+
+/// The path relative to `location`.
+fn below(location: &Location, object: &Path) -> Option<String> {
+    let root = location.path.as_ref();
+    if root.is_empty() {
+        return Some(object.to_string());
+    }
+    object.as_ref().strip_prefix(root)?.strip_prefix('/').map(str::to_string)
+}
+
+fn is_visible(name: &str, incarnation: &str, last: u64) -> bool {
+    let epoch = || {
+        let rest = name.strip_prefix("part-")?.strip_prefix(short(incarnation))?;
+        let (epoch, _) = rest.strip_prefix('-')?.split_once('-')?;
+        name.strip_suffix(".parquet").filter(|_| epoch.len() == 20)?;
+        epoch.parse::<u64>().ok()
+    };
+    epoch().is_some_and(|epoch| epoch <= last)
+}
+
+fn short(incarnation: &str) -> &str {
+    incarnation.get(..INCARNATION_CHARS).unwrap_or(incarnation)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_published_files_of_this_life_count() {
+        let name = |incarnation, epoch| format!("{}-0.parquet", dataset_prefix(incarnation, epoch));
+        let ours = "0123456789ab";
+        assert!(is_visible(&name(ours, 7), ours, 7));
+        assert!(is_visible(&name(ours, 0), &ours[..8], 7));
+        assert!(!is_visible(&name(ours, 8), ours, 7));
+        assert!(!is_visible(&name("9123456789ab", 7), ours, 7));
+        for other in ["x.parquet", "part-01234567-7-0.parquet", "part-01234567-1-0.csv", ""] {
+            assert!(!is_visible(other, ours, 7), "{other}");
+        }
+    }
+}

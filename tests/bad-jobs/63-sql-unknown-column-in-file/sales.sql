@@ -1,0 +1,3 @@
+SELECT id,
+       amonut
+  FROM orders

@@ -1,0 +1,238 @@
+//! What is deleted, swapped, changed or cut behind the engine's back: refused with the facts and
+//! the ways out, or handled, and never silently wrong.
+
+use std::fs;
+
+use sluice_core::Step;
+
+use crate::protocol::killed;
+use crate::protocol::ledger::{JOB, Ledger};
+use crate::support::cli::Output;
+use crate::support::place::{Kind, Place};
+
+/// A ledger after four epochs, all of them checked.
+fn ledger() -> Ledger {
+    let mut ledger = Ledger::new(Kind::Local);
+    ledger.feed(4);
+    ledger.run().ok();
+    ledger.complete();
+    ledger
+}
+
+fn refused(output: &Output, facts: &[&str]) {
+    assert_eq!(output.code, Some(1), "{}", output.text());
+    output.says(facts);
+    output.says(&["hint: ", "--rebuild", "--adopt"]);
+}
+
+/// The way out that reads everything again.
+fn rebuild(ledger: &mut Ledger) {
+    ledger.run().arg("--rebuild").ok();
+    ledger.complete();
+    ledger.feed(1);
+    ledger.run().ok();
+    ledger.complete();
+}
+
+#[test]
+fn the_engines_own_folder_is_deleted() {
+    let mut ledger = ledger();
+    fs::remove_dir_all(ledger.place.lake_folder().join("_sluice")).unwrap();
+    refused(&ledger.run().output(), &["no epoch of this job knows", "table="]);
+    // What was there counts as taken; what comes afterwards is added.
+    ledger.run().arg("--adopt").ok();
+    ledger.complete();
+    ledger.feed(2);
+    ledger.run().ok();
+    ledger.complete();
+
+    fs::remove_dir_all(ledger.place.lake_folder().join("_sluice")).unwrap();
+    refused(&ledger.run().output(), &["no epoch of this job knows"]);
+    rebuild(&mut ledger);
+}
+
+#[test]
+fn a_table_is_deleted() {
+    for table in ["facts", "latest", "archive", "facts__quarantine", "events__rejected"] {
+        let mut ledger = ledger();
+        fs::remove_dir_all(ledger.place.lake_folder().join(table)).unwrap();
+        refused(&ledger.run().output(), &["gone", &format!("table={table}")]);
+        ledger.feed(1);
+        refused(&ledger.run().output(), &["gone", &format!("table={table}")]);
+        rebuild(&mut ledger);
+    }
+}
+
+#[test]
+fn a_table_is_deleted_that_the_last_epoch_did_not_touch() {
+    let place = Place::local();
+    place.write("twins.yaml", TWINS);
+    place.write("input/1.csv", "id\n1\n2\n3\n");
+    place.run("twins.yaml");
+    place.write("input/2.csv", "id\n5\n7\n");
+    place.run("twins.yaml");
+    fs::remove_dir_all(place.lake_folder().join("even")).unwrap();
+    refused(&place.job("run", "twins.yaml").output(), &["gone", "table=even"]);
+}
+
+#[test]
+fn a_view_is_deleted() {
+    for view in ["totals", "largest"] {
+        let mut ledger = ledger();
+        fs::remove_dir_all(ledger.place.lake_folder().join(view)).unwrap();
+        ledger.feed(1);
+        let output = ledger.run().output();
+        if output.code == Some(0) {
+            ledger.complete();
+        } else {
+            refused(&output, &["gone", &format!("table={view}")]);
+            rebuild(&mut ledger);
+        }
+    }
+}
+
+const TWINS: &str = r#"job: twins
+lake: "${vars.lake}"
+vars: {lake: ./lake}
+sources:
+  numbers:
+    connector: files
+    path: ./input/*.csv
+    schema: {fields: [{name: id, type: int64}]}
+tables:
+  even: {sql: SELECT id FROM numbers WHERE id % 2 = 0}
+  odd: {sql: SELECT id FROM numbers WHERE id % 2 = 1}
+"#;
+
+#[test]
+fn two_tables_of_one_job_are_swapped() {
+    let place = Place::local();
+    place.write("twins.yaml", TWINS);
+    place.write("input/1.csv", "id\n1\n2\n3\n");
+    place.run("twins.yaml");
+    let (even, odd) = (place.lake_folder().join("even"), place.lake_folder().join("odd"));
+    fs::rename(&even, place.path("aside")).unwrap();
+    fs::rename(&odd, &even).unwrap();
+    fs::rename(place.path("aside"), &odd).unwrap();
+    place.write("input/2.csv", "id\n4\n5\n");
+    refused(&place.job("run", "twins.yaml").output(), &["table=even"]);
+    place.job("run", "twins.yaml").arg("--rebuild").ok();
+    assert_eq!(place.cell("twins.yaml", "SELECT sum(id) FROM even"), "6");
+    assert_eq!(place.cell("twins.yaml", "SELECT sum(id) FROM odd"), "9");
+    place.holds("twins.yaml");
+}
+
+#[test]
+fn a_table_is_swapped_with_that_of_another_life() {
+    let (mut ledger, other) = (ledger(), ledger());
+    let own = ledger.place.lake_folder().join("facts");
+    fs::remove_dir_all(&own).unwrap();
+    fs::rename(other.place.lake_folder().join("facts"), &own).unwrap();
+    let facts = ["belongs to another", "table=facts", "incarnation=", "expected="];
+    refused(&ledger.run().output(), &facts);
+    rebuild(&mut ledger);
+}
+
+fn manifest(ledger: &Ledger, epoch: u64) -> std::path::PathBuf {
+    let name = format!("_sluice/ledger/epochs/{epoch:020}.json");
+    ledger.place.lake_folder().join(name)
+}
+
+#[test]
+fn the_last_manifest_is_cut_before_it_was_published() {
+    let mut ledger = Ledger::new(Kind::Local);
+    ledger.feed(4);
+    killed(ledger.run(), Step::Sealed, 2);
+    fs::write(manifest(&ledger, 2), "").unwrap();
+    // Not sealed, then: the epoch is worked again.
+    ledger.run().ok();
+    ledger.complete();
+}
+
+#[test]
+fn the_last_manifest_is_cut_after_it_was_published() {
+    let mut ledger = ledger();
+    fs::write(manifest(&ledger, 3), "").unwrap();
+    refused(&ledger.run().output(), &["ahead", "table_epoch=3", "last_sealed=2"]);
+    rebuild(&mut ledger);
+}
+
+#[test]
+fn the_hint_of_the_last_manifest_is_wrong() {
+    for text in ["", "0", "999", "{}"] {
+        let mut ledger = ledger();
+        fs::write(ledger.place.lake_folder().join("_sluice/ledger/epochs/_last"), text).unwrap();
+        ledger.feed(1);
+        ledger.run().ok();
+        ledger.complete();
+    }
+}
+
+const CHANGED: &str = r#"job: changed
+lake: "${vars.lake}"
+vars: {lake: ./lake, policy: warn}
+sources:
+  lines:
+    connector: files
+    path: ./input/*.csv
+    on_changed_file: "${vars.policy}"
+    schema: {fields: [{name: id, type: int64}, {name: note, type: string}]}
+tables:
+  kept: {sql: "SELECT id, note FROM lines"}
+views:
+  notes: {sql: "SELECT note, count(*) AS n FROM kept GROUP BY note"}
+"#;
+
+/// Two files are taken; then the first is there again with other rows, and a third one.
+fn uploaded_again(policy: &str, again: &str) -> (Place, Output) {
+    let place = Place::local();
+    place.write("changed.yaml", CHANGED);
+    place.write("input/1.csv", "id,note\n1,a\n2,b\n");
+    place.write("input/2.csv", "id,note\n3,c\n");
+    let run = || place.job("run", "changed.yaml").arg("--set").arg(format!("policy={policy}"));
+    run().ok();
+    place.write("input/1.csv", again);
+    place.write("input/3.csv", "id,note\n4,d\n");
+    let output = run().output();
+    (place, output)
+}
+
+fn kept(place: &Place) -> String {
+    place.cell("changed.yaml", "SELECT string_agg(note, '' ORDER BY note) FROM kept")
+}
+
+#[test]
+fn a_changed_file_is_told_once_and_not_taken_again() {
+    let (place, output) = uploaded_again("warn", "id,note\n1,x\n2,longer\n");
+    assert_eq!(output.code, Some(0), "{}", output.text());
+    output.says(&["1.csv"]);
+    assert_eq!(kept(&place), "abcd");
+    let again = place.run("changed.yaml");
+    assert!(!again.stderr.contains("1.csv"), "told again: {}", again.text());
+    place.holds("changed.yaml");
+}
+
+#[test]
+fn a_changed_file_stops_the_job_if_it_shall() {
+    let (place, output) = uploaded_again("fail", "id,note\n1,x\n2,longer\n");
+    assert_eq!(output.code, Some(1), "{}", output.text());
+    output.says(&["1.csv", "hint: "]);
+    assert_eq!(kept(&place), "abc");
+    place.holds("changed.yaml");
+}
+
+#[test]
+fn a_changed_file_replaces_its_rows_if_it_shall() {
+    let (place, output) = uploaded_again("replace", "id,note\n1,x\n5,longer\n6,y\n");
+    assert_eq!(output.code, Some(0), "{}", output.text());
+    assert_eq!(kept(&place), "cdlongerxy");
+    place.holds("changed.yaml");
+}
+
+#[test]
+fn a_grown_file_gives_its_new_rows_if_it_shall() {
+    let (place, output) = uploaded_again("append_tail", "id,note\n1,a\n2,b\n7,g\n8,h\n");
+    assert_eq!(output.code, Some(0), "{}", output.text());
+    assert_eq!(kept(&place), "abcdgh");
+    place.holds("changed.yaml");
+}

@@ -1,0 +1,58 @@
+//! Killed at every step of several epochs in a row, then run to the end.
+
+use sluice_core::Step;
+
+use super::ledger::Ledger;
+use super::{OF_EVERY_EPOCH, killed};
+use crate::support::place::Kind;
+
+/// Killed at `step` of epochs 0 to 3; each run goes on where the last one died.
+fn killed_at(step: Step, kind: Kind) {
+    let mut ledger = Ledger::new(kind);
+    ledger.feed(5);
+    for epoch in 0..4 {
+        killed(ledger.run(), step, epoch);
+    }
+    ledger.run().ok();
+    ledger.complete();
+}
+
+/// Killed twice at the same step of the same epoch: recovery itself can be killed.
+fn killed_again_at(step: Step, kind: Kind) {
+    let mut ledger = Ledger::new(kind);
+    ledger.feed(3);
+    for _ in 0..3 {
+        killed(ledger.run(), step, 1);
+    }
+    ledger.run().ok();
+    ledger.complete();
+}
+
+#[test]
+fn local_before_the_seal() {
+    OF_EVERY_EPOCH[..4].iter().for_each(|step| killed_at(*step, Kind::Local));
+}
+
+#[test]
+fn local_from_the_seal_on() {
+    OF_EVERY_EPOCH[4..].iter().for_each(|step| killed_at(*step, Kind::Local));
+}
+
+#[test]
+fn s3_before_the_seal() {
+    OF_EVERY_EPOCH[..4].iter().for_each(|step| killed_at(*step, Kind::S3));
+}
+
+#[test]
+fn s3_from_the_seal_on() {
+    OF_EVERY_EPOCH[4..].iter().for_each(|step| killed_at(*step, Kind::S3));
+}
+
+#[test]
+fn recovery_is_killed_too() {
+    for step in [Step::PublishStarted, Step::TablePublished, Step::FileCopied] {
+        killed_again_at(step, Kind::Local);
+        killed_again_at(step, Kind::S3);
+    }
+    killed_again_at(Step::TablesPublished, Kind::Local);
+}

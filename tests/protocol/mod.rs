@@ -1,0 +1,65 @@
+//! The protocol under kills, freezes and strangers: nothing lost, nothing doubled, and whoever was
+//! overtaken stops by itself.
+//!
+//! A debug build stops itself where `SLUICE_STOP=<step>@<epoch>=kill|freeze` says. Every step has
+//! a case in `kills` and one in `zombies`; a step without one fails a test here. `random` kills at
+//! moments nobody chose, while others maintain and compact the same tables.
+
+mod kills;
+pub mod ledger;
+mod random;
+mod special;
+mod zombies;
+
+use std::collections::BTreeSet;
+
+use sluice_core::Step;
+
+use crate::support::cli::{Output, Running, Sluice};
+
+/// Steps that every epoch of a run passes.
+const OF_EVERY_EPOCH: [Step; 11] = [
+    Step::Polled,
+    Step::FilesWritten,
+    Step::StateWritten,
+    Step::SideFilesWritten,
+    Step::Sealed,
+    Step::PublishStarted,
+    Step::TablePublished,
+    Step::FileCopied,
+    Step::TablesPublished,
+    Step::RecordWritten,
+    Step::Acknowledged,
+];
+
+/// Steps that need something to happen first, each with cases of its own in `special`.
+const SPECIAL: [Step; 4] =
+    [Step::LeaseTaken, Step::RepairSealed, Step::CompactionWritten, Step::ManifestsFolded];
+
+/// Stops the call at a step of an epoch.
+fn stopping(sluice: Sluice, step: Step, epoch: u64, how: &str) -> Sluice {
+    sluice.env("SLUICE_STOP", format!("{}@{epoch}={how}", step.name()))
+}
+
+/// Runs a call that must be killed at a step of an epoch.
+pub fn killed(sluice: Sluice, step: Step, epoch: u64) -> Output {
+    let output = stopping(sluice, step, epoch, "kill").output();
+    let place = format!("{}@{epoch}", step.name());
+    assert_eq!(output.code, None, "was not killed at {place}\n{}", output.text());
+    output
+}
+
+/// Starts a call and waits until it has frozen at a step of an epoch.
+pub fn frozen(sluice: Sluice, step: Step, epoch: u64) -> Running {
+    let mut running = stopping(sluice, step, epoch, "freeze").start();
+    running.wait_frozen();
+    running
+}
+
+#[test]
+fn every_step_has_its_cases() {
+    let cases: BTreeSet<Step> = OF_EVERY_EPOCH.iter().chain(&SPECIAL).copied().collect();
+    let all = BTreeSet::from(Step::ALL);
+    assert_eq!(cases, all, "a step without a case, or a case without a step");
+    assert_eq!(OF_EVERY_EPOCH.len() + SPECIAL.len(), Step::ALL.len());
+}

@@ -1,0 +1,78 @@
+//! Frozen at every step; a second runner takes over, works twenty epochs and maintains; then the
+//! first wakes up. It must stop by itself, and nothing may be doubled.
+
+use sluice_core::Step;
+
+use super::ledger::{JOB, Ledger};
+use super::{OF_EVERY_EPOCH, frozen};
+use crate::support::cli::Output;
+use crate::support::place::Kind;
+
+/// Epochs of the second runner.
+pub const OVERTAKEN_BY: u64 = 20;
+
+/// A second runner takes over and works on; then maintenance.
+pub fn take_over(ledger: &mut Ledger) {
+    ledger.feed(OVERTAKEN_BY);
+    ledger.run().arg("--take-over").ok();
+    ledger.place.job("maintain", JOB).arg("--vacuum").arg("--compact").ok();
+    ledger.complete();
+}
+
+/// The first runner wakes up and must stop by itself.
+pub fn wake(zombie: crate::support::cli::Running) -> Output {
+    zombie.signal("CONT");
+    let output = zombie.wait();
+    output.says(&[]);
+    output
+}
+
+fn frozen_at(step: Step, kind: Kind) {
+    let mut ledger = Ledger::new(kind);
+    ledger.feed(4);
+    let zombie = frozen(ledger.run(), step, 2);
+    take_over(&mut ledger);
+    let output = wake(zombie);
+    let name = step.name();
+    assert_eq!(output.code, Some(1), "frozen at {name}: {}", output.text());
+    assert!(output.stderr.contains("another runner"), "{name}: {}", output.text());
+    ledger.complete();
+    ledger.feed(1);
+    ledger.run().ok();
+    ledger.complete();
+}
+
+#[test]
+fn local_before_the_seal() {
+    OF_EVERY_EPOCH[..4].iter().for_each(|step| frozen_at(*step, Kind::Local));
+}
+
+#[test]
+fn local_from_the_seal_on() {
+    OF_EVERY_EPOCH[4..].iter().for_each(|step| frozen_at(*step, Kind::Local));
+}
+
+#[test]
+fn s3_before_the_seal() {
+    OF_EVERY_EPOCH[..4].iter().for_each(|step| frozen_at(*step, Kind::S3));
+}
+
+#[test]
+fn s3_from_the_seal_on() {
+    OF_EVERY_EPOCH[4..].iter().for_each(|step| frozen_at(*step, Kind::S3));
+}
+
+#[test]
+fn a_live_runner_is_named_and_waited_for() {
+    for kind in [Kind::Local, Kind::S3] {
+        let mut ledger = Ledger::new(kind);
+        ledger.feed(4);
+        let zombie = frozen(ledger.run(), Step::Polled, 2);
+        let refused = ledger.run().expect(1);
+        let pid = format!("pid={}", zombie.id());
+        refused.says(&["another runner works this job", &pid, "host=", "age=", "--take-over"]);
+        zombie.signal("CONT");
+        assert_eq!(zombie.wait().code, Some(0));
+        ledger.complete();
+    }
+}

@@ -1,0 +1,88 @@
+//! Stores that are slow, that fail, and one that breaks the promise everything rests on.
+
+use sluice_core::Step;
+
+use crate::protocol::frozen;
+use crate::protocol::ledger::Ledger;
+use crate::support::place::Place;
+use crate::support::store::{Faults, ObjectStore};
+
+/// A runner is overtaken and wakes up before its seal. Whether it was stopped by the seal, and
+/// the lake is right: that is fencing.
+fn fencing_holds(store: &ObjectStore, skip_probe: bool) -> bool {
+    let mut ledger = Ledger::at(Place::on(store));
+    ledger.feed(4);
+    let probe = |call: crate::support::cli::Sluice| match skip_probe {
+        true => call.env("SLUICE_SKIP_PROBE", "1"),
+        false => call,
+    };
+    let zombie = frozen(probe(ledger.run()), Step::SideFilesWritten, 2);
+    ledger.feed(4);
+    probe(ledger.run()).arg("--take-over").ok();
+    zombie.signal("CONT");
+    let stopped = zombie.wait().code == Some(1);
+    stopped && ledger.is_complete()
+}
+
+#[test]
+fn a_store_without_conditional_writes_is_refused() {
+    let store = ObjectStore::s3rver();
+    let mut ledger = Ledger::at(Place::on(&store));
+    ledger.feed(1);
+    let refused = ledger.run().expect(2);
+    refused.says(&["two runners could both win", "hint: ", "conditional writes"]);
+    assert!(!fencing_holds(&store, true), "the probe refuses a store that fences");
+}
+
+#[test]
+fn a_store_with_conditional_writes_fences() {
+    assert!(fencing_holds(&ObjectStore::s3(Faults::default()), false));
+}
+
+#[test]
+fn answers_that_get_lost_cost_nothing() {
+    let store = ObjectStore::s3(Faults { delay_ms: 0, refused: 20, lost: 20 });
+    let mut ledger = Ledger::at(Place::on(&store));
+    for _ in 0..3 {
+        ledger.feed(4);
+        ledger.run().ok();
+    }
+    ledger.complete();
+}
+
+const SLOW: &str = r#"job: slow
+lake: "${vars.lake}"
+vars: {lake: ./lake}
+sources:
+  numbers: {connector: generate, rows: 50, columns: {id: {sequence: {start: 1}}}}
+tables:
+  kept: {sql: SELECT id FROM numbers}
+views:
+  total: {sql: "SELECT count(*) AS n, sum(id) AS s FROM kept"}
+epoch: {rows: 1}
+"#;
+
+/// Seconds that 50 epochs take against a store that waits 200 ms before each answer.
+fn fifty_epochs(arguments: &[&str]) -> f64 {
+    let store = ObjectStore::s3(Faults { delay_ms: 200, ..Faults::default() });
+    let place = Place::on(&store);
+    place.write("slow.yaml", SLOW);
+    let mut run = place.job("run", "slow.yaml").arg("--json");
+    for argument in arguments {
+        run = run.arg(*argument);
+    }
+    let summary: serde_json::Value = serde_json::from_str(&run.ok().stdout).unwrap();
+    let job = &summary["jobs"][0];
+    assert!(job["epochs"].as_u64().unwrap() >= 50, "{summary}");
+    job["seconds"].as_f64().unwrap()
+}
+
+#[test]
+fn epochs_overlap_where_the_store_is_slow() {
+    let (with, without) = std::thread::scope(|scope| {
+        let with = scope.spawn(|| fifty_epochs(&[]));
+        let without = scope.spawn(|| fifty_epochs(&["--no-overlap"]));
+        (with.join().unwrap(), without.join().unwrap())
+    });
+    assert!(with <= 0.7 * without, "with overlap {with:.1} s, without {without:.1} s");
+}
