@@ -168,7 +168,8 @@ const EPOCH: &str = "1970-01-01T00:00:00Z";
 const LONG_DECIMAL: &str = "1234567890123456789012345678901234567.8";
 
 fn written(format: Format, columns: &[(&str, ArrayRef)]) -> String {
-    let field = |(name, array): &(&str, ArrayRef)| Field::new(*name, array.data_type().clone(), true);
+    let field =
+        |(name, array): &(&str, ArrayRef)| Field::new(*name, array.data_type().clone(), true);
     let schema = Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()));
     let arrays = columns.iter().map(|(_, array)| array.clone()).collect();
     let rows = RecordBatch::try_new(schema.clone(), arrays).unwrap();

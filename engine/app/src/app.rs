@@ -77,18 +77,14 @@ fn work(cli: &Cli, talk: &Talk) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|e| Error::unavailable("cannot start threads").because(e))?;
-    let app = App {
-        environment: environment(&resources),
-        talk: talk.clone(),
-        json: cli.global.json,
-    };
+    let app =
+        App { environment: environment(&resources), talk: talk.clone(), json: cli.global.json };
     let done = runtime.block_on(async {
         // On a thread of the pool, whose stack is large enough to plan on.
         let command = cli.command.clone();
         let work = tokio::spawn(async move { command::dispatch(&app, &command).await });
-        work.await.unwrap_or_else(|e| {
-            Err(Error::bug("a command ended in the middle").because(e).into())
-        })
+        work.await
+            .unwrap_or_else(|e| Err(Error::bug("a command ended in the middle").because(e).into()))
     });
     runtime.shutdown_timeout(SHUTDOWN_MAX);
     done

@@ -271,8 +271,7 @@ pub enum SchemaKind {
 }
 
 fn size(text: &str) -> Result<u64, String> {
-    sluice_core::parse_bytes(text)
-        .map_err(|e| e.hint_text().unwrap_or("not a size").to_string())
+    sluice_core::parse_bytes(text).map_err(|e| e.hint_text().unwrap_or("not a size").to_string())
 }
 
 fn assignment(text: &str) -> Result<(String, String), String> {

@@ -39,7 +39,9 @@ impl Talk {
     pub(crate) fn log(&self, filter: &str) -> Result<()> {
         let filter = EnvFilter::try_new(filter).map_err(|e| {
             Error::config(format!("not a log level log={filter:?}"))
-                .hint("write error, warn, info, debug, trace, or a list like info,sluice_lake=debug")
+                .hint(
+                    "write error, warn, info, debug, trace, or a list like info,sluice_lake=debug",
+                )
                 .because(e)
         })?;
         let logs = tracing_subscriber::fmt()

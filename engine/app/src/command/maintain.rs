@@ -14,8 +14,7 @@ pub(super) async fn maintain(app: &App, args: &MaintainArgs) -> Result<(), Failu
     let options = options(args);
     let mut jobs = Vec::new();
     for job in readable(planned(app, &args.pack).await?)? {
-        let lines =
-            maintain::maintain(&app.environment, &job.graph, &job.secrets, options).await?;
+        let lines = maintain::maintain(&app.environment, &job.graph, &job.secrets, options).await?;
         jobs.push((job.graph.job.name.clone(), lines));
     }
     app.answer(

@@ -42,7 +42,7 @@ struct Shared {
 }
 
 pub(super) async fn run(app: &App, args: &RunArgs) -> Result<(), Failure> {
-    let graphs = chosen(planned(app, &args.pack).await?.graphs, &args.only)?;
+    let graphs = chosen(planned(app, &args.pack).await?, &args.only)?;
     let jobs = readable(graphs)?;
     let shared = Shared {
         environment: app.environment.clone(),

@@ -16,10 +16,7 @@ pub(super) async fn status(app: &App, args: &PackArgs) -> Result<(), Failure> {
     for job in readable(planned(app, args).await?)? {
         jobs.push(status::status(&app.environment, &job).await?);
     }
-    app.answer(
-        || json!({ "jobs": jobs }),
-        || jobs.iter().map(text).collect::<Vec<_>>().join("\n"),
-    )
+    app.answer(|| json!({ "jobs": jobs }), || jobs.iter().map(text).collect::<Vec<_>>().join("\n"))
 }
 
 fn text(status: &Status) -> String {

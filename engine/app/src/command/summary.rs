@@ -34,8 +34,7 @@ pub(super) fn json(list: &[(String, Ended)]) -> Value {
 fn job_text(summary: &Summary) -> String {
     let epochs = usize::try_from(summary.epochs).unwrap_or(usize::MAX);
     let epochs = plural(epochs, "epoch");
-    let mut text =
-        format!("job {}: {epochs} in {} s\n", summary.job, seconds(summary.seconds));
+    let mut text = format!("job {}: {epochs} in {} s\n", summary.job, seconds(summary.seconds));
     let grids = [tables(&summary.tables), views(&summary.views), sinks(&summary.sinks)];
     for grid in grids.iter().filter(|grid| !grid.is_empty()) {
         text.push_str(&format!("{grid}\n"));

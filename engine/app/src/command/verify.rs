@@ -54,9 +54,7 @@ fn show(app: &App, what: &str, lines: &[Line]) -> Result<(), Failure> {
 }
 
 fn as_json(lines: &[Line], what: &str, ok: bool) -> Value {
-    let one = |line: &Line| {
-        json!({ "job": line.job, what: line.name, "ok": line.holds, "detail": line.detail })
-    };
+    let one = |line: &Line| json!({ "job": line.job, what: line.name, "ok": line.holds, "detail": line.detail });
     json!({ "ok": ok, "checks": lines.iter().map(one).collect::<Vec<_>>() })
 }
 

@@ -10,12 +10,12 @@ use super::value::texts;
 use crate::failure::Failure;
 
 pub(super) struct CsvWriter<'w> {
-    out: &'w mut dyn Write,
+    out: &'w mut (dyn Write + Send),
 }
 
 impl<'w> CsvWriter<'w> {
     /// Writes the header.
-    pub(super) fn start(schema: &Schema, out: &'w mut dyn Write) -> Result<Self, Failure> {
+    pub(super) fn start(schema: &Schema, out: &'w mut (dyn Write + Send)) -> Result<Self, Failure> {
         let mut line = String::new();
         for (i, field) in schema.fields().iter().enumerate() {
             push_cell(&mut line, i, Some(field.name()));

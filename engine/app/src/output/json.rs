@@ -12,7 +12,7 @@ use super::{RowWriter, json_error};
 use crate::failure::Failure;
 
 pub(super) struct JsonWriter<'w> {
-    out: &'w mut dyn Write,
+    out: &'w mut (dyn Write + Send),
     names: Vec<String>,
     array: bool,
     rows: u64,
@@ -20,12 +20,12 @@ pub(super) struct JsonWriter<'w> {
 
 impl<'w> JsonWriter<'w> {
     /// One array of objects.
-    pub(super) fn array(schema: &Schema, out: &'w mut dyn Write) -> Self {
+    pub(super) fn array(schema: &Schema, out: &'w mut (dyn Write + Send)) -> Self {
         Self { out, names: distinct(schema), array: true, rows: 0 }
     }
 
     /// One object per line.
-    pub(super) fn lines(schema: &Schema, out: &'w mut dyn Write) -> Self {
+    pub(super) fn lines(schema: &Schema, out: &'w mut (dyn Write + Send)) -> Self {
         Self { out, names: distinct(schema), array: false, rows: 0 }
     }
 }

@@ -36,7 +36,7 @@ pub enum Format {
 }
 
 /// Writes the rows of one query, in order.
-pub trait RowWriter {
+pub trait RowWriter: Send {
     /// Takes rows of the schema it was made for.
     fn write(&mut self, rows: &RecordBatch) -> Result<(), Failure>;
 
@@ -48,7 +48,7 @@ pub trait RowWriter {
 pub fn row_writer<'w>(
     format: Format,
     schema: &Schema,
-    out: &'w mut dyn Write,
+    out: &'w mut (dyn Write + Send),
 ) -> Result<Box<dyn RowWriter + 'w>, Failure> {
     Ok(match format {
         Format::Table => Box::new(table::TableWriter::new(schema, out)),

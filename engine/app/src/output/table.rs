@@ -14,13 +14,13 @@ use crate::failure::Failure;
 pub const TABLE_ROWS_MAX: usize = 10_000;
 
 pub(super) struct TableWriter<'w> {
-    out: &'w mut dyn Write,
+    out: &'w mut (dyn Write + Send),
     grid: Grid,
     room: usize,
 }
 
 impl<'w> TableWriter<'w> {
-    pub(super) fn new(schema: &Schema, out: &'w mut dyn Write) -> Self {
+    pub(super) fn new(schema: &Schema, out: &'w mut (dyn Write + Send)) -> Self {
         let columns = schema.fields().iter().map(|field| {
             let right = field.data_type().is_numeric();
             (field.name().as_str(), if right { Align::Right } else { Align::Left })

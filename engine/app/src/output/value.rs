@@ -44,9 +44,11 @@ pub(super) fn values(array: &ArrayRef) -> Result<Vec<Value>> {
             let wide = cast(&array, &DataType::UInt64).map_err(unshown)?;
             wide.as_primitive::<UInt64Type>().iter().map(Value::from).collect()
         }
-        DataType::Float64 => {
-            array.as_primitive::<Float64Type>().iter().map(|v| v.map_or(Value::Null, float)).collect()
-        }
+        DataType::Float64 => array
+            .as_primitive::<Float64Type>()
+            .iter()
+            .map(|v| v.map_or(Value::Null, float))
+            .collect(),
         // Through the shortest text: 0.1 must not become 0.10000000149011612.
         DataType::Float16 | DataType::Float32 => {
             let number = |t: String| t.parse().map_or_else(|_| Value::from(t), float);
@@ -93,15 +95,14 @@ fn maps(array: &ArrayRef) -> Result<Vec<Value>> {
 
 /// JSON has no infinity and no NaN; they are strings, so that they are not taken for NULL.
 fn float(value: f64) -> Value {
-    serde_json::Number::from_f64(value).map_or_else(|| Value::from(value.to_string()), Value::Number)
+    serde_json::Number::from_f64(value)
+        .map_or_else(|| Value::from(value.to_string()), Value::Number)
 }
 
 /// The array without dictionaries and runs, instants in UTC.
 fn plain(array: &ArrayRef) -> Result<ArrayRef> {
     match array.data_type() {
-        DataType::Dictionary(_, inner) => {
-            plain(&cast(array, inner).map_err(unshown)?)
-        }
+        DataType::Dictionary(_, inner) => plain(&cast(array, inner).map_err(unshown)?),
         DataType::RunEndEncoded(_, inner) => {
             plain(&cast(array, inner.data_type()).map_err(unshown)?)
         }

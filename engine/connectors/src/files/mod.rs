@@ -15,6 +15,8 @@ mod sink;
 mod source;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod scratch;
 
 use std::sync::Arc;
 

@@ -149,15 +149,17 @@ mod tests {
 
     #[test]
     fn only_old_manifests_after_the_first_go() {
-        let at = |ms: &[i64]| ms.iter().enumerate().map(|(n, ms)| (n as u64, *ms)).collect();
-        let cases: [(Vec<(u64, i64)>, i64, u64, &[u64]); 7] = [
-            (at(&[]), 100, 2, &[]),
-            (at(&[0]), 100, 0, &[]),
-            (at(&[0, 0, 0, 0, 0]), 100, 2, &[1, 2]),
-            (at(&[0, 0, 0, 0, 0]), 100, 9, &[]),
-            (at(&[0, 0, 95, 0, 0]), 100, 1, &[1]),
-            (at(&[0, 0, 0, 0]), 5, 0, &[]),
-            (at(&[500, 500, 500]), 100, 0, &[]),
+        let at = |ms: &[i64]| -> Vec<(u64, i64)> {
+            ms.iter().enumerate().map(|(n, ms)| (n as u64, *ms)).collect()
+        };
+        let cases = [
+            (at(&[]), 100, 2, vec![]),
+            (at(&[0]), 100, 0, vec![]),
+            (at(&[0, 0, 0, 0, 0]), 100, 2, vec![1, 2]),
+            (at(&[0, 0, 0, 0, 0]), 100, 9, vec![]),
+            (at(&[0, 0, 95, 0, 0]), 100, 1, vec![1]),
+            (at(&[0, 0, 0, 0]), 5, 0, vec![]),
+            (at(&[500, 500, 500]), 100, 0, vec![]),
         ];
         for (manifests, now, keep, expected) in cases {
             assert_eq!(decide_foldable(&manifests, now, keep, 10), expected, "{manifests:?}");

@@ -143,6 +143,7 @@ impl TableCounts {
 /// What publishing has to do for a table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "one per table and epoch, almost always Delta")]
 pub enum Action {
     /// Commit to a Delta table.
     Delta(DeltaAction),

@@ -144,11 +144,12 @@ async fn more_partitions_than_open_files() {
 async fn files_end_at_the_wanted_size_and_stream_in_parts() {
     let layout = layout(memory("cut"), &[]);
     let noise = |n: i64| {
-        let text = |i: i64| format!("{:x}", (i as u128 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835));
+        let mix = |i: i64| (i as u128 + 1).wrapping_pow(5).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C);
+        let text = |i: i64| format!("{:x}{:x}", mix(i * 2), mix(i * 2 + 1));
         let base = rows(n * 8000, 8000, 3);
         let ids = n * 8000..(n + 1) * 8000;
         let mut columns = base.columns().to_vec();
-        columns[3] = Arc::new(StringArray::from_iter_values(ids.map(|i| text(i).repeat(3))));
+        columns[3] = Arc::new(StringArray::from_iter_values(ids.map(text)));
         RecordBatch::try_new(schema(), columns).unwrap()
     };
     let batches: Vec<_> = (0..60).map(noise).collect();

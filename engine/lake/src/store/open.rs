@@ -35,14 +35,14 @@ pub fn open(url_or_path: &str, secrets: &Secrets) -> Result<Location> {
             .because(e)
     };
     if !url_or_path.contains("://") {
-        return local(FilePath::new(url_or_path)).map_err(|e| wrong(e.into()));
+        return local(FilePath::new(url_or_path)).map_err(wrong);
     }
     let url = Url::parse(url_or_path).map_err(|e| wrong(e.into()))?;
     let host = url.host_str().unwrap_or_default().to_string();
     let (scheme, inner): (Scheme, Arc<dyn ObjectStore>) = match url.scheme() {
         "file" => {
             let path = url.to_file_path().map_err(|()| wrong("not a local file URL".into()))?;
-            return local(&path).map_err(|e| wrong(e.into()));
+            return local(&path).map_err(wrong);
         }
         _ if host.is_empty() => return Err(wrong("the name after :// is missing".into())),
         "s3" | "s3a" => (Scheme::S3, Arc::new(s3(&host, secrets).map_err(|e| wrong(e.into()))?)),

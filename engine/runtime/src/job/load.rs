@@ -21,8 +21,16 @@ use super::{LoadOptions, order, suggest};
 const PROJECT_FILE: &str = "sluice.yaml";
 
 /// Reads the job file or pack at `path`. A pack is all `*.yaml` and `*.yml` of a folder, without
-/// its sub-folders and without `sluice.yaml`.
+/// its sub-folders and without `sluice.yaml`. Errors: everything that is wrong with the files.
 pub fn load(path: &Path, options: &LoadOptions, registry: &Registry) -> Result<Pack, Problems> {
+    let (pack, problems) = read_pack(path, options, registry);
+    if problems.is_empty() { Ok(pack) } else { Err(problems) }
+}
+
+/// Like [`load`], but gives what could be read also when something is wrong, so that its SQL can
+/// be planned and all problems told together. Such a pack must not be run: of a job with a problem
+/// the wrong parts are missing, and [`Job::broken`] names the relations that are.
+pub fn read_pack(path: &Path, options: &LoadOptions, registry: &Registry) -> (Pack, Problems) {
     let mut problems = Problems::new();
     let drafts: Vec<Draft> = files_of(path, &mut problems)
         .into_iter()
@@ -32,12 +40,9 @@ pub fn load(path: &Path, options: &LoadOptions, registry: &Registry) -> Result<P
     check_unique(&drafts, &mut problems);
     let beside = if path.is_file() { names_beside(path) } else { BTreeSet::new() };
     let order = order::run_order(&drafts, &beside, &mut problems);
-    if !problems.is_empty() {
-        return Err(problems);
-    }
     let mut jobs: Vec<Option<Job>> = drafts.into_iter().map(|draft| draft.job).collect();
     let jobs = order.into_iter().filter_map(|i| jobs.get_mut(i)?.take().map(Arc::new)).collect();
-    Ok(Pack { path: path.to_path_buf(), jobs })
+    (Pack { path: path.to_path_buf(), jobs }, problems)
 }
 
 /// A job file as far as it could be read.
@@ -163,12 +168,12 @@ fn check_unique(drafts: &[Draft], problems: &mut Problems) {
     let mut relations: BTreeMap<&String, &Path> = BTreeMap::new();
     for draft in drafts {
         let file = draft.document.file.as_path();
-        if let Some(name) = &draft.name {
-            if let Some(other) = jobs.insert(name, file) {
-                let hint = format!("rename one: {} has this name too", other.display());
-                let message = format!("two jobs have the same name name={name}");
-                problems.push(file, draft.document.span("/job"), message, Some(hint));
-            }
+        if let Some(name) = &draft.name
+            && let Some(other) = jobs.insert(name, file)
+        {
+            let hint = format!("rename one: {} has this name too", other.display());
+            let message = format!("two jobs have the same name name={name}");
+            problems.push(file, draft.document.span("/job"), message, Some(hint));
         }
         let mut own: BTreeMap<&String, &str> = BTreeMap::new();
         for section in ["tables", "views"] {

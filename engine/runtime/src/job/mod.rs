@@ -41,12 +41,12 @@ mod secret;
 
 use std::collections::BTreeMap;
 
-pub use load::load;
+pub use load::{load, read_pack};
 pub use model::{
     EpochLimits, EventTime, ExpectAction, Expectation, Job, Merge, Pack, Refresh, Schedule,
     SecretRef, SinkSpec, SourceSpec, TableFormat, TableSpec, TestSpec, ViewSpec,
 };
-pub use schema::job_schema;
+pub use schema::{data_schema, job_schema};
 pub use secret::resolve_secrets;
 pub use sql::SqlText;
 
@@ -59,5 +59,7 @@ pub struct LoadOptions {
     pub set: BTreeMap<String, String>,
 }
 
+#[cfg(test)]
+mod fake;
 #[cfg(test)]
 mod tests;

@@ -54,6 +54,9 @@ pub struct Job {
     pub schedule: Schedule,
     /// Tests in the order of the file.
     pub tests: Vec<TestSpec>,
+    /// Sources, tables and views of the file that could not be read and are not above; empty in a
+    /// job without problems.
+    pub broken: Vec<String>,
     /// Where values stand in the file, by JSON pointer.
     pub spans: BTreeMap<String, Span>,
 }

@@ -83,7 +83,7 @@ impl JsonSchema for Plain {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": ["string", "number", "integer", "boolean"] })
+        json_schema!({ "type": ["string", "number", "boolean"] })
     }
 }
 

@@ -48,7 +48,7 @@ pub(crate) fn spec_schema() -> Value {
 }
 
 /// The schema of data schemas.
-pub(crate) fn data_schema() -> Value {
+pub fn data_schema() -> Value {
     schema_for::<DataSchema>()
 }
 

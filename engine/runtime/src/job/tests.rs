@@ -6,132 +6,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use async_trait::async_trait;
-use schemars::JsonSchema;
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
-use sluice_core::{
-    Config, Context, Error, FileSink, Problems, Registry, Result, SinkFactory, Source,
-    SourceFactory, Span,
-};
+use arrow::datatypes::DataType;
+use serde_json::json;
+use sluice_core::{Problems, Span};
 
+use super::fake::registry;
 use super::{
-    ExpectAction, Job, LoadOptions, Pack, Schedule, TableFormat, job_schema, load, resolve_secrets,
+    ExpectAction, Job, LoadOptions, Pack, Schedule, TableFormat, job_schema, load, read_pack,
+    resolve_secrets,
 };
-
-#[derive(Deserialize, JsonSchema)]
-#[serde(untagged)]
-#[expect(dead_code, reason = "only its schema is used")]
-enum OneOrMany {
-    One(String),
-    Many(Vec<String>),
-}
-
-#[derive(Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-enum FileFormat {
-    /// Text.
-    Csv,
-    /// Columns.
-    Parquet,
-}
-
-/// A part of the settings of the connector of this name.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "only its schema is used")]
-struct FilesSettings {
-    /// Where the files are.
-    path: OneOrMany,
-    format: Option<FileFormat>,
-    delimiter: Option<String>,
-    header: Option<bool>,
-    min_age: Option<String>,
-}
-
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "only its schema is used")]
-struct GenerateSettings {
-    seed: Option<u64>,
-    rows: Option<u64>,
-    rate: Option<f64>,
-    /// The columns by name.
-    columns: Map<String, Value>,
-}
-
-struct Files;
-struct Generate;
-
-#[async_trait]
-impl SourceFactory for Files {
-    fn name(&self) -> &'static str {
-        "files"
-    }
-
-    fn config_schema(&self) -> Value {
-        schemars::schema_for!(FilesSettings).to_value()
-    }
-
-    fn check(&self, config: &Config, problems: &mut Problems) {
-        if config.schema.is_none() {
-            config.problem(problems, "", "a schema is needed", "add `schema:`");
-        }
-    }
-
-    fn schema(&self, config: &Config) -> Result<SchemaRef> {
-        config.schema.as_ref().ok_or_else(|| Error::config("no schema"))?.arrow()
-    }
-
-    async fn build(&self, _: &Config, _: &Context) -> Result<Box<dyn Source>> {
-        Err(Error::bug("these sources are never built"))
-    }
-}
-
-impl SinkFactory for Files {
-    fn name(&self) -> &'static str {
-        "files"
-    }
-
-    fn config_schema(&self) -> Value {
-        schemars::schema_for!(FilesSettings).to_value()
-    }
-
-    fn check(&self, _: &Config, _: &mut Problems) {}
-
-    fn build(&self, _: &Config) -> Result<Arc<dyn FileSink>> {
-        Err(Error::bug("these sinks are never built"))
-    }
-}
-
-#[async_trait]
-impl SourceFactory for Generate {
-    fn name(&self) -> &'static str {
-        "generate"
-    }
-
-    fn config_schema(&self) -> Value {
-        schemars::schema_for!(GenerateSettings).to_value()
-    }
-
-    fn check(&self, _: &Config, _: &mut Problems) {}
-
-    fn schema(&self, config: &Config) -> Result<SchemaRef> {
-        let columns = config.value["columns"].as_object().into_iter().flatten();
-        let field = |(name, _): (&String, &Value)| Field::new(name, DataType::Int64, true);
-        Ok(Arc::new(Schema::new(columns.map(field).collect::<Vec<_>>())))
-    }
-
-    async fn build(&self, _: &Config, _: &Context) -> Result<Box<dyn Source>> {
-        Err(Error::bug("these sources are never built"))
-    }
-}
-
-fn registry() -> Registry {
-    let registry = Registry::default().with_source(Arc::new(Files));
-    registry.with_source(Arc::new(Generate)).with_sink(Arc::new(Files))
-}
 
 /// A folder with `files` in it, of this test's own.
 fn folder(name: &str, files: &[(&str, &str)]) -> PathBuf {
@@ -333,6 +216,23 @@ fn what_is_wrong_between_jobs_is_told_with_the_rest() {
     let missing = load(&alone.join("9.yaml"), &LoadOptions::default(), &registry());
     assert!(missing.is_err_and(|p| p.to_string().contains("no such job file or folder")));
     let _ = fs::remove_dir_all(&alone);
+}
+
+#[test]
+fn what_can_be_read_of_a_wrong_job_is_there_for_the_planner() {
+    let text = WHOLE
+        .replace("    key: [id]", "    kee: [id]")
+        .replace("SELECT * FROM sales", "\"${vars.x}\"");
+    let root = folder("partly", &[("job.yaml", &text)]);
+    let (pack, problems) = read_pack(&root.join("job.yaml"), &LoadOptions::default(), &registry());
+    let _ = fs::remove_dir_all(&root);
+    assert_eq!(
+        shown(&problems, &root),
+        ["27:5: unknown key key=kee", "38:18: no such variable name=x"],
+    );
+    let job = &pack.jobs[0];
+    assert_eq!(job.tables.iter().map(|t| t.name.as_str()).collect::<Vec<_>>(), ["facts"]);
+    assert_eq!(job.broken, ["staging"]);
 }
 
 #[test]

@@ -20,7 +20,9 @@ mod tests;
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt64Array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt64Array,
+};
 use arrow::compute::{filter_record_batch, interleave, not, take_record_batch};
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::row::{RowConverter, Rows, SortField};
@@ -270,8 +272,7 @@ fn fills(spec: &UpsertSpec, alive: &[Entry], sources: &[&RecordBatch]) -> bool {
     let width = sources.last().map_or(0, |old| old.num_columns());
     let is_valid = |e: &Entry, column: usize| sources[e.source].column(column).is_valid(e.row);
     let open = |column: &usize| !is_valid(winner, *column);
-    spec.coalesce
-        && (0..width).filter(open).any(|column| older.iter().any(|e| is_valid(e, column)))
+    spec.coalesce && (0..width).filter(open).any(|column| older.iter().any(|e| is_valid(e, column)))
 }
 
 /// Numbers for keys, in the order they are met.

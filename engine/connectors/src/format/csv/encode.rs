@@ -5,7 +5,6 @@
 //! alone in its record, which comes back as an empty string, since a blank line is no record.
 
 use std::io::Write;
-use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -20,7 +19,6 @@ use super::text::Text;
 #[derive(Debug)]
 pub struct Encoder {
     dialect: Dialect,
-    schema: SchemaRef,
     plain: Vec<u8>,
     gzip: Option<GzEncoder<Vec<u8>>>,
 }
@@ -33,7 +31,7 @@ impl Encoder {
             Text::check(field.name(), field.data_type())?;
         }
         let gzip = gzip.then(|| GzEncoder::new(Vec::new(), Compression::default()));
-        let mut encoder = Self { dialect, schema: Arc::clone(&schema), plain: Vec::new(), gzip };
+        let mut encoder = Self { dialect, plain: Vec::new(), gzip };
         if header {
             for (i, field) in schema.fields().iter().enumerate() {
                 encoder.separate(i);

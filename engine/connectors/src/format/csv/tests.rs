@@ -271,6 +271,7 @@ proptest! {
         let (again, rejected) =
             decode(&[("a", "string"), ("b", "string")], &encode(&rows, false), 1000);
         prop_assert_eq!(rejected, vec![]);
-        prop_assert_eq!(without_positions(&again).columns(), rows.columns());
+        let again = without_positions(&again);
+        prop_assert_eq!(again.columns(), rows.columns());
     }
 }

@@ -28,7 +28,8 @@ pub(super) fn check(text: &str) -> Result<(), (String, String)> {
     }
     for (part, field) in parts.iter().zip(&FIELDS) {
         if !part.split(',').all(|item| field.holds(item)) {
-            let message = format!("not a {} of a cron expression text={part}", field.name);
+            let message =
+                format!("not a field of a cron expression field={} text={part}", field.name);
             let hint = format!(
                 "write *, a number from {} to {}, a range 1-5, a step */5, or a list of these",
                 field.least, field.most

@@ -90,7 +90,7 @@ impl Builder<'_, '_> {
                 secrets.extend(own);
             }
         }
-        Job {
+        let mut job = Job {
             name: spec.job,
             file: self.file().to_path_buf(),
             lake: spec.lake,
@@ -104,8 +104,16 @@ impl Builder<'_, '_> {
             epoch: self.epoch(spec.epoch),
             schedule: self.schedule(spec.schedule),
             tests: self.tests(spec.tests),
+            broken: Vec::new(),
             spans: self.report.document.spans.clone(),
-        }
+        };
+        let mut whole: BTreeSet<&String> = job.sources.iter().map(|s| &s.name).collect();
+        whole.extend(job.tables.iter().map(|t| &t.name));
+        whole.extend(job.views.iter().map(|v| &v.name));
+        let broken = self.names.all().filter(|name| !whole.contains(name));
+        let broken: Vec<String> = broken.cloned().collect();
+        job.broken = broken;
+        job
     }
 
     fn file(&self) -> &Path {

@@ -71,7 +71,7 @@ impl Builder<'_, '_> {
             }
             return;
         }
-        if self.is_damaged(&place) {
+        if self.is_damaged(&place) || self.is_misspelt(pointer, &["key"]) {
             return;
         }
         let merges = entry.merge.is_some_and(|merge| merge != Merge::Replace);
@@ -153,6 +153,10 @@ impl Builder<'_, '_> {
         sql_file: Option<String>,
     ) -> Option<SqlText> {
         let (place, file_place) = (format!("{pointer}/sql"), format!("{pointer}/sql_file"));
+        let failed = &self.tree.failed;
+        if failed.contains(&place) || failed.contains(&file_place) {
+            return None;
+        }
         let statement = match (sql, sql_file) {
             (Some(text), None) => self.sql_text(&place, text),
             (None, Some(file)) => self.sql_of_file(&file_place, &file)?,

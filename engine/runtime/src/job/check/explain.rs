@@ -75,7 +75,10 @@ fn explain_within(schema: &Value, error: &ValidationError<'_>, depth: usize) -> 
         Kind::Constant { expected_value } => {
             vec![choice(error, std::slice::from_ref(expected_value))]
         }
-        Kind::Type { .. } => vec![wrong_type(error, &wanted_types(at(schema, path)))],
+        Kind::Type { .. } => {
+            let about = description(around(schema, path));
+            vec![wrong_type(error, &wanted_types(at(schema, path)), about)]
+        }
         _ => vec![other(schema, error)],
     }
 }
@@ -143,16 +146,17 @@ fn choice(error: &ValidationError<'_>, options: &[Value]) -> Finding {
     value_finding(error, format!("not a value that can stand here value={wrong}"), hint)
 }
 
-fn wrong_type(error: &ValidationError<'_>, wanted: &[String]) -> Finding {
+fn wrong_type(error: &ValidationError<'_>, wanted: &[String], about: Option<String>) -> Finding {
     let names: Vec<&str> = wanted.iter().map(|t| type_name(t)).collect();
     let found = found_name(&error.instance);
     let hint = match (wanted.first().map(String::as_str), &*error.instance) {
         (_, Value::Null) => "write the value after the colon, or take the key away".to_string(),
         (Some("array"), Value::String(text)) => format!("write it as a list: [{text}]"),
         (Some("object"), _) => "write keys with values: {key: value}".to_string(),
-        (Some("string"), Value::Number(_) | Value::Bool(_)) => {
-            format!("put it in quotes: \"{}\"", shown(&error.instance))
-        }
+        (Some("string"), Value::Number(_) | Value::Bool(_)) => match about {
+            Some(text) if text.contains("such as") => lower_first(&text),
+            _ => format!("put it in quotes: \"{}\"", shown(&error.instance)),
+        },
         (Some("integer"), Value::Number(_)) => "write a whole number".to_string(),
         (Some("integer" | "number"), Value::String(_)) => {
             "write the number without quotes and units".to_string()
@@ -216,7 +220,7 @@ fn alternatives(
         None if !options.is_empty() && error.instance.is_string() => vec![choice(error, &options)],
         None => {
             types.dedup();
-            vec![wrong_type(error, &types)]
+            vec![wrong_type(error, &types, None)]
         }
     }
 }

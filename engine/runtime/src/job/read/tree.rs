@@ -66,7 +66,11 @@ impl Document {
             return None;
         }
         let Some(root) = roots.first().filter(|root| !is_null(root)) else {
-            tell(Some(START), "the file is empty", "start with `job: name` and `lake: ./lake`");
+            tell(
+                Some(START),
+                "the file is empty",
+                "a job file begins with `job: name`, a data schema with `fields:`",
+            );
             return None;
         };
         if !matches!(root.data, YamlData::Mapping(_)) {

@@ -114,3 +114,49 @@ impl std::fmt::Debug for Keys {
         f.debug_struct("Keys").field("len", &self.len()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::StringArray;
+
+    use super::*;
+
+    fn column(values: &[Option<&str>]) -> Vec<ArrayRef> {
+        vec![Arc::new(StringArray::from(values.to_vec()))]
+    }
+
+    #[test]
+    fn null_and_empty_are_two_keys_and_come_back() {
+        let mut keys = Keys::new(vec![DataType::Utf8]).unwrap();
+        let values = column(&[Some("b"), None, Some(""), Some("b"), None]);
+        assert_eq!(keys.assign(&values, 5).unwrap(), [0, 1, 2, 0, 1]);
+        let back = keys.columns(&[2, 1, 0]).unwrap();
+        assert_eq!(back[0].as_ref(), &StringArray::from(vec![Some(""), None, Some("b")]));
+    }
+
+    #[test]
+    fn keys_with_the_same_hash_stay_apart() {
+        let mut keys = Keys::new(vec![DataType::Utf8]).unwrap();
+        keys.assign(&column(&[Some("a")]), 1).unwrap();
+        for (text, slot) in [("b", 1), ("c", 2)] {
+            // As if the new key's hash were that of the last one.
+            let row = keys.converter.convert_columns(&column(&[Some(text)])).unwrap();
+            let hash = keys.heads.hasher().hash_one(row.row(0).as_ref());
+            keys.heads.insert(hash, slot - 1);
+            assert_eq!(keys.assign(&column(&[Some(text)]), 1).unwrap(), [slot]);
+            assert_eq!(keys.assign(&column(&[Some(text)]), 1).unwrap(), [slot]);
+        }
+        assert_eq!(keys.next, [END, 0, 1]);
+        assert_eq!(keys.assign(&column(&[Some("a")]), 1).unwrap(), [0]);
+    }
+
+    #[test]
+    fn without_columns_there_is_one_key() {
+        let mut keys = Keys::new(vec![]).unwrap();
+        assert_eq!(keys.assign(&[], 0).unwrap().len() + keys.len(), 0);
+        assert_eq!(keys.assign(&[], 3).unwrap(), [0, 0, 0]);
+        assert_eq!((keys.len(), keys.columns(&[0]).unwrap().len()), (1, 0));
+    }
+}

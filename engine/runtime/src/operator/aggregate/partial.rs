@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use arrow::datatypes::{FieldRef, SchemaRef};
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
-use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::{
     AggregateExec, AggregateInputMode, AggregateMode, AggregateOutputMode,
@@ -74,13 +73,6 @@ pub fn partial_of(physical: &Arc<dyn ExecutionPlan>) -> Result<PartialAggregate>
     }
     let group_fields = plan.schema().fields()[..groups].to_vec();
     Ok(PartialAggregate { plan, group_fields, aggregates, output })
-}
-
-/// `rules` without [`PHYSICAL_RULE_OFF`], in their order.
-pub fn without_statistics_rule(
-    rules: &[Arc<dyn PhysicalOptimizerRule + Send + Sync>],
-) -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
-    rules.iter().filter(|rule| rule.name() != PHYSICAL_RULE_OFF).cloned().collect()
 }
 
 fn topmost(physical: &Arc<dyn ExecutionPlan>) -> Result<&AggregateExec> {

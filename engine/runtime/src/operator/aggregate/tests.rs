@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    BooleanArray, Date32Array, Decimal128Array, Float64Array, Int32Array, Int64Array, StringArray,
+    ArrayRef, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int32Array, Int64Array,
+    RecordBatch, StringArray,
 };
 use datafusion::catalog::MemTable;
 use datafusion::common::ScalarValue;
@@ -48,7 +49,8 @@ impl Bench {
             execution.skip_partial_aggregation_probe_rows_threshold = 1;
             execution.skip_partial_aggregation_probe_ratio_threshold = 0.0;
         }
-        let rules = without_statistics_rule(&PhysicalOptimizer::new().rules);
+        let rules = PhysicalOptimizer::new().rules.into_iter();
+        let rules = rules.filter(|rule| rule.name() != PHYSICAL_RULE_OFF).collect();
         let state = SessionStateBuilder::new()
             .with_config(config)
             .with_default_features()
@@ -67,10 +69,10 @@ impl Bench {
     /// The physical plan of the aggregate alone, over `rows`.
     async fn plan(&self, rows: &[RecordBatch]) -> Arc<dyn ExecutionPlan> {
         let (left, right) = rows.split_at(rows.len() / 2);
-        let table = MemTable::try_new(random_rows(0, &mut Random::new(0), 0).schema(), vec![
-            left.to_vec(),
-            right.to_vec(),
-        ]);
+        let table = MemTable::try_new(
+            random_rows(0, &mut Random::new(0), 0).schema(),
+            vec![left.to_vec(), right.to_vec()],
+        );
         self.context.deregister_table("t").unwrap();
         self.context.register_table("t", Arc::new(table.unwrap())).unwrap();
         let logical = self.context.sql(&self.sql).await.unwrap().into_optimized_plan().unwrap();
@@ -136,7 +138,11 @@ fn random_rows(first: i64, random: &mut Random, rows: usize) -> RecordBatch {
         ("k2", Arc::new(Int32Array::from(small(&k2))), true),
         ("i", Arc::new(Int64Array::from(i)), true),
         ("d", Arc::new(decimals.with_precision_and_scale(12, 3).unwrap()), true),
-        ("f", Arc::new(f.iter().map(|v| v.map(|v| v as f64 / 7.0)).collect::<Float64Array>()), true),
+        (
+            "f",
+            Arc::new(f.iter().map(|v| v.map(|v| v as f64 / 7.0)).collect::<Float64Array>()),
+            true,
+        ),
         ("s", Arc::new(text(&s)), true),
         ("day", Arc::new(Date32Array::from(small(&day))), true),
         ("b", Arc::new(b.iter().map(|v| v.map(|v| v > -5)).collect::<BooleanArray>()), true),

@@ -67,9 +67,8 @@ fn rows_add_up_whatever_breaks() {
     let mut random = Random::new(3);
     let actions = [Action::Warn, Action::Drop, Action::Quarantine, Action::Fail];
     for _ in 0..200 {
-        let prices: Vec<Option<f64>> = (0..random.below(50))
-            .map(|_| random.maybe(100, 5).map(|v| v as f64))
-            .collect();
+        let prices: Vec<Option<f64>> =
+            (0..random.below(50)).map(|_| random.maybe(100, 5).map(|v| v as f64)).collect();
         let list = (0..random.below(5)).map(|i| {
             let that = col("price").gt(lit(random.below(100) as f64));
             expectation(&format!("e{i}"), that, actions[random.below(4) as usize])

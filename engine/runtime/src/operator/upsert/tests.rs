@@ -1,6 +1,7 @@
 //! The resolver against a model that keeps whole histories, and the rules one by one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::slice;
 use std::sync::Arc;
 
 use arrow::array::{Int64Array, StringArray};
@@ -14,6 +15,8 @@ use crate::operator::random::Random;
 type Row = (Option<i64>, Option<&'static str>, Option<i64>, Option<i64>, Option<i64>);
 /// A row, whether it deletes, its position.
 type New = (Row, Option<bool>, i64);
+/// Sequence, whether it is incoming, position, the row, whether it deletes: oldest first.
+type Event = (Option<i64>, bool, i64, Row, bool);
 
 fn table_schema() -> SchemaRef {
     let int = |name| Field::new(name, DataType::Int64, true);
@@ -65,7 +68,7 @@ fn spec(coalesce: bool, sequence: bool) -> UpsertSpec {
 
 /// What the table holds afterwards, worked out one row at a time from each key's sorted history.
 fn model(spec: &UpsertSpec, new: &[New], table: &[Row]) -> BTreeSet<Row> {
-    let mut histories: BTreeMap<_, Vec<(Option<i64>, bool, i64, Row, bool)>> = BTreeMap::new();
+    let mut histories: BTreeMap<_, Vec<Event>> = BTreeMap::new();
     let sequence = |r: &Row| spec.sequence.and(r.2);
     for row in table {
         let entry = (sequence(row), false, 0, *row, false);
@@ -166,7 +169,7 @@ fn row(seq: Option<i64>, x: Option<i64>, y: Option<i64>) -> Row {
 fn an_older_row_loses_to_the_table_and_an_equal_one_wins() {
     let table = old(&[row(Some(5), Some(50), None)]);
     let older = incoming(&[(row(Some(4), Some(40), Some(4)), None, 0)]);
-    let lost = resolve(&spec(false, true), &[older.clone()], &table).unwrap();
+    let lost = resolve(&spec(false, true), slice::from_ref(&older), &table).unwrap();
     assert_eq!((lost.deduplicated, lost.rows.num_rows(), lost.removed_keys.num_rows()), (1, 0, 0));
 
     let filled = resolve(&spec(true, true), &[older], &table).unwrap();
@@ -186,7 +189,7 @@ fn an_older_row_loses_to_the_table_and_an_equal_one_wins() {
 fn a_delete_removes_and_a_later_row_inserts_afresh() {
     let table = old(&[row(Some(1), Some(10), Some(11))]);
     let gone = incoming(&[(row(Some(2), None, None), Some(true), 0)]);
-    let resolved = resolve(&spec(true, true), &[gone.clone()], &table).unwrap();
+    let resolved = resolve(&spec(true, true), slice::from_ref(&gone), &table).unwrap();
     assert_eq!((resolved.deleted, resolved.removed_keys.num_rows()), (1, 1));
     assert_eq!(resolved.rows.num_rows(), 0);
 
@@ -236,6 +239,6 @@ fn columns_in_the_wrong_place_are_an_error() {
         UpsertSpec { delete: Some(6), ..spec(false, true) },
         UpsertSpec { position: Some(3), ..spec(false, true) },
     ] {
-        assert!(resolve(&wrong, &[rows.clone()], &old(&[])).is_err(), "{wrong:?}");
+        assert!(resolve(&wrong, slice::from_ref(&rows), &old(&[])).is_err(), "{wrong:?}");
     }
 }

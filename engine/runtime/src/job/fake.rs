@@ -1,0 +1,127 @@
+//! Connectors that know their settings and nothing else, for tests of the reader.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use async_trait::async_trait;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use sluice_core::{
+    Config, Context, Error, FileSink, Problems, Registry, Result, SinkFactory, Source,
+    SourceFactory,
+};
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only its schema is used")]
+enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum FileFormat {
+    /// Text.
+    Csv,
+    /// Columns.
+    Parquet,
+}
+
+/// A part of the settings of the connector of this name.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "only its schema is used")]
+struct FilesSettings {
+    /// Where the files are.
+    path: OneOrMany,
+    format: Option<FileFormat>,
+    delimiter: Option<String>,
+    header: Option<bool>,
+    min_age: Option<String>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "only its schema is used")]
+struct GenerateSettings {
+    seed: Option<u64>,
+    rows: Option<u64>,
+    rate: Option<f64>,
+    /// The columns by name.
+    columns: Map<String, Value>,
+}
+
+struct Files;
+struct Generate;
+
+#[async_trait]
+impl SourceFactory for Files {
+    fn name(&self) -> &'static str {
+        "files"
+    }
+
+    fn config_schema(&self) -> Value {
+        schemars::schema_for!(FilesSettings).to_value()
+    }
+
+    fn check(&self, config: &Config, problems: &mut Problems) {
+        if config.schema.is_none() {
+            config.problem(problems, "", "a schema is needed", "add `schema:`");
+        }
+    }
+
+    fn schema(&self, config: &Config) -> Result<SchemaRef> {
+        config.schema.as_ref().ok_or_else(|| Error::config("no schema"))?.arrow()
+    }
+
+    async fn build(&self, _: &Config, _: &Context) -> Result<Box<dyn Source>> {
+        Err(Error::bug("these sources are never built"))
+    }
+}
+
+impl SinkFactory for Files {
+    fn name(&self) -> &'static str {
+        "files"
+    }
+
+    fn config_schema(&self) -> Value {
+        schemars::schema_for!(FilesSettings).to_value()
+    }
+
+    fn check(&self, _: &Config, _: &mut Problems) {}
+
+    fn build(&self, _: &Config) -> Result<Arc<dyn FileSink>> {
+        Err(Error::bug("these sinks are never built"))
+    }
+}
+
+#[async_trait]
+impl SourceFactory for Generate {
+    fn name(&self) -> &'static str {
+        "generate"
+    }
+
+    fn config_schema(&self) -> Value {
+        schemars::schema_for!(GenerateSettings).to_value()
+    }
+
+    fn check(&self, _: &Config, _: &mut Problems) {}
+
+    fn schema(&self, config: &Config) -> Result<SchemaRef> {
+        let columns = config.value["columns"].as_object().into_iter().flatten();
+        let field = |(name, _): (&String, &Value)| Field::new(name, DataType::Int64, true);
+        Ok(Arc::new(Schema::new(columns.map(field).collect::<Vec<_>>())))
+    }
+
+    async fn build(&self, _: &Config, _: &Context) -> Result<Box<dyn Source>> {
+        Err(Error::bug("these sources are never built"))
+    }
+}
+
+/// A registry of both.
+pub(super) fn registry() -> Registry {
+    let registry = Registry::default().with_source(Arc::new(Files));
+    registry.with_source(Arc::new(Generate)).with_sink(Arc::new(Files))
+}
