@@ -6,7 +6,7 @@ use std::fs;
 use sluice_core::Step;
 
 use crate::protocol::killed;
-use crate::protocol::ledger::{JOB, Ledger};
+use crate::protocol::ledger::Ledger;
 use crate::support::cli::Output;
 use crate::support::place::{Kind, Place};
 

@@ -15,8 +15,6 @@ mod sink;
 mod source;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod scratch;
 
 use std::sync::Arc;
 

@@ -70,14 +70,14 @@ impl FileReader {
             (Decoding::Csv(layout, _), Shape::Csv { gzip, start, width, fields }) => {
                 let origin = csv::Origin { object: path.clone(), file, start };
                 let mapping = csv::Mapping { width, fields };
-                Ok(Opening::Csv(CsvRows {
+                Ok(Opening::Csv(Box::new(CsvRows {
                     decoder: csv::Decoder::new(layout.clone(), mapping, origin),
                     gunzip: gzip.then(|| Gunzip::new(&path)),
                     skip: if gzip { start } else { 0 },
                     pieces: Pieces::new(object, split.range),
                     input: Bytes::new(),
                     ended: false,
-                }))
+                })))
             }
             (Decoding::Parquet(layout), Shape::Parquet { row }) => {
                 let origin = parquet::Origin { object: path, file, row };
@@ -92,7 +92,7 @@ impl FileReader {
 
 /// A split about to be read.
 enum Opening {
-    Csv(CsvRows),
+    Csv(Box<CsvRows>),
     Parquet {
         object: Object,
         layout: Arc<parquet::Layout>,

@@ -183,10 +183,10 @@ impl FileSource {
         if found.size <= taken.size {
             return Err(refuse("a file changed and did not grow"));
         }
-        if let Some(hash) = &taken.hash {
-            if *hash != object.hash(taken.size).await? {
-                return Err(refuse("a file changed in the part that was taken"));
-            }
+        if let Some(hash) = &taken.hash
+            && *hash != object.hash(taken.size).await?
+        {
+            return Err(refuse("a file changed in the part that was taken"));
         }
         let seam = object.read(taken.size.saturating_sub(1)..taken.size + 1).await?;
         match seam[..] {
@@ -274,10 +274,11 @@ impl Root {
     /// The files of path number `number`.
     async fn list(&self, number: usize, endings: &[&str]) -> Result<Vec<Found>> {
         let Location { store, path } = &self.location;
-        if self.pattern.is_plain() && !path.as_ref().is_empty() {
-            if let Some(meta) = store.head(path).await? {
-                return Ok(vec![Found::new(number, store, &meta)]);
-            }
+        if self.pattern.is_plain()
+            && !path.as_ref().is_empty()
+            && let Some(meta) = store.head(path).await?
+        {
+            return Ok(vec![Found::new(number, store, &meta)]);
         }
         let mut files = Vec::new();
         for meta in store.list(path).await? {

@@ -44,10 +44,10 @@ impl Pattern {
 
     /// Microseconds since 1970-01-01 in UTC; a pattern without a time means midnight.
     pub(super) fn timestamp(&self, text: &[u8]) -> Option<i64> {
-        if let Some(separator) = self.separator {
-            if let Some(value) = fixed(text, separator) {
-                return Some(value);
-            }
+        if let Some(separator) = self.separator
+            && let Some(value) = fixed(text, separator)
+        {
+            return Some(value);
         }
         let parsed = self.parse(text)?;
         if parsed.offset().is_some() {
@@ -178,7 +178,7 @@ fn days(date: NaiveDate) -> Option<i32> {
 
 fn whole_micros(at: NaiveDateTime) -> Option<i64> {
     let nanos = at.nanosecond();
-    (nanos < 1_000_000_000 && nanos % 1_000 == 0).then(|| at.and_utc().timestamp_micros())
+    (nanos < 1_000_000_000 && nanos.is_multiple_of(1_000)).then(|| at.and_utc().timestamp_micros())
 }
 
 #[cfg(test)]

@@ -72,7 +72,8 @@ pub async fn commit(
     txn: &Txn,
     now_ms: i64,
 ) -> Result<Committed> {
-    let mut attempt = Attempt { location, action, txn, now_ms, base: None, change: Change::Harmless };
+    let mut attempt =
+        Attempt { location, action, txn, now_ms, base: None, change: Change::Harmless };
     if head.is_none() {
         *head = load(location).await?;
     }
@@ -202,10 +203,10 @@ impl Attempt<'_> {
                 self.action.base_version.unwrap_or(0)
             ))
             .hint("it was restored or swapped: put it back, or make it again with --rebuild"),
-            Stop::Protocol => {
-                Error::conflict(format!("another client changed a table's protocol table={table}"))
-                    .hint("run again to go on if that was meant, or make the table again with --rebuild")
-            }
+            Stop::Protocol => Error::conflict(format!(
+                "another client changed a table's protocol table={table}"
+            ))
+            .hint("run again to go on if that was meant, or make the table again with --rebuild"),
             Stop::Metadata(what) => Error::conflict(format!(
                 "another client changed a table's definition: {what} table={table}"
             ))
@@ -321,8 +322,8 @@ impl Attempt<'_> {
     /// The head's definition with the job's new columns and properties; `None` when it has them.
     fn evolved(&self, head: &Head, evolve: &TableMeta) -> Result<Option<Metadata>> {
         let wanted = parse_schema(&evolve.schema)?;
-        let new = widen(&head.schema, &wanted)
-            .map_err(|what| self.stopped(Stop::Metadata(what)))?;
+        let new =
+            widen(&head.schema, &wanted).map_err(|what| self.stopped(Stop::Metadata(what)))?;
         let names: Vec<&str> = new.iter().map(|f| f.name().as_str()).collect();
         let mut metadata = head.metadata.clone();
         metadata.schema_string = append_fields(&metadata.schema_string, &evolve.schema, &names)?;

@@ -127,7 +127,9 @@ pub(super) fn compare(old: &Metadata, new: &Metadata) -> Result<Change> {
     }
     let added = |f: &&Arc<Field>| old.index_of(f.name()).is_err() && !f.is_nullable();
     match new.fields().iter().find(added) {
-        Some(field) => stop(format!("a column was added that must not be null column={:?}", field.name())),
+        Some(field) => {
+            stop(format!("a column was added that must not be null column={:?}", field.name()))
+        }
         None => Ok(Change::Harmless),
     }
 }
@@ -185,10 +187,7 @@ mod tests {
             (Facts { exists: false, known: None, ..facts() }, stop(Stop::Gone)),
             (Facts { exists: false, known: None, creates: true, ..facts() }, Decision::Create),
             (Facts { known: None, creates: true, ..facts() }, stop(Stop::Foreign)),
-            (
-                Facts { known: None, creates: true, replaces: true, ..facts() },
-                Decision::Write,
-            ),
+            (Facts { known: None, creates: true, replaces: true, ..facts() }, Decision::Write),
             (
                 Facts { creates: true, replaces: true, change: Change::Protocol, ..facts() },
                 Decision::Write,

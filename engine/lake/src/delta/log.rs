@@ -213,7 +213,8 @@ async fn read_checkpoint(location: &Location, parts: &[Path], state: &mut Replay
     for part in parts {
         let mut sidecars = Vec::new();
         for lines in read_part(location, part).await? {
-            sidecars.extend(lines.iter().filter_map(|l| l.sidecar.as_ref()).map(|s| s.path.clone()));
+            sidecars
+                .extend(lines.iter().filter_map(|l| l.sidecar.as_ref()).map(|s| s.path.clone()));
             state.apply(lines)?;
         }
         for sidecar in sidecars {
@@ -251,7 +252,8 @@ async fn read_part(location: &Location, path: &Path) -> Result<Vec<Vec<Line>>> {
 
 fn checkpoint_mask(schema: &SchemaDescriptor) -> ProjectionMask {
     let wanted = |path: &str| {
-        let below = |w: &&str| path.strip_prefix(*w).is_some_and(|r| r.is_empty() || r.starts_with('.'));
+        let below =
+            |w: &&str| path.strip_prefix(*w).is_some_and(|r| r.is_empty() || r.starts_with('.'));
         CHECKPOINT_COLUMNS.iter().any(|w| below(&w))
     };
     let leaves = schema.columns().iter().enumerate();

@@ -183,11 +183,7 @@ pub async fn refresh_to(
 }
 
 /// Files that entries after `version` removed: what a reader at `version` still needs.
-pub async fn removed_after(
-    location: &Location,
-    head: &Head,
-    version: i64,
-) -> Result<Vec<String>> {
+pub async fn removed_after(location: &Location, head: &Head, version: i64) -> Result<Vec<String>> {
     let mut removed = Vec::new();
     for version in version + 1..=head.version {
         let lines = log::entry(location, version).await?;

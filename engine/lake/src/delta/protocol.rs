@@ -94,8 +94,10 @@ pub(super) fn check(protocol: &Protocol, metadata: &Metadata) -> Result<()> {
 
 /// The error for a table that uses `feature`.
 pub(super) fn refused(feature: &str) -> Error {
-    Error::conflict(format!("this delta table uses a feature that is not supported feature={feature}"))
-        .hint("switch the feature off with the client that set it, or use another table")
+    Error::conflict(format!(
+        "this delta table uses a feature that is not supported feature={feature}"
+    ))
+    .hint("switch the feature off with the client that set it, or use another table")
 }
 
 /// The feature that the table's properties or columns use.

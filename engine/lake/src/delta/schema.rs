@@ -18,8 +18,11 @@ pub fn schema_string(schema: &Schema) -> Result<String> {
     let mut seen = std::collections::HashSet::new();
     for field in schema.fields() {
         if !seen.insert(field.name().to_lowercase()) {
-            return Err(Error::config(format!("two columns have one name column={:?}", field.name()))
-                .hint("column names differ by more than case; give one a name with AS"));
+            return Err(Error::config(format!(
+                "two columns have one name column={:?}",
+                field.name()
+            ))
+            .hint("column names differ by more than case; give one a name with AS"));
         }
     }
     Ok(struct_json(schema.fields(), "")?.to_string())
@@ -165,8 +168,9 @@ fn parse_nested(object: &Map<String, Value>) -> Option<Result<DataType>> {
     let flag = |key: &str| object.get(key).and_then(Value::as_bool).unwrap_or(true);
     Some(match object.get("type")?.as_str()? {
         "struct" => parse_fields(&Value::Object(object.clone())).map(DataType::Struct),
-        "array" => parse_type(object.get("elementType")?)
-            .map(|item| DataType::List(Arc::new(Field::new("element", item, flag("containsNull"))))),
+        "array" => parse_type(object.get("elementType")?).map(|item| {
+            DataType::List(Arc::new(Field::new("element", item, flag("containsNull"))))
+        }),
         "map" => parse_type(object.get("keyType")?).and_then(|key| {
             let value = parse_type(object.get("valueType").unwrap_or(&Value::Null))?;
             let pair = Fields::from(vec![

@@ -252,8 +252,12 @@ fn properties(options: &WriteOptions) -> Result<WriterProperties> {
 
 fn has_nan(column: &dyn Array) -> bool {
     match column.data_type() {
-        DataType::Float32 => column.as_primitive::<Float32Type>().values().iter().any(|v| v.is_nan()),
-        DataType::Float64 => column.as_primitive::<Float64Type>().values().iter().any(|v| v.is_nan()),
+        DataType::Float32 => {
+            column.as_primitive::<Float32Type>().values().iter().any(|v| v.is_nan())
+        }
+        DataType::Float64 => {
+            column.as_primitive::<Float64Type>().values().iter().any(|v| v.is_nan())
+        }
         _ => false,
     }
 }

@@ -127,9 +127,8 @@ fn is_binary(data_type: &DataType) -> bool {
 }
 
 fn timestamp_text(micros: i64) -> Result<String> {
-    let time = DateTime::from_timestamp_micros(micros).ok_or_else(|| {
-        Error::data(format!("a timestamp is out of range microseconds={micros}"))
-    })?;
+    let time = DateTime::from_timestamp_micros(micros)
+        .ok_or_else(|| Error::data(format!("a timestamp is out of range microseconds={micros}")))?;
     Ok(time.format("%Y-%m-%d %H:%M:%S%.6f").to_string())
 }
 

@@ -29,8 +29,8 @@ use crate::manifest::DataFile;
 use crate::store::Location;
 
 pub(crate) use file::{SingleFile, Target};
-pub use hive::{folder as partition_folder, values_of_path};
 pub(crate) use hive::{decode as percent_decode, encode as percent_encode, value_array};
+pub use hive::{folder as partition_folder, values_of_path};
 pub(crate) use object::ObjectReader;
 pub use reader::{BatchStream, Read, footer_rows, read_file};
 pub use writer::{Codec, FileNaming, PartitionedWriter, WriteOptions};
@@ -127,9 +127,9 @@ pub(crate) fn batch_of(
 pub(crate) fn project(schema: &Schema, names: &[String]) -> Result<SchemaRef> {
     let mut fields = Vec::with_capacity(names.len());
     for name in names {
-        let field = schema.field_with_name(name).map_err(|_| {
-            Error::config(format!("the table has no such column column={name:?}"))
-        })?;
+        let field = schema
+            .field_with_name(name)
+            .map_err(|_| Error::config(format!("the table has no such column column={name:?}")))?;
         fields.push(field.clone());
     }
     Ok(SchemaRef::new(Schema::new(fields)))

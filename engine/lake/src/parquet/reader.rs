@@ -54,16 +54,10 @@ pub async fn read_file(layout: &Layout, file: &DataFile, read: Read) -> Result<B
         builder = builder.with_row_selection(selection);
     }
     let stream = builder.build().map_err(|e| unreadable(&file.path, e))?;
-    let shape = Arc::new(Shape {
-        schema,
-        partition_by: layout.partition_by.clone(),
-        file: file.clone(),
-    });
+    let shape =
+        Arc::new(Shape { schema, partition_by: layout.partition_by.clone(), file: file.clone() });
     let path = file.path.clone();
-    Ok(stream
-        .map_err(move |e| unreadable(&path, e))
-        .map(move |rows| shape.apply(&rows?))
-        .boxed())
+    Ok(stream.map_err(move |e| unreadable(&path, e)).map(move |rows| shape.apply(&rows?)).boxed())
 }
 
 /// The row count in the footer of `file`, for those who recount instead of believing.
@@ -104,9 +98,7 @@ impl Shape {
             let (name, wanted) = (field.name(), field.data_type());
             let stored = rows.column_by_name(name);
             columns.push(match stored {
-                Some(column) if !self.partition_by.contains(name) => {
-                    convert(column, wanted, name)?
-                }
+                Some(column) if !self.partition_by.contains(name) => convert(column, wanted, name)?,
                 _ => {
                     let value = self.file.partition_values.get(name).and_then(|v| v.as_deref());
                     value_array(value, wanted, name, rows.num_rows())?

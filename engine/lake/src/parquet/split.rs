@@ -65,7 +65,8 @@ impl Groups {
         let columns: Vec<_> = partition.iter().map(|i| rows.column(*i).clone()).collect();
         let fields = columns.iter().map(|c| SortField::new(c.data_type().clone())).collect();
         let keys = RowConverter::new(fields)?.convert_columns(&columns)?;
-        let mut groups = Self { ids: Vec::with_capacity(rows.num_rows()), firsts: vec![], sizes: vec![] };
+        let mut groups =
+            Self { ids: Vec::with_capacity(rows.num_rows()), firsts: vec![], sizes: vec![] };
         let mut known: HashMap<Row<'_>, u32> = HashMap::new();
         let mut last: Option<(Row<'_>, u32)> = None;
         for (at, key) in keys.iter().enumerate() {

@@ -86,10 +86,9 @@ impl ColumnFacts {
 fn widen(old: Option<(Scalar, Scalar)>, (min, max): (Scalar, Scalar)) -> (Scalar, Scalar) {
     match old {
         None => (min, max),
-        Some((old_min, old_max)) => (
-            if min < old_min { min } else { old_min },
-            if max > old_max { max } else { old_max },
-        ),
+        Some((old_min, old_max)) => {
+            (if min < old_min { min } else { old_min }, if max > old_max { max } else { old_max })
+        }
     }
 }
 

@@ -183,7 +183,11 @@ async fn the_delta_library_writes_the_same() {
             if (part, name.as_str()) == ("maxValues", "at") || name == "raw" {
                 continue;
             }
-            assert!(same(value, &theirs[part][name]), "{part} {name}: {value} {}", theirs[part][name]);
+            assert!(
+                same(value, &theirs[part][name]),
+                "{part} {name}: {value} {}",
+                theirs[part][name]
+            );
             compared += 1;
         }
     }

@@ -216,7 +216,8 @@ async fn a_tight_pool_makes_more_files_and_loses_nothing() {
 async fn a_writer_works_on_a_threaded_runtime() {
     let layout = layout(memory("threads"), &["day"]);
     let batches = [rows(0, 5000, 4)];
-    let files = write(&layout, WriteOptions { codec: Codec::Snappy, ..Default::default() }, &batches);
+    let files =
+        write(&layout, WriteOptions { codec: Codec::Snappy, ..Default::default() }, &batches);
     assert_eq!(read(&layout, &files.await).await.num_rows(), 5000);
 }
 
@@ -277,7 +278,8 @@ async fn every_partition_type_reads_back() {
         (
             DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
             Arc::new(
-                TimestampMicrosecondArray::from(vec![1_600_000_000_000_001, -1]).with_timezone("UTC"),
+                TimestampMicrosecondArray::from(vec![1_600_000_000_000_001, -1])
+                    .with_timezone("UTC"),
             ),
         ),
     ];

@@ -104,8 +104,7 @@ impl PartitionedWriter {
     ) -> Result<Self> {
         let partition = layout.partition_indices()?;
         let all = || (0..layout.schema.fields().len()).collect();
-        let stored =
-            if options.keep_partition_columns { all() } else { layout.stored_indices() };
+        let stored = if options.keep_partition_columns { all() } else { layout.stored_indices() };
         let stored_schema = SchemaRef::new(layout.schema.project(&stored)?);
         Ok(Self {
             layout,

@@ -133,7 +133,8 @@ impl KeyColumn {
             (Timestamp(TimeUnit::Microsecond, zone), Value::String(text)) => {
                 let one = value_array(Some(text), &self.data_type, &self.name, 1).ok()?;
                 let moved = one.as_primitive::<TimestampMicrosecondType>();
-                let moved = moved.unary::<_, TimestampMicrosecondType>(|t| t.saturating_add(micros));
+                let moved =
+                    moved.unary::<_, TimestampMicrosecondType>(|t| t.saturating_add(micros));
                 return self.encode(&(Arc::new(moved.with_timezone_opt(zone.clone())) as _)).ok();
             }
             (Utf8 | Date32, Value::String(text)) => text.clone(),

@@ -178,7 +178,6 @@ impl Publisher {
                         "files to be removed were rewritten by somebody else: repairing"
                     );
                     action = self.repair(manifest, name, &action, table).await?;
-                    reach(Step::RepairSealed, manifest.epoch);
                 }
             }
         }

@@ -172,8 +172,8 @@ impl Worker {
         for part in manifest.tables.values() {
             let Action::Files(files) = &part.action else { continue };
             for copy in &files.copies {
-                let path = object_store::path::Path::from(copy.from.as_str());
-                self.lake.root.store.delete(&path).await?;
+                let staged = self.lake.store_root().join(&copy.from)?;
+                staged.store.delete(&staged.path).await?;
             }
         }
         Ok(())

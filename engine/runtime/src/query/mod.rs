@@ -11,6 +11,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::SQLOptions;
 use datafusion::prelude::SessionContext;
+use object_store::path::Path;
 use sluice_core::{Error, Result, Secrets};
 use sluice_lake::delta;
 use sluice_lake::manifest::DataFile;
@@ -91,13 +92,15 @@ pub async fn snapshot_table(
 ) -> Result<Option<SnapshotTable>> {
     let Some(table) = published.and_then(|p| p.tables.get(name)) else { return Ok(None) };
     let root = store::open(&job.graph.job.lake, &job.secrets)?;
-    let at = |location: &str| Location {
-        store: root.store.clone(),
-        path: object_store::path::Path::from(location),
+    let at = |location: &str| {
+        let path = Path::parse(location).map_err(|e| {
+            Error::conflict(format!("a published record names no place path={location}")).because(e)
+        })?;
+        Ok::<_, Error>(Location { store: root.store.clone(), path })
     };
     match table {
         PublishedTable::Delta { location, version } => {
-            let location = at(location);
+            let location = at(location)?;
             let head = delta::load_at(&location, *version).await?.ok_or_else(|| {
                 let place = location.describe();
                 Error::conflict(format!("a published table is gone table={name} path={place}"))
@@ -111,7 +114,7 @@ pub async fn snapshot_table(
             }))
         }
         PublishedTable::Files { location, incarnation, epoch } => {
-            let location = at(location);
+            let location = at(location)?;
             let node = job.graph.tables.iter().find(|t| t.spec.name == name);
             let partition_by = node.map(|t| t.spec.partition_by.clone()).unwrap_or_default();
             let wanted = Dataset { incarnation, epoch: *epoch, partition_by: &partition_by };

@@ -7,6 +7,7 @@
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
+use object_store::path::Path;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, ZstdLevel};
@@ -78,7 +79,7 @@ impl StateFolder {
     pub async fn read(&self, files: &[FileRef]) -> Result<Vec<RecordBatch>> {
         let mut rows = Vec::new();
         for file in files {
-            let path = object_store::path::Path::from(file.path.as_str());
+            let path = Path::parse(&file.path).map_err(|e| gone(&file.path).because(e))?;
             let bytes = self.folder.store.get(&path).await?.ok_or_else(|| gone(&file.path))?;
             if bytes.len() as u64 != file.bytes {
                 return Err(gone(&file.path));

@@ -126,11 +126,12 @@ impl Index {
         self.width
     }
 
-    /// Forgets the rows for which `bad` has a reason and keeps them with the other bad records.
+    /// Forgets the rows for which `bad`, as long as the rows, has a reason, and keeps them with the
+    /// other bad records.
     pub(super) fn retain(&mut self, bad: &mut [Option<String>]) {
         let mut kept = 0;
-        for row in 0..self.rows.len() {
-            if let Some(reason) = bad[row].take() {
+        for (row, reason) in bad.iter_mut().enumerate() {
+            if let Some(reason) = reason.take() {
                 self.bad.push(Bad { place: self.rows[row], reason });
                 continue;
             }
