@@ -116,10 +116,13 @@ fn the_generated_sample_by_default() {
     let place = Place::local();
     let pack = root().join("jobs/retail-360").display().to_string();
     place.job("run", &pack).arg("--set").arg("rows=5000").ok();
-    let query = "SELECT (SELECT count(*) FROM sales_facts), \
-        (SELECT count(*) FROM sales_facts__quarantine), (SELECT count(*) FROM sales__rejected)";
-    let rows = place.sql(&pack, query);
-    let [facts, quarantined, rejected] = &rows[0][..] else { panic!("{rows:?}") };
+    let parts = [
+        "count(*) FROM sales_facts",
+        "count(*) FROM sales_facts__quarantine",
+        "count(*) FROM sales__rejected",
+    ];
+    let rows = place.figures(&pack, &parts);
+    let [facts, quarantined, rejected] = &rows[..] else { panic!("{rows:?}") };
     let number = |text: &String| text.parse::<u64>().unwrap();
     assert_eq!(number(facts) + number(quarantined) + number(rejected), 5000);
     assert!(number(quarantined) > 0, "the sample has no quirks: {rows:?}");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crate::support::csv;
-use crate::support::place::{Kind, Place};
+use crate::support::place::{Kind, Place, figures};
 
 /// The job file in the place's folder.
 pub const JOB: &str = "ledger.yaml";
@@ -44,17 +44,23 @@ views:
 epoch: {files: 1}
 "#;
 
-/// One row of figures that tell everything that could be lost or doubled.
-const FIGURES: &str = "SELECT \
-    (SELECT count(*) FROM facts), (SELECT count(DISTINCT id) FROM facts), \
-    (SELECT sum(amount) FROM facts), \
-    (SELECT count(*) FROM facts__quarantine), \
-    (SELECT count(*) FROM events__rejected), \
-    (SELECT count(*) FROM latest), (SELECT sum(id) FROM latest), \
-    (SELECT sum(amount) FROM latest), \
-    (SELECT count(*) FROM archive), (SELECT sum(id) FROM archive), \
-    (SELECT sum(n) FROM totals), (SELECT sum(amount) FROM totals), \
-    (SELECT count(*) FROM totals), (SELECT max(amount) FROM largest)";
+/// Figures that tell everything that could be lost or doubled.
+const FIGURES: [&str; 14] = [
+    "count(*) FROM facts",
+    "count(DISTINCT id) FROM facts",
+    "sum(amount) FROM facts",
+    "count(*) FROM facts__quarantine",
+    "count(*) FROM events__rejected",
+    "count(*) FROM latest",
+    "sum(id) FROM latest",
+    "sum(amount) FROM latest",
+    "count(*) FROM archive",
+    "sum(id) FROM archive",
+    "sum(n) FROM totals",
+    "sum(amount) FROM totals",
+    "count(*) FROM totals",
+    "max(amount) FROM largest",
+];
 
 /// A lake under test and how many input files it was given.
 pub struct Ledger {
@@ -124,13 +130,14 @@ impl Ledger {
 
     /// Everything fed so far is there exactly once, and audit and verify agree.
     pub fn complete(&self) {
-        assert_eq!(self.place.sql(JOB, FIGURES), [self.truth()], "after {} files", self.files);
+        assert_eq!(self.place.figures(JOB, &FIGURES), self.truth(), "after {} files", self.files);
         self.place.holds(JOB);
     }
 
     /// The same as an answer.
     pub fn is_complete(&self) -> bool {
-        let sql = self.place.job("sql", JOB).arg(FIGURES).arg("--format").arg("csv").output();
+        let sql =
+            self.place.job("sql", JOB).arg(figures(&FIGURES)).arg("--format").arg("csv").output();
         let found = csv::parse(&sql.stdout);
         let holds = |command| self.place.job(command, JOB).output().code == Some(0);
         found.last() == Some(&self.truth()) && holds("audit") && holds("verify")

@@ -109,11 +109,22 @@ impl Place {
         rows[0][0].clone()
     }
 
+    /// One figure per part, each the rest of a `SELECT` with a single answer.
+    pub fn figures(&self, job: &str, parts: &[&str]) -> Vec<String> {
+        self.sql(job, &figures(parts)).remove(0)
+    }
+
     /// Audit and verify hold.
     pub fn holds(&self, job: &str) {
         self.job("audit", job).ok();
         self.job("verify", job).ok();
     }
+}
+
+/// One row of figures as a query, each with a name of its own.
+pub fn figures(parts: &[&str]) -> String {
+    let named = parts.iter().enumerate().map(|(i, part)| format!("(SELECT {part}) AS f{i}"));
+    format!("SELECT {}", named.collect::<Vec<_>>().join(", "))
 }
 
 /// All files below `folder`, sorted, with their sizes.

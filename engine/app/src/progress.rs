@@ -15,7 +15,8 @@ use crate::talk::Talk;
 /// How often a bar is drawn although nothing was reported, so that it is seen to live.
 const TICK: Duration = Duration::from_millis(120);
 
-const TEMPLATE: &str = "{spinner} {prefix} [{bar:30}] {human_pos}/{human_len} rows {msg}";
+const TEMPLATE: &str =
+    "{spinner} {prefix} [{bar:30}] {human_pos}/{human_len} rows, {elapsed} {msg}";
 
 /// The bars of a run.
 pub(crate) struct Bars {
@@ -36,11 +37,11 @@ impl Bars {
         }
     }
 
-    fn bar(&self, job: &str) -> ProgressBar {
+    fn bar(&self, job: &str, rows: u64) -> ProgressBar {
         let new = || {
             let plain = |_| ProgressStyle::default_bar();
             let style = ProgressStyle::with_template(TEMPLATE).unwrap_or_else(plain);
-            let bar = self.talk.bars().add(ProgressBar::new(0));
+            let bar = self.talk.bars().add(ProgressBar::new(rows));
             bar.set_style(style.progress_chars("=> "));
             bar.set_prefix(job.to_string());
             bar.enable_steady_tick(TICK);
@@ -52,16 +53,15 @@ impl Bars {
 
 impl Progress for Bars {
     fn intake(&self, job: &str, rows_estimated: u64, _bytes: u64) {
-        self.bar(job).inc_length(rows_estimated);
+        let bar = self.bar(job, rows_estimated);
+        bar.set_length(bar.position().saturating_add(rows_estimated));
     }
 
     fn epoch(&self, job: &str, report: &EpochReport) {
-        let bar = self.bar(job);
+        let bar = self.bar(job, report.rows);
         bar.inc(report.rows);
-        // What was estimated too low must not show more than all.
-        if bar.length().is_some_and(|all| all < bar.position()) {
-            bar.set_length(bar.position());
-        }
+        // What was estimated is known now.
+        bar.set_length(bar.position());
         bar.set_message(format!("epoch {} in {} s", report.epoch, seconds(report.seconds)));
     }
 

@@ -1,8 +1,8 @@
 //! The `files` connector: CSV and Parquet files on local disk and object stores, read and written.
 //!
-//! In: the settings of [`config`]. Out: a source of rows and a sink for rows. The way of a source is
-//! `config, pattern → source (seen: what changed?) → inspect (header, borders) → reader`; bytes are
-//! understood in [`crate::format`]. It keeps no state but the list of files it took.
+//! In: the settings of [`config`]. Out: a source of rows and a sink for rows. The way of a source
+//! is `config, pattern → source (seen: what changed?) → inspect (header, borders) → reader`; bytes
+//! are understood in [`crate::format`]. It keeps no state but the list of files it took.
 
 pub mod config;
 mod gzip;

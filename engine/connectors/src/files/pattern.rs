@@ -19,6 +19,7 @@ struct Wild {
     matcher: GlobMatcher,
     /// Whether the pattern itself names files or folders that begin with `_` or `.`.
     hidden: bool,
+    flat: bool,
 }
 
 impl Pattern {
@@ -43,7 +44,8 @@ impl Pattern {
                 .because(e)
         })?;
         let hidden = rest.split('/').any(is_hidden);
-        let wild = Wild { matcher: glob.compile_matcher(), hidden };
+        let flat = !rest.contains('/') && !rest.contains("**");
+        let wild = Wild { matcher: glob.compile_matcher(), hidden, flat };
         Ok(Self { base: base.to_string(), wild: Some(wild), text })
     }
 
@@ -60,6 +62,11 @@ impl Pattern {
     /// Whether the base may itself be the file that is meant.
     pub(super) fn is_plain(&self) -> bool {
         self.wild.is_none()
+    }
+
+    /// Whether only files directly in the base can be meant, so that nothing below it is listed.
+    pub(super) fn is_flat(&self) -> bool {
+        self.wild.as_ref().is_some_and(|wild| wild.flat)
     }
 
     /// Whether the file at `relative` to the base is meant. A folder means its files with one of
@@ -110,6 +117,7 @@ mod tests {
         for (text, base, relative, meant) in cases {
             let pattern = Pattern::new(text).unwrap();
             assert_eq!(pattern.base(), base, "{text}");
+            assert!(!pattern.is_flat() || !relative.contains('/') || !meant, "{text}");
             let endings = [".csv", ".csv.gz"];
             assert_eq!(pattern.admits(relative, &endings), meant, "{text} {relative}");
         }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::{FutureExt, StreamExt, TryStreamExt};
+use object_store::ObjectMeta;
 use sluice_core::{
     Advance, Clock, Error, Intake, Limit, Offset, Offsets, Reader, Result, Source, Split, Start,
 };
@@ -281,7 +282,11 @@ impl Root {
             return Ok(vec![Found::new(number, store, &meta)]);
         }
         let mut files = Vec::new();
-        for meta in store.list(path).await? {
+        let listed = match self.pattern.is_flat() {
+            true => self.list_folder().await?,
+            false => store.list(path).await?,
+        };
+        for meta in listed {
             let Some(parts) = meta.location.prefix_match(path) else { continue };
             let relative: Vec<String> = parts.map(|p| p.as_ref().to_string()).collect();
             if self.pattern.admits(&relative.join("/"), endings) {
@@ -289,6 +294,18 @@ impl Root {
             }
         }
         Ok(files)
+    }
+
+    /// What lies directly in the base.
+    async fn list_folder(&self) -> Result<Vec<ObjectMeta>> {
+        let Location { store, path } = &self.location;
+        let listed = store.object_store().list_with_delimiter(Some(path)).await;
+        let listed = listed.map_err(|e| {
+            Error::unavailable(format!("cannot list path={}", self.pattern.text()))
+                .hint("check the path and that it may be listed")
+                .because(e)
+        })?;
+        Ok(listed.objects)
     }
 }
 

@@ -179,7 +179,11 @@ impl Attempt<'_> {
     /// Somebody else may have written our entry and died before it was durable.
     async fn already(&self, head: Option<&Head>) -> Result<Committed> {
         let version = version_of(head);
-        self.location.store.settle(&log::entry_path(self.location, version)?).await?;
+        let path = log::entry_path(self.location, version)?;
+        // Old entries may have been cleaned up behind a checkpoint.
+        if self.location.store.local_path(&path).is_some_and(|local| local.exists()) {
+            self.location.store.settle(&path).await?;
+        }
         Ok(Committed::Already { version })
     }
 

@@ -94,7 +94,9 @@ impl Replay {
 pub(super) async fn replay(location: &Location, until: Option<i64>) -> Result<Option<Replay>> {
     let until = until.unwrap_or(i64::MAX);
     let listing = Listing::read(location, until).await?;
-    let Some(last) = listing.last() else { return Ok(None) };
+    let Some(last) = listing.last() else {
+        return if listing.later { Err(gap(location, until)) } else { Ok(None) };
+    };
     let mut state = Replay::default();
     let mut next = 0;
     if let Some((version, parts)) = &listing.checkpoint {
@@ -124,6 +126,8 @@ pub(super) fn gap(location: &Location, version: i64) -> Error {
 struct Listing {
     checkpoint: Option<(i64, Vec<Path>)>,
     newest_entry: Option<i64>,
+    /// Whether the log goes on after the version asked for.
+    later: bool,
 }
 
 impl Listing {
@@ -147,7 +151,7 @@ impl Listing {
     }
 
     fn of(found: &[object_store::ObjectMeta], until: i64) -> Self {
-        let mut newest_entry = None;
+        let (mut newest_entry, mut later) = (None, false);
         let mut parts: BTreeMap<(i64, u32), Vec<Path>> = BTreeMap::new();
         for meta in found {
             match meta.location.filename().and_then(Name::parse) {
@@ -157,7 +161,8 @@ impl Listing {
                 Some(Name::Checkpoint { version, parts: of }) if version <= until => {
                     parts.entry((version, of)).or_default().push(meta.location.clone());
                 }
-                _ => {}
+                Some(_) => later = true,
+                None => {}
             }
         }
         let complete = parts.into_iter().rev().find(|((_, of), have)| have.len() >= *of as usize);
@@ -165,7 +170,7 @@ impl Listing {
             have.truncate(of as usize);
             (version, have)
         });
-        Self { checkpoint, newest_entry }
+        Self { checkpoint, newest_entry, later }
     }
 
     fn last(&self) -> Option<i64> {
@@ -254,7 +259,7 @@ fn checkpoint_mask(schema: &SchemaDescriptor) -> ProjectionMask {
     let wanted = |path: &str| {
         let below =
             |w: &&str| path.strip_prefix(*w).is_some_and(|r| r.is_empty() || r.starts_with('.'));
-        CHECKPOINT_COLUMNS.iter().any(|w| below(&w))
+        CHECKPOINT_COLUMNS.iter().any(|w| below(w))
     };
     let leaves = schema.columns().iter().enumerate();
     let leaves = leaves.filter(|(_, column)| wanted(&column.path().string())).map(|(i, _)| i);

@@ -153,8 +153,9 @@ async fn vacuum_takes_only_what_nobody_needs() {
     let late = Keep { now_ms: now + 2 * DAY, ..keep.clone() };
     let gone = vacuum(&location, &head, &late).await.unwrap();
     assert_eq!(gone.len(), 5, "removed files and strays");
-    assert!(delete(&location.store, &gone).await.unwrap() > 2);
-    assert_eq!(delete(&location.store, &gone).await.unwrap() > 2, true);
+    for _ in 0..2 {
+        assert!(delete(&location.store, &gone).await.unwrap() > 2);
+    }
     let layout = layout(location.clone());
     for file in head.files.values() {
         assert_eq!(footer_rows(&layout, file).await.unwrap(), 3);

@@ -32,6 +32,10 @@ const PARTS_IN_FLIGHT_MAX: usize = 2;
 /// A row group is cut at this size even if it has few rows: readers hold whole row groups.
 const ROW_GROUP_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Fewer rows than this are encoded in well under a millisecond, and moving other tasks away would
+/// cost more than it saves.
+const HEAVY_ROWS: usize = 1024;
+
 /// Zstandard's fastest regular level: higher ones cost much more time than they save bytes.
 const ZSTD_LEVEL: i32 = 1;
 
@@ -67,7 +71,11 @@ impl SingleFile {
 
     /// Encodes `rows` and uploads what is finished.
     pub(crate) async fn write(&mut self, rows: &RecordBatch) -> Result<()> {
-        heavy(|| self.encode(rows))?;
+        if rows.num_rows() < HEAVY_ROWS {
+            self.encode(rows)?;
+        } else {
+            heavy(|| self.encode(rows))?;
+        }
         self.drain().await
     }
 
@@ -267,5 +275,13 @@ fn failed(what: &str, path: &str, error: parquet::errors::ParquetError) -> Error
 }
 
 fn unwritten(object: &Path, error: object_store::Error) -> Error {
-    Error::unavailable(format!("cannot write a data file path={object}")).because(error)
+    use object_store::Error::{PermissionDenied, Unauthenticated};
+    let what = format!("cannot write a data file path={object}");
+    match error {
+        PermissionDenied { .. } | Unauthenticated { .. } => {
+            Error::config(what).hint("check the credentials and the folder's permissions")
+        }
+        _ => Error::unavailable(what),
+    }
+    .because(error)
 }

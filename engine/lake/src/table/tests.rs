@@ -114,7 +114,7 @@ async fn upserts_and_deletes_agree_with_a_map() {
     for (seed, by) in [(1, vec![]), (2, vec!["part"]), (3, vec!["part"])] {
         let mut random = StdRng::seed_from_u64(seed);
         let layout = layout(&format!("model{seed}"), &by);
-        let key = k();
+        let (key, mut spared) = (k(), 0);
         let (mut files, mut model) = (Vec::new(), BTreeMap::<Option<i64>, Row>::new());
         for round in 0..30 {
             let upserts = random_rows(&mut random, 8);
@@ -134,6 +134,7 @@ async fn upserts_and_deletes_agree_with_a_map() {
             assert_eq!(seen, expected, "seed={seed} round={round}");
             let untouched = files.iter().filter(|f| !found.files.contains(f)).count();
             assert_eq!(untouched + found.files.len(), files.len());
+            spared += untouched;
 
             let new = [batch(&upserts.values().cloned().collect::<Vec<_>>())];
             let by_change = Changes { upserts: new.to_vec(), deletes: vec![keys_batch(&deletes)] };
@@ -155,7 +156,7 @@ async fn upserts_and_deletes_agree_with_a_map() {
             whole.sort();
             assert_eq!(all(&layout, &files).await, whole, "seed={seed} round={round}");
         }
-        assert!(files.len() > 1, "several files were left untouched at times");
+        assert!(by.is_empty() || spared > 0, "some files were left untouched at times");
     }
 }
 

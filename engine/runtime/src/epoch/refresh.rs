@@ -125,7 +125,11 @@ impl Worker {
             self.replace_rows(open, &relation, &touched, &refreshed.removed_keys, rows).await?
         };
         open.new_rows.insert(name.clone(), NewRows::Replaced);
-        self.record(open, &name, action, counts(refreshed.touched, written))
+        let counts = TableCounts {
+            rows_in: refreshed.rows_in,
+            ..counts(refreshed.touched, written)
+        };
+        self.record(open, &name, action, counts)
     }
 
     /// Runs the whole statement and replaces the view's rows.

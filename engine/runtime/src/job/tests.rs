@@ -228,7 +228,7 @@ fn what_can_be_read_of_a_wrong_job_is_there_for_the_planner() {
     let _ = fs::remove_dir_all(&root);
     assert_eq!(
         shown(&problems, &root),
-        ["27:5: unknown key key=kee", "38:18: no such variable name=x"],
+        ["22:5: unknown key key=kee", "32:18: no such variable name=x"],
     );
     let job = &pack.jobs[0];
     assert_eq!(job.tables.iter().map(|t| t.name.as_str()).collect::<Vec<_>>(), ["facts"]);

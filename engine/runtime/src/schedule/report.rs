@@ -96,6 +96,8 @@ pub struct ViewSummary {
     pub strategy: String,
     /// Rows it holds.
     pub rows: u64,
+    /// Rows its aggregate read.
+    pub rows_in: u64,
     /// Rows or groups worked on.
     pub touched: u64,
     /// Time spent on it.
@@ -156,6 +158,7 @@ impl Summary {
             let (files, bytes) = written(&part.action);
             let spent = seconds.get(name).copied().unwrap_or(0.0);
             if let Some(view) = self.views.iter_mut().find(|v| v.name == *name) {
+                view.rows_in += part.counts.rows_in;
                 view.touched += part.counts.entering;
                 view.seconds += spent;
             } else if let Some(sink) =

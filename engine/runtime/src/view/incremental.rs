@@ -10,7 +10,7 @@ use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::{cast, filter_record_batch};
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
-use datafusion::physical_plan::collect;
+use datafusion::physical_plan::{ExecutionPlan, collect};
 use datafusion::prelude::SessionContext;
 use sluice_core::{Error, Result};
 
@@ -36,6 +36,8 @@ pub struct Refreshed {
     pub rows: Vec<RecordBatch>,
     /// Groups touched.
     pub touched: u64,
+    /// Rows the aggregate read, after the statement's filters.
+    pub rows_in: u64,
 }
 
 impl IncrementalView {
@@ -70,14 +72,15 @@ impl IncrementalView {
         let tables = BTreeMap::from([(self.input.clone(), new_rows)]);
         let plan = physical(context, &self.pieces.aggregate, &tables).await?;
         let partial = partial_of(&plan)?;
-        let rows = collect(partial.plan, context.task_ctx())
+        let rows = collect(partial.plan.clone(), context.task_ctx())
             .await
             .map_err(|e| sql_error("a view's aggregate failed", e))?;
+        let rows_in = rows_into(&partial.plan);
         let operator = &mut self.operator;
         let merged = tokio::task::block_in_place(|| operator.merge(&rows))?;
         let removed_keys = self.removed_keys(&merged.rows, &merged.created)?;
         let rows = self.finish(context, merged.rows).await?;
-        Ok(Refreshed { removed_keys, rows, touched: merged.touched as u64 })
+        Ok(Refreshed { removed_keys, rows, touched: merged.touched as u64, rows_in })
     }
 
     fn removed_keys(&self, groups: &RecordBatch, created: &BooleanArray) -> Result<RecordBatch> {
@@ -110,4 +113,16 @@ impl IncrementalView {
             .await
             .map_err(|e| sql_error("a view's projection failed", e))
     }
+}
+
+/// Rows that went into the topmost node of a plan that was run: the first count met below it.
+fn rows_into(plan: &Arc<dyn ExecutionPlan>) -> u64 {
+    let mut at = plan.children().first().map(|child| (*child).clone());
+    while let Some(node) = at {
+        if let Some(rows) = node.metrics().and_then(|m| m.output_rows()) {
+            return rows as u64;
+        }
+        at = node.children().first().map(|child| (*child).clone());
+    }
+    0
 }

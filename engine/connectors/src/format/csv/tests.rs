@@ -137,7 +137,8 @@ fn a_bad_row_is_set_aside_with_bytes_position_and_reason() {
 
 #[test]
 fn every_type_reads_its_own_way_of_writing() {
-    let text = "é,-128,32767,-7,9007199254740993,1.5,-2.5e-3,Yes,2024-02-29,2024-02-29T12:00:00.5Z,12.5,x\n\
+    let text = "é,-128,32767,-7,9007199254740993,1.5,-2.5e-3,Yes,\
+                2024-02-29,2024-02-29T12:00:00.5Z,12.5,x\n\
                 ,,,,,,,,,,,\n";
     let (rows, rejected) = decode(&ALL_TYPES, text.as_bytes(), 1000);
     assert_eq!(rejected, []);

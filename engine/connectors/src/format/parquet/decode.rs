@@ -57,7 +57,7 @@ impl Layout {
             let Ok(column) = found.field_with_name(field.origin()) else { continue };
             if !cast::allowed(column.data_type(), wanted) {
                 let message = format!(
-                    "a column cannot be read as its type column={} wanted={} found={} path={object}",
+                    "a column is of another type column={} wanted={} found={} path={object}",
                     field.origin(),
                     field.data_type,
                     column.data_type(),
