@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sluice::environment::{Resources, environment};
-use sluice_core::Secrets;
+use sluice_core::{Clock, Secrets};
 use sluice_runtime::epoch::Environment;
 use sluice_runtime::function::{EpochTime, SessionOptions, session};
 use sluice_runtime::job::{LoadOptions, load};
@@ -86,9 +86,9 @@ impl Bench {
     /// Runs `epochs` epochs of 1,000 rows.
     pub fn epochs(mut self, epochs: u64) -> Timed {
         self.rows = epochs * 1000;
-        let seals = Seals::default();
+        let seals = self.seals();
         self.run(&seals);
-        let times = seals.0.into_inner().expect("no seal panicked");
+        let times = seals.times.into_inner().expect("no seal panicked");
         let between = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
         Timed { between }
     }
@@ -96,10 +96,13 @@ impl Bench {
     /// Adds rows; the time until they are sealed and published, and the rows each view read.
     pub fn grow(&mut self, rows: u64) -> (Duration, Vec<u64>) {
         self.rows += rows;
-        #[expect(clippy::disallowed_methods, reason = "a bench measures real time")]
-        let began = Instant::now();
-        let summary = self.run(&Seals::default());
-        (began.elapsed(), summary.views.iter().map(|v| v.rows_in).collect())
+        let began = self.env.clock.monotonic();
+        let summary = self.run(&self.seals());
+        (self.env.clock.monotonic() - began, summary.views.iter().map(|v| v.rows_in).collect())
+    }
+
+    fn seals(&self) -> Seals {
+        Seals { clock: self.env.clock.clone(), times: Mutex::default() }
     }
 
     fn run(&self, progress: &Seals) -> Summary {
@@ -140,16 +143,16 @@ impl Timed {
 }
 
 /// Takes note of when epochs were sealed.
-#[derive(Default)]
-struct Seals(Mutex<Vec<Instant>>);
+struct Seals {
+    clock: Arc<dyn Clock>,
+    times: Mutex<Vec<Duration>>,
+}
 
 impl Progress for Seals {
     fn intake(&self, _job: &str, _rows_estimated: u64, _bytes: u64) {}
 
     fn epoch(&self, _job: &str, _report: &EpochReport) {
-        #[expect(clippy::disallowed_methods, reason = "a bench measures real time")]
-        let now = Instant::now();
-        self.0.lock().expect("no seal panicked").push(now);
+        self.times.lock().expect("no seal panicked").push(self.clock.monotonic());
     }
 
     fn note(&self, _text: &str) {}

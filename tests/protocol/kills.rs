@@ -6,11 +6,11 @@ use super::ledger::Ledger;
 use super::{OF_EVERY_EPOCH, killed};
 use crate::support::place::Kind;
 
-/// Killed at `step` of epochs 0 to 3; each run goes on where the last one died.
+/// Killed at `step` of epochs 1 to 4; each run goes on where the last one died.
 fn killed_at(step: Step, kind: Kind) {
     let mut ledger = Ledger::new(kind);
     ledger.feed(5);
-    for epoch in 0..4 {
+    for epoch in 1..=4 {
         killed(ledger.run(), step, epoch);
     }
     ledger.run().ok();

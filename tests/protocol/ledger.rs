@@ -128,6 +128,11 @@ impl Ledger {
         self.place.job("run", JOB)
     }
 
+    /// The number of the epoch that a run would open.
+    pub fn next_epoch(&self) -> u64 {
+        self.place.next_epoch(JOB)
+    }
+
     /// Everything fed so far is there exactly once, and audit and verify agree.
     pub fn complete(&self) {
         assert_eq!(self.place.figures(JOB, &FIGURES), self.truth(), "after {} files", self.files);

@@ -21,7 +21,7 @@ fn killed_with_the_lease() {
         ledger.feed(2);
         killed(ledger.run(), Step::LeaseTaken, 0);
         ledger.run().arg("--epochs").arg("1").ok();
-        killed(ledger.run(), Step::LeaseTaken, 1);
+        killed(ledger.run(), Step::LeaseTaken, ledger.next_epoch());
         ledger.run().ok();
         ledger.complete();
     }
@@ -34,27 +34,30 @@ fn frozen_with_the_lease() {
         ledger.feed(2);
         ledger.run().ok();
         ledger.feed(1);
-        let zombie = frozen(ledger.run(), Step::LeaseTaken, 2);
+        let zombie = frozen(ledger.run(), Step::LeaseTaken, ledger.next_epoch());
         take_over(&mut ledger);
         assert_eq!(wake(zombie).code, Some(1));
         ledger.complete();
     }
 }
 
-/// Sealed, not published; then a stranger rewrites the files that the epoch removes.
-fn race_lost(kind: Kind) -> Ledger {
+/// An epoch is sealed, not published; then a stranger rewrites the files that it removes.
+fn race_lost(kind: Kind) -> (Ledger, u64) {
     let mut ledger = Ledger::new(kind);
-    ledger.feed(3);
-    killed(ledger.run(), Step::PublishStarted, 2);
+    ledger.feed(2);
+    ledger.run().ok();
+    let epoch = ledger.next_epoch();
+    ledger.feed(1);
+    killed(ledger.run(), Step::PublishStarted, epoch);
     clients::optimize(&ledger.place, "latest");
-    ledger
+    (ledger, epoch)
 }
 
 #[test]
 fn killed_after_a_repair_was_sealed() {
     for kind in KINDS {
-        let mut ledger = race_lost(kind);
-        killed(ledger.run(), Step::RepairSealed, 2);
+        let (mut ledger, epoch) = race_lost(kind);
+        killed(ledger.run(), Step::RepairSealed, epoch);
         // Another rewrite: the repair itself has lost its files and needs one of its own.
         clients::optimize(&ledger.place, "latest");
         ledger.run().ok();
@@ -68,30 +71,31 @@ fn killed_after_a_repair_was_sealed() {
 #[test]
 fn frozen_after_a_repair_was_sealed() {
     for kind in KINDS {
-        let mut ledger = race_lost(kind);
-        let zombie = frozen(ledger.run(), Step::RepairSealed, 2);
+        let (mut ledger, epoch) = race_lost(kind);
+        let zombie = frozen(ledger.run(), Step::RepairSealed, epoch);
         take_over(&mut ledger);
         assert_eq!(wake(zombie).code, Some(1));
         ledger.complete();
     }
 }
 
-/// Three epochs whose small files `maintain` then folds, as epoch 3.
-fn scattered(kind: Kind) -> (Ledger, Sluice) {
+/// Three epochs whose small files `maintain` then folds, as the next one.
+fn scattered(kind: Kind) -> (Ledger, Sluice, u64) {
     let mut ledger = Ledger::new(kind);
     ledger.feed(3);
     ledger.run().ok();
     let compact = ledger.place.job("maintain", JOB).arg("--compact");
-    (ledger, compact)
+    let epoch = ledger.next_epoch();
+    (ledger, compact, epoch)
 }
 
 #[test]
 fn killed_with_a_compaction_written() {
     for kind in KINDS {
-        let (mut ledger, compact) = scattered(kind);
-        killed(compact.clone(), Step::CompactionWritten, 3);
+        let (mut ledger, compact, epoch) = scattered(kind);
+        killed(compact.clone(), Step::CompactionWritten, epoch);
         ledger.complete();
-        killed(compact.clone(), Step::Sealed, 3);
+        killed(compact.clone(), Step::Sealed, epoch);
         ledger.feed(1);
         ledger.run().ok();
         compact.ok();
@@ -102,8 +106,8 @@ fn killed_with_a_compaction_written() {
 #[test]
 fn frozen_with_a_compaction_written() {
     for kind in KINDS {
-        let (mut ledger, compact) = scattered(kind);
-        let zombie = frozen(compact, Step::CompactionWritten, 3);
+        let (mut ledger, compact, epoch) = scattered(kind);
+        let zombie = frozen(compact, Step::CompactionWritten, epoch);
         take_over(&mut ledger);
         assert_eq!(wake(zombie).code, Some(1));
         ledger.complete();
@@ -147,9 +151,7 @@ fn manifests(place: &Place) -> usize {
 }
 
 fn newest(place: &Place) -> u64 {
-    let names = std::fs::read_dir(place.lake_folder().join("_sluice/long/epochs")).unwrap();
-    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    names.filter_map(|name| name.strip_suffix(".json")?.parse().ok()).max().unwrap()
+    place.next_epoch("long.yaml") - 1
 }
 
 #[test]

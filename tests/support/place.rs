@@ -114,6 +114,13 @@ impl Place {
         self.sql(job, &figures(parts)).remove(0)
     }
 
+    /// The number of the epoch that a run would open.
+    pub fn next_epoch(&self, job: &str) -> u64 {
+        let status = self.job("status", job).arg("--json").ok().stdout;
+        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+        status["jobs"][0]["sealed"].as_u64().map_or(0, |sealed| sealed + 1)
+    }
+
     /// Audit and verify hold.
     pub fn holds(&self, job: &str) {
         self.job("audit", job).ok();

@@ -1,4 +1,4 @@
-//! Time, injected: wall clock for people, monotonic clock for durations and leases.
+//! Time and identifiers, injected: wall clock for people, monotonic clock for durations and leases.
 //!
 //! The real clock is made in `app`; tests use [`ManualClock`].
 
@@ -17,6 +17,12 @@ pub trait Clock: Send + Sync + std::fmt::Debug {
 
     /// Waits. Cancel-safe: dropping the future ends the wait.
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
+}
+
+/// Where identifiers come from.
+pub trait Ids: Send + Sync + std::fmt::Debug {
+    /// A new one: at least 16 lower-case hexadecimal digits, never given before.
+    fn fresh(&self) -> String;
 }
 
 /// A clock that moves only when told to; `sleep` moves it and returns at once.

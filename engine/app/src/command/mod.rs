@@ -12,6 +12,7 @@ mod verify;
 
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use sluice_runtime::function::{EpochTime, SessionOptions, session};
 use sluice_runtime::job::{LoadOptions, load, resolve_secrets};
 use sluice_runtime::plan::{Graph, build_pack};
@@ -22,18 +23,22 @@ use crate::args::{Command, PackArgs};
 use crate::environment::secret;
 use crate::failure::Failure;
 
-/// Runs one command.
-pub(crate) async fn dispatch(app: &App, command: &Command) -> Result<(), Failure> {
+/// Runs one command. The future is boxed so that its type is named: the compiler does not see that
+/// the unnamed one can move between threads.
+pub(crate) fn dispatch<'a>(
+    app: &'a App,
+    command: &'a Command,
+) -> BoxFuture<'a, Result<(), Failure>> {
     match command {
-        Command::Validate(args) => validate::validate(app, args).await,
-        Command::Plan(args) => plan::plan(app, args).await,
-        Command::Run(args) => run::run(app, args).await,
-        Command::Sql(args) => sql::sql(app, args).await,
-        Command::Verify(args) => verify::verify(app, args).await,
-        Command::Audit(args) => verify::audit(app, args).await,
-        Command::Status(args) => status::status(app, args).await,
-        Command::Maintain(args) => maintain::maintain(app, args).await,
-        Command::Schema(args) => schema::schema(app, args),
+        Command::Validate(args) => Box::pin(validate::validate(app, args)),
+        Command::Plan(args) => Box::pin(plan::plan(app, args)),
+        Command::Run(args) => Box::pin(run::run(app, args)),
+        Command::Sql(args) => Box::pin(sql::sql(app, args)),
+        Command::Verify(args) => Box::pin(verify::verify(app, args)),
+        Command::Audit(args) => Box::pin(verify::audit(app, args)),
+        Command::Status(args) => Box::pin(status::status(app, args)),
+        Command::Maintain(args) => Box::pin(maintain::maintain(app, args)),
+        Command::Schema(args) => Box::pin(std::future::ready(schema::schema(app, args))),
     }
 }
 
@@ -60,6 +65,11 @@ fn readable(graphs: Vec<Arc<Graph>>) -> Result<Vec<Readable>, Failure> {
         Ok(Readable { graph, secrets })
     };
     graphs.into_iter().map(with).collect()
+}
+
+/// How a command whose answer may be bad news ends: the news count even if nobody read them.
+fn verdict(ok: bool, shown: Result<(), Failure>) -> Result<(), Failure> {
+    if ok { shown } else { Err(Failure::Found) }
 }
 
 /// `1 job`, `2 jobs`.

@@ -11,11 +11,9 @@ use sluice_runtime::job::Schedule;
 use sluice_runtime::plan::Graph;
 use sluice_runtime::query::Readable;
 use sluice_runtime::schedule::{RunOptions, Summary, run_job};
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::summary;
-use super::{planned, readable};
+use super::{planned, readable, summary, verdict};
 use crate::app::App;
 use crate::args::RunArgs;
 use crate::failure::{Failure, error_text};
@@ -37,6 +35,7 @@ pub(super) enum Ended {
 struct Shared {
     environment: sluice_runtime::epoch::Environment,
     options: RunOptions,
+    talk: Talk,
     bars: Arc<Bars>,
     stop: CancellationToken,
 }
@@ -47,6 +46,7 @@ pub(super) async fn run(app: &App, args: &RunArgs) -> Result<(), Failure> {
     let shared = Shared {
         environment: app.environment.clone(),
         options: options(args),
+        talk: app.talk.clone(),
         bars: Arc::new(Bars::new(&app.talk)),
         stop: CancellationToken::new(),
     };
@@ -58,12 +58,13 @@ pub(super) async fn run(app: &App, args: &RunArgs) -> Result<(), Failure> {
     };
     signals.abort();
     let list: Vec<(String, Ended)> = names.into_iter().zip(ended).collect();
-    complain(&app.talk, &list);
-    app.answer(|| summary::json(&list), || summary::text(&list))?;
-    let fine = list.iter().all(|(_, ended)| matches!(ended, Ended::Done(_)));
-    let stopped = shared.stop.is_cancelled();
-    let failed = list.iter().any(|(_, ended)| matches!(ended, Ended::Failed(_)));
-    if fine || (stopped && !failed) { Ok(()) } else { Err(Failure::Found) }
+    let is = |wanted: fn(&Ended) -> bool| list.iter().any(|(_, ended)| wanted(ended));
+    let skipped = is(|ended| matches!(ended, Ended::Skipped(_)));
+    let failed = is(|ended| matches!(ended, Ended::Failed(_)));
+    // What a signal left out is no failure.
+    let ok = !failed && (!skipped || shared.stop.is_cancelled());
+    let shown = app.answer(|| summary::json(&list, ok), || summary::text(&list));
+    verdict(ok, shown)
 }
 
 fn options(args: &RunArgs) -> RunOptions {
@@ -110,6 +111,9 @@ async fn in_order(shared: &Shared, jobs: Vec<Readable>) -> Vec<Ended> {
             None if shared.stop.is_cancelled() => Ended::Skipped("the run was stopped".into()),
             None => one(shared.clone(), job).await,
         };
+        if let Ended::Skipped(why) = &end {
+            shared.talk.say(&format!("job {name} was not run: {why}\n"));
+        }
         if !matches!(end, Ended::Done(_)) {
             without.insert(name);
         }
@@ -121,52 +125,45 @@ async fn in_order(shared: &Shared, jobs: Vec<Readable>) -> Vec<Ended> {
 /// Runs all jobs until they are stopped. One that fails stops the others after their epochs: a run
 /// that goes on without a part of itself is not noticed.
 async fn together(shared: &Shared, jobs: Vec<Readable>) -> Vec<Ended> {
-    let mut tasks = JoinSet::new();
-    let count = jobs.len();
-    for (place, job) in jobs.into_iter().enumerate() {
-        let shared = shared.clone();
-        tasks.spawn(async move { (place, one(shared, job).await) });
-    }
-    let mut ended: Vec<Option<Ended>> = (0..count).map(|_| None).collect();
-    while let Some(done) = tasks.join_next().await {
-        match done {
-            Ok((place, end)) => {
-                if matches!(end, Ended::Failed(_)) {
-                    shared.stop.cancel();
-                }
-                if let Some(slot) = ended.get_mut(place) {
-                    *slot = Some(end);
-                }
+    let mut tasks = Vec::new();
+    for job in jobs {
+        let (name, shared) = (job.graph.job.name.clone(), shared.clone());
+        let task = tokio::spawn(async move {
+            let ended = one(shared.clone(), job).await;
+            if matches!(ended, Ended::Failed(_)) {
+                shared.stop.cancel();
             }
-            Err(_) => shared.stop.cancel(),
-        }
+            ended
+        });
+        tasks.push((name, task));
     }
-    let lost = || Ended::Failed(Error::bug("a job ended in the middle"));
-    ended.into_iter().map(|end| end.unwrap_or_else(lost)).collect()
+    let mut ended = Vec::new();
+    for (name, task) in tasks {
+        ended.push(task.await.unwrap_or_else(|e| {
+            shared.stop.cancel();
+            let error = Error::bug("a job ended in the middle").because(e);
+            failed(&shared.talk, &name, error)
+        }));
+    }
+    ended
 }
 
 async fn one(shared: Shared, job: Readable) -> Ended {
     let name = job.graph.job.name.clone();
-    let Shared { environment, options, bars, stop } = &shared;
+    let Shared { environment, options, talk, bars, stop } = &shared;
     let done =
         run_job(environment, &job.graph, &job.secrets, options, bars.as_ref(), stop.clone()).await;
     bars.done(&name);
     match done {
         Ok(summary) => Ended::Done(Box::new(summary)),
-        Err(error) => Ended::Failed(error),
+        Err(error) => failed(talk, &name, error),
     }
 }
 
-fn complain(talk: &Talk, list: &[(String, Ended)]) {
-    for (job, ended) in list {
-        match ended {
-            Ended::Done(_) => {}
-            Ended::Failed(error) => {
-                talk.say(&format!("job {job} failed\n{}", error_text(error)));
-            }
-            Ended::Skipped(why) => talk.say(&format!("job {job} was not run: {why}\n")),
-        }
-    }
+/// Says at once that a job failed: others may go on for long.
+fn failed(talk: &Talk, job: &str, error: Error) -> Ended {
+    talk.say(&format!("job {job} failed\n{}", error_text(&error)));
+    Ended::Failed(error)
 }
 
 /// Waits for signals: the first asks the jobs to finish their epochs, the second ends the process,

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use sluice_core::Error;
 use sluice_runtime::job::{data_schema, job_schema};
 
+use super::verdict;
 use crate::app::App;
 use crate::args::{SchemaArgs, SchemaKind};
 use crate::failure::Failure;
@@ -27,25 +28,23 @@ pub(super) fn schema(app: &App, args: &SchemaArgs) -> Result<(), Failure> {
 }
 
 fn check(app: &App, name: &str, file: &Path, current: &Value) -> Result<(), Failure> {
-    let shown = file.display();
+    let at = file.display();
     let text = fs::read_to_string(file).map_err(|e| {
-        Error::config(format!("cannot read a schema file={shown}"))
-            .hint(format!("make it with: sluice schema {name} > {shown}"))
+        Error::config(format!("cannot read a schema file={at}"))
+            .hint(format!("make it with: sluice schema {name} > {at}"))
             .because(e)
     })?;
     // Compared as values: how the file is indented does not matter, the order of keys neither.
     let same = serde_json::from_str::<Value>(&text).is_ok_and(|found| found == *current);
-    let hint = format!("make it again with: sluice schema {name} > {shown}");
-    app.answer(
-        || json!({ "ok": same, "file": shown.to_string() }),
+    let shown = app.answer(
+        || json!({ "ok": same, "file": at.to_string() }),
         || match same {
-            true => format!("current: {shown}\n"),
-            false => format!("stale: {shown}\n"),
+            true => format!("current: {at}\n"),
+            false => format!("stale: {at}\n"),
         },
-    )?;
-    if same {
-        return Ok(());
+    );
+    if !same {
+        app.talk.say(&format!("hint: make it again with: sluice schema {name} > {at}\n"));
     }
-    app.talk.say(&format!("hint: {hint}\n"));
-    Err(Failure::Found)
+    verdict(same, shown)
 }

@@ -19,7 +19,7 @@ pub(super) fn text(list: &[(String, Ended)]) -> String {
 }
 
 /// The whole run for programs.
-pub(super) fn json(list: &[(String, Ended)]) -> Value {
+pub(super) fn json(list: &[(String, Ended)], ok: bool) -> Value {
     let job = |(name, ended): &(String, Ended)| match ended {
         Ended::Done(summary) => job_json(summary),
         Ended::Failed(error) => {
@@ -27,7 +27,6 @@ pub(super) fn json(list: &[(String, Ended)]) -> Value {
         }
         Ended::Skipped(why) => json!({ "job": name, "ended": "skipped", "reason": why }),
     };
-    let ok = list.iter().all(|(_, ended)| matches!(ended, Ended::Done(_)));
     json!({ "ok": ok, "jobs": list.iter().map(job).collect::<Vec<_>>() })
 }
 

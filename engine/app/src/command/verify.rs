@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use sluice_runtime::verify;
 
-use super::{planned, readable};
+use super::{planned, readable, verdict};
 use crate::app::App;
 use crate::args::PackArgs;
 use crate::failure::Failure;
@@ -49,8 +49,7 @@ pub(super) async fn audit(app: &App, args: &PackArgs) -> Result<(), Failure> {
 
 fn show(app: &App, what: &str, lines: &[Line]) -> Result<(), Failure> {
     let ok = lines.iter().all(|line| line.holds);
-    app.answer(|| as_json(lines, what, ok), || as_text(lines, what))?;
-    if ok { Ok(()) } else { Err(Failure::Found) }
+    verdict(ok, app.answer(|| as_json(lines, what, ok), || as_text(lines, what)))
 }
 
 fn as_json(lines: &[Line], what: &str, ok: bool) -> Value {

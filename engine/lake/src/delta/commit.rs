@@ -207,10 +207,10 @@ impl Attempt<'_> {
                 self.action.base_version.unwrap_or(0)
             ))
             .hint("it was restored or swapped: put it back, or make it again with --rebuild"),
-            Stop::Protocol => Error::conflict(format!(
-                "another client changed a table's protocol table={table}"
-            ))
-            .hint("run again to go on if that was meant, or make the table again with --rebuild"),
+            Stop::Protocol => {
+                Error::conflict(format!("another client changed a table's protocol table={table}"))
+                    .hint("undo the change there, or make the table again with --rebuild")
+            }
             Stop::Metadata(what) => Error::conflict(format!(
                 "another client changed a table's definition: {what} table={table}"
             ))

@@ -65,26 +65,30 @@ pub(super) struct Replay {
 }
 
 impl Replay {
-    /// Takes the lines of one entry or of one part of a checkpoint.
+    /// Takes the lines of one entry or of one part of a checkpoint. An error changes nothing.
     pub(super) fn apply(&mut self, lines: Vec<Line>) -> Result<()> {
-        let mut adds = Vec::new();
-        for line in lines {
-            if let Some(remove) = line.remove {
-                let path = action::plain(&remove.path)?;
-                self.files.remove(&path);
-                self.tombstones.insert(path, remove.deletion_timestamp.unwrap_or(0));
+        let (mut adds, mut removes, mut rest) = (Vec::new(), Vec::new(), Vec::new());
+        for mut line in lines {
+            if let Some(remove) = line.remove.take() {
+                removes.push((action::plain(&remove.path)?, remove.deletion_timestamp));
             }
-            adds.extend(line.add);
-            if let Some(txn) = line.txn {
-                self.txns.insert(txn.app_id, txn.version);
+            if let Some(add) = line.add.take() {
+                adds.push(add.data_file()?);
             }
-            self.metadata = line.meta_data.or(self.metadata.take());
-            self.protocol = line.protocol.or(self.protocol.take());
+            rest.push(line);
         }
-        for add in adds {
-            let file = add.data_file()?;
+        for (path, at) in removes {
+            self.files.remove(&path);
+            self.tombstones.insert(path, at.unwrap_or(0));
+        }
+        for file in adds {
             self.tombstones.remove(&file.path);
             self.files.insert(file.path.clone(), file);
+        }
+        for line in rest {
+            self.txns.extend(line.txn.map(|txn| (txn.app_id, txn.version)));
+            self.metadata = line.meta_data.or(self.metadata.take());
+            self.protocol = line.protocol.or(self.protocol.take());
         }
         Ok(())
     }
@@ -259,7 +263,7 @@ fn checkpoint_mask(schema: &SchemaDescriptor) -> ProjectionMask {
     let wanted = |path: &str| {
         let below =
             |w: &&str| path.strip_prefix(*w).is_some_and(|r| r.is_empty() || r.starts_with('.'));
-        CHECKPOINT_COLUMNS.iter().any(|w| below(w))
+        CHECKPOINT_COLUMNS.iter().any(below)
     };
     let leaves = schema.columns().iter().enumerate();
     let leaves = leaves.filter(|(_, column)| wanted(&column.path().string())).map(|(i, _)| i);

@@ -108,7 +108,7 @@ pub async fn orphans(
 
 /// Deletes objects and gives the bytes freed. Idempotent.
 pub async fn delete(store: &Store, objects: &[ObjectMeta]) -> Result<u64> {
-    stream::iter(objects)
+    stream::iter(objects.to_vec())
         .map(|meta| async move { store.delete(&meta.location).await.map(|()| meta.size) })
         .buffer_unordered(DELETES_AT_ONCE)
         .try_fold(0, |sum, bytes| async move { Ok(sum + bytes) })

@@ -116,6 +116,8 @@ pub struct TableCounts {
     pub late: u64,
     /// Rows of a keyed table that another row of the same epoch or a newer one replaced.
     pub deduplicated: u64,
+    /// Rows of a keyed table that asked for their key to be deleted.
+    pub deletes: u64,
     /// Rows that stood in the table before and were replaced or deleted by this epoch.
     pub removed: u64,
 }
@@ -123,7 +125,14 @@ pub struct TableCounts {
 impl TableCounts {
     /// Whether every entering row is accounted for.
     pub fn balances(&self) -> bool {
-        let out = [self.written, self.quarantined, self.dropped, self.late, self.deduplicated];
+        let out = [
+            self.written,
+            self.quarantined,
+            self.dropped,
+            self.late,
+            self.deduplicated,
+            self.deletes,
+        ];
         out.iter().try_fold(0u64, |sum, n| sum.checked_add(*n)) == Some(self.entering)
     }
 
@@ -136,6 +145,7 @@ impl TableCounts {
         self.dropped += other.dropped;
         self.late += other.late;
         self.deduplicated += other.deduplicated;
+        self.deletes += other.deletes;
         self.removed += other.removed;
     }
 }

@@ -148,7 +148,8 @@ impl PartitionStream for Streams {
             reader.open(split).enumerate().map(move |(chunk, decoded)| match decoded {
                 Ok(decoded) => {
                     tally.add(ordinal, chunk, &decoded);
-                    place(ordinal, position, &schema, &decoded.rows).map_err(|e| DataFusionError::External(Box::new(e)))
+                    place(ordinal, position, &schema, &decoded.rows)
+                        .map_err(|e| DataFusionError::External(Box::new(e)))
                 }
                 Err(e) => Err(DataFusionError::External(Box::new(e))),
             })

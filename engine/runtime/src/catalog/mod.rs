@@ -6,11 +6,12 @@
 mod files;
 mod intake;
 mod leaf;
+mod snapshot;
 
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::{MemTable, TableProvider};
 use datafusion::error::DataFusionError;
 use sluice_core::{Error, Kind, Result};
@@ -18,6 +19,23 @@ use sluice_core::{Error, Kind, Result};
 pub use files::FilesTable;
 pub use intake::{IntakeTable, Tally};
 pub use leaf::Leaf;
+pub use snapshot::SnapshotTable;
+
+/// The column of a quarantine table that names the broken expectations.
+pub const EXPECTATION_COLUMN: &str = "_expectation";
+
+/// The column of a quarantine table that says in which epoch the row came.
+pub const EPOCH_COLUMN: &str = "_epoch";
+
+/// The schema of a table's `__quarantine`: the table's columns, all nullable, then
+/// [`EXPECTATION_COLUMN`] (Utf8) and [`EPOCH_COLUMN`] (Int64).
+pub fn quarantine_schema(table: &Schema) -> SchemaRef {
+    let columns = table.fields().iter().map(|f| f.as_ref().clone().with_nullable(true));
+    let mut fields: Vec<Field> = columns.collect();
+    fields.push(Field::new(EXPECTATION_COLUMN, DataType::Utf8, true));
+    fields.push(Field::new(EPOCH_COLUMN, DataType::Int64, true));
+    Arc::new(Schema::new(fields))
+}
 
 /// Rows held in memory as a table; one partition.
 pub fn rows_table(schema: SchemaRef, rows: Vec<RecordBatch>) -> Result<Arc<dyn TableProvider>> {

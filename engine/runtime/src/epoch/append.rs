@@ -15,8 +15,8 @@ use sluice_lake::manifest::DataFile;
 use sluice_lake::parquet::{FileNaming, Layout, PartitionedWriter, WriteOptions};
 use tokio::task::JoinSet;
 
-use crate::catalog::sql_error;
 use super::routing::{Outcome, Router};
+use crate::catalog::sql_error;
 use crate::plan::TableNode;
 
 /// New rows are kept in memory for downstream up to this many bytes per stream; more are read back

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use sluice_core::{
-    Advance, Clock, Intake, Limit, Offsets, Reader, Result, Source, Split,
-};
+use sluice_core::{Advance, Clock, Intake, Limit, Offsets, Reader, Result, Source, Split};
 
 use crate::catalog::Tally;
 use crate::job::EpochLimits;
@@ -104,14 +102,8 @@ pub async fn take(
 ) -> Result<Option<Vec<Taken>>> {
     let opened = clock.monotonic();
     let mut taken: Vec<Taken> = Vec::new();
-    let mut facts = Facts {
-        rows: 0,
-        bytes: 0,
-        splits: 0,
-        open_for: Duration::ZERO,
-        more: false,
-        follow,
-    };
+    let mut facts =
+        Facts { rows: 0, bytes: 0, splits: 0, open_for: Duration::ZERO, more: false, follow };
     loop {
         facts.more = false;
         for run in sources.iter_mut() {

@@ -29,7 +29,7 @@ pub use publish::{PublishOutcome, Publisher, PublisherTable, fenced};
 pub use relation::{Kind, Relation, Relations};
 pub use routing::{Outcome, Router};
 pub use sink::sink_name;
-pub use work::{Worker, WorkerState, read_windows, source_owner, windows_owner};
+pub use work::{ForeignTables, Worker, WorkerState, read_windows, source_owner, windows_owner};
 
 /// What every run of a process shares.
 #[derive(Debug, Clone)]
@@ -55,11 +55,7 @@ pub struct Environment {
 impl Environment {
     /// What a connector is given.
     pub fn context(&self, secrets: &Secrets) -> Context {
-        Context {
-            clock: self.clock.clone(),
-            memory: self.memory.clone(),
-            secrets: secrets.clone(),
-        }
+        Context { clock: self.clock.clone(), memory: self.memory.clone(), secrets: secrets.clone() }
     }
 }
 

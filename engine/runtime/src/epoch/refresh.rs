@@ -13,8 +13,8 @@ use sluice_lake::manifest::{Action, TableCounts};
 use sluice_lake::table;
 
 use super::append::append;
-use super::routing::Router;
 use super::relation::Relation;
+use super::routing::Router;
 use super::work::{NewRows, Open, Worker};
 use crate::plan::{Incremental, Role, Strategy, ViewNode, physical, streams};
 use crate::view::IncrementalView;
@@ -25,6 +25,7 @@ impl Worker {
         let views = self.graph.views.iter();
         let unmade = |r: &Relation| !r.exists;
         !self.state.leftovers.is_empty()
+            || self.foreign_changed()
             || views.filter_map(|v| self.state.relations.get(&v.spec.name)).any(unmade)
     }
 
@@ -32,7 +33,8 @@ impl Worker {
     pub(super) async fn run_view(&mut self, open: &mut Open<'_>, node: &ViewNode) -> Result<()> {
         let exists = self.relation(&node.spec.name)?.exists;
         let changed = node.inputs.iter().any(|i| open.new_rows.contains_key(i));
-        if exists && !changed && !self.reads_foreign(node) {
+        let foreign = self.reads_foreign(node) && self.foreign_changed();
+        if exists && !changed && !foreign {
             return Ok(());
         }
         match &node.strategy {
@@ -125,10 +127,8 @@ impl Worker {
             self.replace_rows(open, &relation, &touched, &refreshed.removed_keys, rows).await?
         };
         open.new_rows.insert(name.clone(), NewRows::Replaced);
-        let counts = TableCounts {
-            rows_in: refreshed.rows_in,
-            ..counts(refreshed.touched, written)
-        };
+        let counts =
+            TableCounts { rows_in: refreshed.rows_in, ..counts(refreshed.touched, written) };
         self.record(open, &name, action, counts)
     }
 
@@ -160,4 +160,3 @@ fn counts(entering: u64, written: u64) -> TableCounts {
 fn fit_all(rows: &[RecordBatch], relation: &Relation) -> Result<Vec<RecordBatch>> {
     rows.iter().map(|b| super::append::fit(b.clone(), &relation.schema)).collect()
 }
-

@@ -87,7 +87,10 @@ impl Worker {
             .enumerate()
             .map(|(k, file)| Copy {
                 from: file.path,
-                to: end.child(&format!("part-{short}-{epoch:020}-{k}.{extension}")).path.to_string(),
+                to: end
+                    .child(&format!("part-{short}-{epoch:020}-{k}.{extension}"))
+                    .path
+                    .to_string(),
                 bytes: file.bytes,
                 rows: file.rows,
                 partition_values: BTreeMap::new(),

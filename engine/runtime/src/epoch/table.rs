@@ -102,13 +102,13 @@ impl Worker {
             quarantined: outcome.quarantined_rows(),
             dropped: outcome.dropped,
             deduplicated: resolved.deduplicated,
-            removed: resolved.deleted,
+            deletes: resolved.deleted,
+            removed: old.rows.num_rows() as u64,
             ..TableCounts::default()
         };
         let rows = vec![resolved.rows];
-        let action = self
-            .replace_rows(open, &relation, &old.files, &resolved.removed_keys, rows)
-            .await?;
+        let action =
+            self.replace_rows(open, &relation, &old.files, &resolved.removed_keys, rows).await?;
         open.new_rows.insert(relation.name.clone(), NewRows::Replaced);
         self.record(open, &relation.name, action, counts)?;
         Ok(outcome)
@@ -136,12 +136,7 @@ impl Worker {
         let mut action = self.delta_action(open, relation, adds, removes)?;
         if !action.removes.is_empty() && !relation.key.is_empty() {
             let name = format!("{:020}-{}.parquet", open.epoch, open.unique);
-            let path = self
-                .folder
-                .location()
-                .child("changes")
-                .child(&relation.name)
-                .child(&name);
+            let path = self.folder.location().child("changes").child(&relation.name).child(&name);
             let changes = Changes { upserts: rows, deletes: vec![keys.clone()] };
             let file = table::write_change_file(&path, &relation.schema, &changes).await?;
             action.change_file = Some(file);
@@ -282,4 +277,3 @@ fn upsert_spec(node: &TableNode) -> Result<UpsertSpec> {
     let coalesce = node.spec.merge == Merge::Coalesce;
     Ok(UpsertSpec { keys, sequence, coalesce, delete, position })
 }
-

@@ -10,12 +10,12 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::catalog::TableProvider;
 use datafusion::prelude::SessionContext;
-use sluice_core::{Error, Offsets, Result, Step, reach};
+use sluice_core::{Advance, Error, Offset, Offsets, Result, Step, reach};
+use sluice_lake::delta::schema_string;
 use sluice_lake::manifest::{
     Action, Counts, EpochKind, FORMAT, FileRef, Manifest, SourcePart, TableCounts, TableMeta,
     TablePart,
 };
-use sluice_lake::delta::schema_string;
 use sluice_lake::parquet::Layout;
 
 use super::intake::Taken;
@@ -53,6 +53,15 @@ pub struct WorkerState {
     pub adopted: BTreeSet<String>,
 }
 
+/// Tables of other jobs, as those published them when the run began.
+#[derive(Debug, Default)]
+pub struct ForeignTables {
+    /// By name.
+    pub tables: BTreeMap<String, Arc<dyn TableProvider>>,
+    /// Per job, the number of its epochs that are seen.
+    pub epochs: BTreeMap<String, u64>,
+}
+
 /// Runs epochs of one job.
 pub struct Worker {
     /// What the process shares.
@@ -71,6 +80,8 @@ pub struct Worker {
     pub folder: StateFolder,
     /// What is kept between epochs.
     pub state: WorkerState,
+    /// Tables of other jobs.
+    pub foreign: ForeignTables,
     /// Seconds that relations took in the epoch at work.
     pub seconds: BTreeMap<String, f64>,
 }
@@ -186,6 +197,14 @@ impl Worker {
         delta.map(|r| r.files.iter().filter(small).count()).any(|n| n >= compaction.files_min)
     }
 
+    /// Whether another job published something since the last epoch.
+    pub fn foreign_changed(&self) -> bool {
+        self.foreign.epochs.iter().any(|(job, epochs)| {
+            let seen = self.state.offsets.get(&job_source(job));
+            seen.and_then(|o| o.get(EPOCHS_PARTITION)) != Some(&Offset::At(*epochs))
+        })
+    }
+
     /// The table that stands for an input of a node, or none when nothing is new in it.
     pub(super) fn input(
         &self,
@@ -207,6 +226,9 @@ impl Worker {
                 position,
             )
             .map(Some);
+        }
+        if let Some(table) = self.foreign.tables.get(name) {
+            return Ok(Some(table.clone()));
         }
         let relation = self.relation(name)?;
         if role == Role::Head {
@@ -280,6 +302,17 @@ impl Worker {
             let part = SourcePart { advances: taken.advances.clone(), rows };
             sources.insert(taken.name.clone(), part);
             offsets.insert(taken.name.clone(), taken.offsets.clone());
+        }
+        for (job, epochs) in &self.foreign.epochs {
+            let source = job_source(job);
+            let to = Offset::At(*epochs);
+            let partition = EPOCHS_PARTITION.to_string();
+            let before = offsets.entry(source.clone()).or_default();
+            let from = before.insert(partition.clone(), to.clone()).unwrap_or(Offset::ZERO);
+            if from != to {
+                let advances = vec![Advance { partition, from, to }];
+                sources.insert(source, SourcePart { advances, rows: Counts::default() });
+            }
         }
         let mut tables = open.tables;
         for relation in self.state.relations.values().filter(|r| r.exists) {
@@ -408,6 +441,14 @@ impl Worker {
         open.state.insert(owner.to_string(), files);
         Ok(())
     }
+}
+
+/// The partition under which the epochs of another job are counted.
+const EPOCHS_PARTITION: &str = "epochs";
+
+/// The name under which another job's epochs stand among the sources.
+fn job_source(job: &str) -> String {
+    format!("job:{job}")
 }
 
 /// The owner of a source's state files.

@@ -108,9 +108,7 @@ impl ScalarUDFImpl for TimeFunction {
     fn invoke_with_args(&self, _arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let micros = self.time.micros();
         let value = match self.part {
-            Part::Timestamp => {
-                ScalarValue::TimestampMicrosecond(Some(micros), Some("UTC".into()))
-            }
+            Part::Timestamp => ScalarValue::TimestampMicrosecond(Some(micros), Some("UTC".into())),
             Part::Date => {
                 let days = i32::try_from(micros.div_euclid(MICROS_PER_DAY)).unwrap_or(i32::MAX);
                 ScalarValue::Date32(Some(days))

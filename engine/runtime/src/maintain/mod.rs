@@ -6,12 +6,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use object_store::ObjectMeta;
 use sluice_core::{Result, Secrets, format_bytes};
 use sluice_lake::maintain::{self as lake_maintain, Keep};
-use sluice_lake::manifest::{KEEP_MS, KEEP_NEWEST};
+use sluice_lake::manifest::{Action, KEEP_MS, KEEP_NEWEST, job_folder};
 use sluice_lake::snapshot::{self, Published, PublishedTable, Snapshots};
+use sluice_lake::store::Store;
 
-use crate::epoch::{Compaction, Environment};
+use crate::epoch::{Compaction, Environment, Lake};
 use crate::plan::Graph;
 use crate::recover::{RecoverOptions, lake_of, open};
 use crate::schedule::compact_job;
@@ -74,10 +76,15 @@ pub async fn maintain(
                 now_ms: store_now,
             };
             let gone = lake_maintain::vacuum(&table.location, head, &keep).await?;
-            if !gone.is_empty() {
-                let bytes = format_bytes(gone.iter().map(|f| f.size).sum());
-                lines.push(format!("{name}: {} files deleted, {bytes}", gone.len()));
-            }
+            lines.extend(delete(&lake.root.store, name, &gone).await?);
+        }
+        let job = &graph.job.name;
+        let named = named(&lake).await?;
+        for folder in ["state", "staged"] {
+            let folder = job_folder(&lake.root, job).child(folder);
+            let old = lake_maintain::ORPHAN_MS;
+            let gone = lake_maintain::orphans(&folder, &named, old, store_now).await?;
+            lines.extend(delete(&lake.root.store, "leftovers", &gone).await?);
         }
     }
     if options.fold {
@@ -87,6 +94,32 @@ pub async fn maintain(
     }
     running.lease.release().await?;
     Ok(lines)
+}
+
+/// Deletes files and says so.
+async fn delete(store: &Store, name: &str, gone: &[ObjectMeta]) -> Result<Option<String>> {
+    if gone.is_empty() {
+        return Ok(None);
+    }
+    let bytes = format_bytes(lake_maintain::delete(store, gone).await?);
+    Ok(Some(format!("{name}: {} files deleted, {bytes}", gone.len())))
+}
+
+/// Whole paths of what the last manifest names besides table files.
+async fn named(lake: &Lake) -> Result<BTreeSet<String>> {
+    let Some(entry) = lake.chain.last().await? else { return Ok(BTreeSet::new()) };
+    let state = entry.manifest.state.values().flatten().map(|f| f.path.clone());
+    let mut named: BTreeSet<String> = state.collect();
+    for part in entry.manifest.tables.values() {
+        match &part.action {
+            Action::Delta(action) => {
+                named.extend(action.change_file.iter().map(|f| f.path.clone()))
+            }
+            Action::Files(action) => named.extend(action.copies.iter().map(|c| c.from.clone())),
+            Action::None => {}
+        }
+    }
+    Ok(named)
 }
 
 /// The oldest version of a table that a reader may still be reading.

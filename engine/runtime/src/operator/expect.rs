@@ -20,19 +20,13 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray};
 use arrow::compute::{and, filter_record_batch, not, or, prep_null_mask_filter};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::Schema;
 use datafusion::physical_expr::PhysicalExpr;
 use sluice_core::{Error, Result};
 
 pub use window::{Breach, WINDOW_ROWS, Window, Windows};
 
-use crate::catalog::sql_error;
-
-/// The column of a quarantine table that names the broken expectations.
-pub const EXPECTATION_COLUMN: &str = "_expectation";
-
-/// The column of a quarantine table that says in which epoch the row came.
-pub const EPOCH_COLUMN: &str = "_epoch";
+use crate::catalog::{quarantine_schema, sql_error};
 
 /// Between the names of several broken expectations of one row.
 const SEPARATOR: &str = ", ";
@@ -199,16 +193,6 @@ impl Expectations {
         let name = expectation.name.clone();
         Some(Failure { name, rows: fail.true_count() as u64, first })
     }
-}
-
-/// The schema of a table's `__quarantine`: the table's columns, all nullable, then
-/// [`EXPECTATION_COLUMN`] (Utf8) and [`EPOCH_COLUMN`] (Int64).
-pub fn quarantine_schema(table: &Schema) -> SchemaRef {
-    let columns = table.fields().iter().map(|f| f.as_ref().clone().with_nullable(true));
-    let mut fields: Vec<Field> = columns.collect();
-    fields.push(Field::new(EXPECTATION_COLUMN, DataType::Utf8, true));
-    fields.push(Field::new(EPOCH_COLUMN, DataType::Int64, true));
-    Arc::new(Schema::new(fields))
 }
 
 /// Rows for the `__quarantine` of `table`. `rows` has the table's columns first; columns behind

@@ -87,7 +87,16 @@ fn holdable(name: &str, data_type: &DataType) -> Result<DataType, Wrong> {
         Utf8View,
     };
     Ok(match data_type {
-        Int8 | Int16 | Int32 | Int64 | Float32 | Float64 | Boolean | Utf8 | Binary | Date32
+        Int8
+        | Int16
+        | Int32
+        | Int64
+        | Float32
+        | Float64
+        | Boolean
+        | Utf8
+        | Binary
+        | Date32
         | Decimal128(_, _) => data_type.clone(),
         UInt8 => Int16,
         UInt16 => Int32,

@@ -14,8 +14,8 @@ use super::table::{Scope, plan_table};
 use super::view::{Growth, plan_view};
 use super::{Node, SharedJob, SinkNode, SourceNode, TableNode, ViewNode};
 use super::{quarantine_name, rejected_name};
+use crate::catalog::quarantine_schema;
 use crate::job::Pack;
-use crate::operator::expect::quarantine_schema;
 
 /// A job's plans.
 #[derive(Debug, Clone)]
@@ -43,6 +43,10 @@ pub struct Foreign {
     pub name: String,
     /// The job it belongs to.
     pub job: String,
+    /// The lake of that job.
+    pub lake: String,
+    /// Its partition columns.
+    pub partition_by: Vec<String>,
     /// Its columns.
     pub schema: SchemaRef,
 }
@@ -100,10 +104,22 @@ impl Graph {
         list
     }
 
+    /// The partition columns of a relation.
+    pub fn partition_by(&self, name: &str) -> Vec<String> {
+        let table = self.tables.iter().find(|t| t.spec.name == name);
+        table.map(|t| t.spec.partition_by.clone()).unwrap_or_default()
+    }
+
     fn exports(&self) -> Vec<Foreign> {
-        let job = self.job.name.clone();
         let relations = self.relations().into_iter();
-        relations.map(|(name, schema)| Foreign { name, job: job.clone(), schema }).collect()
+        let foreign = |(name, schema): (String, SchemaRef)| Foreign {
+            partition_by: self.partition_by(&name),
+            job: self.job.name.clone(),
+            lake: self.job.lake.clone(),
+            name,
+            schema,
+        };
+        relations.map(foreign).collect()
     }
 }
 
@@ -196,8 +212,13 @@ impl<'a> Builder<'a> {
         match waiting {
             Waiting::Table(i) => {
                 let sources = job.sources.iter().map(|s| s.name.clone()).collect();
-                let scope =
-                    Scope { context: self.context, job: &job, names: &self.names, sources };
+                let scope = Scope {
+                    context: self.context,
+                    job: &job,
+                    names: &self.names,
+                    sources,
+                    foreign: self.foreign,
+                };
                 let Some(node) = plan_table(&scope, &job.tables[*i], problems).await else {
                     return false;
                 };
@@ -212,8 +233,7 @@ impl<'a> Builder<'a> {
             Waiting::View(i) => {
                 let spec = &job.views[*i];
                 let growth = |name: &str| *self.growth.get(name).unwrap_or(&Growth::Changing);
-                let planned =
-                    plan_view(self.context, spec, &self.names, &growth, problems).await;
+                let planned = plan_view(self.context, spec, &self.names, &growth, problems).await;
                 let Some(node) = planned else { return false };
                 let append = matches!(node.strategy, super::Strategy::Append);
                 let growth = if append { Growth::Append } else { Growth::Changing };
@@ -231,7 +251,8 @@ impl<'a> Builder<'a> {
         for waiting in left {
             let (_, sql) = waiting.of(&self.graph.job);
             let (file, span) = sql.locate(1, 1);
-            let message = format!("statements read each other in a circle names={}", names.join(", "));
+            let message =
+                format!("statements read each other in a circle names={}", names.join(", "));
             let hint = "break the circle: one of them must read only sources".to_string();
             problems.push(&file, Some(span), message, Some(hint));
         }
@@ -271,4 +292,3 @@ fn mentioned(context: &SessionContext, sql: &str, declared: &BTreeSet<String>) -
     let names = references.into_iter().map(|r| r.table().to_string());
     names.filter(|n| declared.contains(n)).collect()
 }
-

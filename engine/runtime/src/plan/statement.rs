@@ -93,18 +93,11 @@ async fn try_plan(
 }
 
 /// Optimises a plan once, for all epochs.
-pub(super) fn optimise(
-    context: &SessionContext,
-    plan: &LogicalPlan,
-) -> Result<LogicalPlan, Wrong> {
+pub(super) fn optimise(context: &SessionContext, plan: &LogicalPlan) -> Result<LogicalPlan, Wrong> {
     context.state().optimize(plan).map_err(wrong)
 }
 
-fn register_leaf(
-    context: &SessionContext,
-    name: &str,
-    schema: &SchemaRef,
-) -> Result<(), Wrong> {
+fn register_leaf(context: &SessionContext, name: &str, schema: &SchemaRef) -> Result<(), Wrong> {
     let leaf = std::sync::Arc::new(Leaf::new(name, schema.clone()));
     // The name may hold an earlier leaf of the same relation: later ones replace it.
     context.deregister_table(name).map_err(wrong)?;
@@ -184,7 +177,9 @@ fn tidy(message: &str) -> String {
     }
     let text = text.strip_prefix("ParserError(\"").unwrap_or(text);
     let text = text.strip_suffix("\")").unwrap_or(text);
-    let first = text.lines().next().unwrap_or(text).trim_end_matches('.');
+    let first = text.lines().next().unwrap_or(text);
+    // The place is shown ahead of the message, as a place in the file.
+    let first = first.split(" at Line: ").next().unwrap_or(first).trim_end_matches('.');
     let mut letters = first.chars();
     match letters.next() {
         Some(c) if letters.clone().next().is_some_and(|n| n.is_lowercase() || n == ' ') => {

@@ -16,7 +16,7 @@ use sluice_core::{POSITION_COLUMN, Problems, with_position};
 
 use super::columns::{select_columns, table_columns};
 use super::statement::{Names, Wrong, find_node, optimise, plan_statement, wrong};
-use super::{ExpectationNode, Input, Role, TableNode};
+use super::{ExpectationNode, Foreign, Input, Role, TableNode};
 use crate::catalog::Leaf;
 use crate::job::{Job, SqlText, TableSpec};
 
@@ -27,6 +27,8 @@ pub(super) struct Scope<'a> {
     pub names: &'a Names,
     /// The names of the job's sources.
     pub sources: Vec<String>,
+    /// Relations of other jobs.
+    pub foreign: &'a [Foreign],
 }
 
 /// Plans one table; what is wrong goes to `problems`.
@@ -55,9 +57,8 @@ pub(super) async fn plan_table(
         Err(wrong) => return report(spec, wrong, problems),
     };
     let expectations = expectations(scope, spec, &schema, problems);
-    let delete_when = spec.delete_when.as_ref().and_then(|text| {
-        predicate(scope, text, &schema, problems)
-    });
+    let delete_when =
+        spec.delete_when.as_ref().and_then(|text| predicate(scope, text, &schema, problems));
     let spec = spec.clone();
     Some(TableNode { spec, plan, schema, inputs, position, expectations, delete_when })
 }
@@ -103,6 +104,17 @@ fn roles(scope: &Scope<'_>, inputs: &[String]) -> Result<Vec<Input>, Wrong> {
         });
     }
     let driver = streams.first().copied().or(inputs.first()).cloned();
+    if let Some(other) = scope.foreign.iter().find(|f| Some(&f.name) == driver.as_ref()) {
+        return Err(Wrong {
+            message: format!(
+                "a table takes new rows of its own job, this is a table of another \
+                 table={} job={}",
+                other.name, other.job
+            ),
+            hint: "make it a view, or join the other job's table to a source".into(),
+            at: None,
+        });
+    }
     let role = |name: &String| if Some(name) == driver.as_ref() { Role::New } else { Role::Head };
     Ok(inputs.iter().map(|n| Input { name: n.clone(), role: role(n) }).collect())
 }

@@ -65,7 +65,11 @@ pub fn decide_table(found: &Found, known: &Known) -> Verdict {
             if !same_job || known.incarnation.as_ref() != Some(incarnation) {
                 let unknown = same_job && known.incarnation.is_none();
                 let (job, incarnation) = (job.clone(), incarnation.clone());
-                return if unknown { Verdict::Unknown } else { Verdict::Other { job, incarnation } };
+                return if unknown {
+                    Verdict::Unknown
+                } else {
+                    Verdict::Other { job, incarnation }
+                };
             }
             match (epoch, known.last) {
                 (Some(epoch), Some(last)) if *epoch > last => Verdict::Ahead { epoch: *epoch },

@@ -5,6 +5,8 @@
 //! out. It is the only way in: a first run, a restart and a failure take the same path.
 
 mod decide;
+mod definition;
+mod foreign;
 mod open;
 mod state;
 
@@ -13,7 +15,8 @@ use sluice_lake::manifest::Lease;
 use crate::epoch::{Publisher, SourceRun, Worker};
 
 pub use decide::{Found, Known, Verdict, decide_table};
-pub use open::{Change, RecoverOptions, definition_changes, definition_of, lake_of, open};
+pub use definition::{Change, definition_changes, definition_of};
+pub use open::{RecoverOptions, lake_of, open};
 
 /// A job ready to run epochs.
 pub struct Running {

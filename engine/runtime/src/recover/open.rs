@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
 use sluice_core::{Error, Offsets, Result, Secrets, Start, Step, reach};
 use sluice_lake::delta::{self, Head};
 use sluice_lake::manifest::{Action, Chain, Entry, Holder, Lease};
@@ -12,14 +11,15 @@ use sluice_lake::store::{self, Location};
 use sluice_lake::table::{Dataset, list_dataset};
 
 use super::decide::{Found, Known, Verdict, decide_table};
-use super::{Running, state};
+use super::definition::{definition_of, same_definition};
+use super::{Running, foreign, state};
+use crate::catalog::quarantine_schema;
 use crate::epoch::{
     Environment, Identity, Kind, Lake, Publisher, PublisherTable, Relation, Relations, SourceRun,
     Worker, WorkerState, source_owner,
 };
 use crate::function::{EpochTime, SessionOptions, session};
 use crate::job::TableFormat;
-use crate::operator::expect::quarantine_schema;
 use crate::plan::{Graph, Strategy, quarantine_name, rejected_name};
 use crate::state::StateFolder;
 
@@ -80,20 +80,20 @@ pub async fn open(
     opening.start(relations, publisher, secrets, lease).await
 }
 
-struct Opening<'a> {
-    env: &'a Environment,
-    graph: &'a Arc<Graph>,
-    lake: Lake,
-    identity: Identity,
-    last: Option<Entry>,
-    options: RecoverOptions,
+pub(super) struct Opening<'a> {
+    pub env: &'a Environment,
+    pub graph: &'a Arc<Graph>,
+    pub lake: Lake,
+    pub identity: Identity,
+    pub last: Option<Entry>,
+    pub options: RecoverOptions,
 }
 
 type Heads = BTreeMap<String, Head>;
 
 impl Opening<'_> {
     /// All relations of the job, without files yet.
-    fn relations(&self) -> Result<Relations> {
+    pub fn relations(&self) -> Result<Relations> {
         let mut relations = Relations::new();
         let mut add = |relation: Relation| {
             relations.insert(relation.name.clone(), relation);
@@ -166,7 +166,7 @@ impl Opening<'_> {
         }
     }
 
-    async fn heads(&self, relations: &Relations) -> Result<Heads> {
+    pub async fn heads(&self, relations: &Relations) -> Result<Heads> {
         let delta = relations.values().filter(|r| r.format == TableFormat::Delta);
         let loads = delta.map(|r| async move {
             Ok::<_, Error>((r.name.clone(), delta::load(&r.location).await?))
@@ -293,6 +293,7 @@ impl Opening<'_> {
             partitions: self.env.partitions,
             time: time.clone(),
         })?;
+        let foreign = foreign::load(self.graph, &context, secrets).await?;
         let fresh = self.options.rebuild || self.options.adopt;
         let manifest = self.last.as_ref().map(|e| &e.manifest);
         let kept = manifest.filter(|_| !fresh);
@@ -318,6 +319,7 @@ impl Opening<'_> {
             folder,
             state: worker_state,
             seconds: BTreeMap::new(),
+            foreign,
         };
         state::restore(&mut worker).await?;
         let sources = self.sources(&worker, secrets).await?;
@@ -363,27 +365,6 @@ fn rooted(
     Ok(all)
 }
 
-/// Whether the table's rows are those of its definition. A changed view is built afresh; a changed
-/// table goes on with its next rows, as long as its columns are the same.
-fn same_definition(relation: &Relation, head: &Head) -> Result<bool> {
-    let definition = head.properties().get("sluice.definition");
-    if relation.kind == Kind::View {
-        return Ok(definition == Some(&relation.definition));
-    }
-    let same = |(ours, theirs): (&arrow::datatypes::FieldRef, &arrow::datatypes::FieldRef)| {
-        ours.name() == theirs.name() && ours.data_type() == theirs.data_type()
-    };
-    let (ours, theirs) = (relation.schema.fields(), head.schema.fields());
-    let columns = ours.len() == theirs.len() && ours.iter().zip(theirs).all(same);
-    let partitions = relation.partition_by == head.partition_by();
-    if columns && partitions {
-        return Ok(true);
-    }
-    let name = &relation.name;
-    Err(Error::config(format!("the table has other columns or partitions than its job table={name}"))
-        .hint("run with --rebuild to make it again from the sources, or give the table a new name"))
-}
-
 fn refusal(relation: &Relation, verdict: &Verdict, known: &Known) -> Error {
     let table = &relation.name;
     let last = known.last.map_or("none".to_string(), |n| n.to_string());
@@ -407,66 +388,4 @@ fn refusal(relation: &Relation, verdict: &Verdict, known: &Known) -> Error {
     };
     let place = relation.location.describe();
     Error::conflict(format!("{text} last_epoch={last} path={place}")).hint(ways)
-}
-
-/// The hash of what makes a relation's rows: its own statement and everything it reads of its job.
-pub fn definition_of(graph: &Graph, name: &str) -> String {
-    let mut hash = Sha256::new();
-    hash.update(graph.job.table_hash(name).unwrap_or_default());
-    if let Some(view) = graph.views.iter().find(|v| v.spec.name == name) {
-        for input in &view.inputs {
-            if graph.views.iter().any(|v| v.spec.name == *input && v.spec.name != name) {
-                hash.update(definition_of(graph, input));
-            }
-        }
-    }
-    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
-}
-
-/// What a run would change, for `plan`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
-    /// The relation.
-    pub relation: String,
-    /// What will happen to it.
-    pub text: String,
-}
-
-/// Compares the job with what lies in its lake. Nothing is written.
-pub async fn definition_changes(
-    env: &Environment,
-    graph: &Arc<Graph>,
-    secrets: &Secrets,
-) -> Result<Vec<Change>> {
-    let lake = lake_of(env, graph, secrets)?;
-    let last = lake.chain.last().await?;
-    let incarnation = last.as_ref().map(|e| e.manifest.incarnation.clone()).unwrap_or_default();
-    let identity = Identity { job: graph.job.name.clone(), run: String::new(), incarnation };
-    let options = RecoverOptions::default();
-    let opening = Opening { env, graph, lake, identity, last, options };
-    let relations = opening.relations()?;
-    let heads = opening.heads(&relations).await?;
-    let mut changes = Vec::new();
-    let mut say = |relation: &Relation, text: String| {
-        changes.push(Change { relation: relation.name.clone(), text });
-    };
-    for relation in relations.values() {
-        match (relation.kind, heads.get(&relation.name)) {
-            (Kind::Table | Kind::View, None) if relation.format == TableFormat::Delta => {
-                say(relation, "will be created".to_string());
-            }
-            (Kind::Table | Kind::View, Some(head)) => match same_definition(relation, head) {
-                Ok(true) if head.properties().get("sluice.definition")
-                    != Some(&relation.definition) =>
-                {
-                    say(relation, "changed: applies to rows from the next epoch on".to_string());
-                }
-                Ok(true) => {}
-                Ok(false) => say(relation, "changed: will be rebuilt from its inputs".to_string()),
-                Err(e) => say(relation, format!("{}; --rebuild makes it again", e.message())),
-            },
-            _ => {}
-        }
-    }
-    Ok(changes)
 }

@@ -20,7 +20,8 @@ pub(super) async fn restore(worker: &mut Worker) -> Result<()> {
         };
         let input = node.inputs.first().and_then(|i| worker.state.relations.get(i));
         let schema = input.map(|r| r.schema.clone());
-        let schema = schema.ok_or_else(|| Error::bug(format!("a view has no input view={name}")))?;
+        let schema =
+            schema.ok_or_else(|| Error::bug(format!("a view has no input view={name}")))?;
         let mut view = IncrementalView::open(&worker.context, node, pieces, &schema).await?;
         view.operator().restore(worker.folder.read(&files).await?)?;
         worker.state.views.insert(name.clone(), view);

@@ -161,9 +161,7 @@ impl Summary {
                 view.rows_in += part.counts.rows_in;
                 view.touched += part.counts.entering;
                 view.seconds += spent;
-            } else if let Some(sink) =
-                self.sinks.iter_mut().find(|s| sink_name(&s.name) == *name)
-            {
+            } else if let Some(sink) = self.sinks.iter_mut().find(|s| sink_name(&s.name) == *name) {
                 sink.rows += part.counts.written;
                 sink.files += files;
                 sink.bytes += bytes;

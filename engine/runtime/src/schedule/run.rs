@@ -12,12 +12,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sluice_core::{Error, Kind, Offsets, Result, Secrets, Step, reach};
-use sluice_lake::manifest::{EpochKind, LEASE_TTL, Lease, Manifest, Renewed, Sealed};
+use sluice_lake::manifest::{Action, EpochKind, LEASE_TTL, Lease, Manifest, Renewed, Sealed};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::report::{EpochReport, Progress, Summary};
-use crate::epoch::{Compaction, Environment, PublishOutcome, Publisher, Taken, Worker, fenced, take};
+use crate::epoch::{
+    Compaction, Environment, PublishOutcome, Publisher, Taken, Worker, fenced, take,
+};
 use crate::plan::Graph;
 use crate::recover::{RecoverOptions, Running, lake_of, open};
 
@@ -120,11 +122,8 @@ pub async fn compact_job(
     let lake = lake_of(env, graph, secrets)?;
     let how = RecoverOptions { take_over, ..RecoverOptions::default() };
     let running = open(env, graph, lake, secrets, how).await?;
-    let options = RunOptions {
-        epochs_max: Some(0),
-        compaction: Some(compaction),
-        ..RunOptions::default()
-    };
+    let options =
+        RunOptions { epochs_max: Some(0), compaction: Some(compaction), ..RunOptions::default() };
     let stop = CancellationToken::new();
     let mut summary = Summary::new(graph);
     let mut run = Run::new(env, graph, &options, &super::Silent, running, &stop);
@@ -236,11 +235,12 @@ impl<'a> Run<'a> {
     /// Seals an epoch once the one before is published, and starts publishing it.
     async fn seal(
         &mut self,
-        manifest: Manifest,
+        mut manifest: Manifest,
         opened: Duration,
         summary: &mut Summary,
     ) -> Result<()> {
         self.finish_publishing(Some(&manifest)).await?;
+        self.name_versions(&mut manifest);
         let epoch = manifest.epoch;
         let chain = self.worker.lake.chain.clone();
         let sha256 = match chain.seal(&manifest).await? {
@@ -263,6 +263,20 @@ impl<'a> Run<'a> {
             self.finish_publishing(None).await?;
         }
         Ok(())
+    }
+
+    /// Entries with removes name the version they are prepared against: the one that holds the
+    /// epoch before.
+    fn name_versions(&self, manifest: &mut Manifest) {
+        let Some(publisher) = &self.publisher else { return };
+        for (name, part) in &mut manifest.tables {
+            if let Action::Delta(action) = &mut part.action
+                && !action.removes.is_empty()
+            {
+                let head = publisher.tables.get(name).and_then(|t| t.head.as_ref());
+                action.base_version = head.map(|h| h.version);
+            }
+        }
     }
 
     fn start_publishing(&mut self, manifest: Manifest) -> Result<()> {
@@ -372,4 +386,3 @@ fn stays_sealed(error: Error) -> Error {
         .because(error)
         .hint("nothing is lost: mend the cause and run again, the epoch will be finished")
 }
-

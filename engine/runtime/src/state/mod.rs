@@ -98,11 +98,9 @@ fn gone(path: &str) -> Error {
 /// Rows as one Parquet file.
 pub fn encode(schema: SchemaRef, rows: &[RecordBatch]) -> Result<Bytes> {
     let level = ZstdLevel::try_new(1).map_err(|e| Error::bug("no zstd level 1").because(e))?;
-    let properties =
-        WriterProperties::builder().set_compression(Compression::ZSTD(level)).build();
+    let properties = WriterProperties::builder().set_compression(Compression::ZSTD(level)).build();
     let broken = |e| Error::bug("cannot encode state rows").because(e);
-    let mut writer =
-        ArrowWriter::try_new(Vec::new(), schema, Some(properties)).map_err(broken)?;
+    let mut writer = ArrowWriter::try_new(Vec::new(), schema, Some(properties)).map_err(broken)?;
     for batch in rows {
         writer.write(batch).map_err(broken)?;
     }

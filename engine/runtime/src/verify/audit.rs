@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use futures::StreamExt;
 use serde::Serialize;
 use sluice_core::{Offset, Result};
-use sluice_lake::manifest::{Action, Base, Chain, EpochKind, Entry, TableCounts};
+use sluice_lake::manifest::{Action, Base, Chain, Entry, EpochKind, TableCounts};
 
 use super::tables;
 use crate::epoch::Environment;

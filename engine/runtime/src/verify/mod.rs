@@ -15,7 +15,7 @@ use datafusion::physical_plan::collect;
 use serde::Serialize;
 use sluice_core::Result;
 
-use crate::catalog::{FilesTable, rows_table, sql_error};
+use crate::catalog::{SnapshotTable, sql_error};
 use crate::epoch::Environment;
 use crate::plan::physical;
 use crate::query::{Readable, open, published, snapshot_table};
@@ -43,13 +43,7 @@ pub async fn verify(env: &Environment, job: &Readable) -> Result<Vec<Verified>> 
     let mut tables: BTreeMap<String, Arc<dyn TableProvider>> = BTreeMap::new();
     for (name, schema) in job.graph.relations() {
         let table = snapshot_table(job, published.as_ref(), &name, &schema).await?;
-        let provider: Arc<dyn TableProvider> = match table {
-            None => rows_table(schema, vec![])?,
-            Some(t) => {
-                let (at, by) = (&t.location, &t.partition_by);
-                Arc::new(FilesTable::new(&context, at, t.schema, by, &t.files)?)
-            }
-        };
+        let provider = SnapshotTable::provider(table.as_ref(), &context, &schema)?;
         tables.insert(name, provider);
     }
     let mut verified = Vec::new();

@@ -60,7 +60,8 @@ async fn count(layout: &Layout, files: &[DataFile]) -> Result<(u64, Vec<String>)
     let found: Vec<std::result::Result<u64, String>> =
         looks.buffer_unordered(FOOTERS_AT_ONCE).try_collect().await?;
     let rows = found.iter().filter_map(|f| f.as_ref().ok()).sum();
-    let mut findings: Vec<String> = found.into_iter().filter_map(std::result::Result::err).collect();
+    let mut findings: Vec<String> =
+        found.into_iter().filter_map(std::result::Result::err).collect();
     findings.sort();
     Ok((rows, findings))
 }
@@ -84,7 +85,6 @@ async fn look(layout: &Layout, file: DataFile) -> Result<std::result::Result<u64
         Err(e) => Err(e.chain()),
     })
 }
-
 
 /// Files of the table that no manifest names.
 async fn strangers(
