@@ -29,7 +29,7 @@ fn a_store_without_conditional_writes_is_refused() {
     let store = ObjectStore::s3rver();
     let mut ledger = Ledger::at(Place::on(&store));
     ledger.feed(1);
-    let refused = ledger.run().expect(2);
+    let refused = ledger.run().expect(1);
     refused.says(&["two runners could both win", "hint: ", "conditional writes"]);
     assert!(!fencing_holds(&store, true), "the probe refuses a store that fences");
 }

@@ -61,6 +61,9 @@ pub enum PublishedTable {
         incarnation: String,
         /// The last epoch whose files count.
         epoch: u64,
+        /// How many files that makes.
+        #[serde(default)]
+        files: u64,
     },
 }
 

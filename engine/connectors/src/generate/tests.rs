@@ -276,9 +276,8 @@ fn the_config_schema_stands_alone_and_refuses_unknown_keys() {
     assert!(!text.contains("$ref") && !text.contains("unevaluatedProperties"), "{text}");
 }
 
-#[test]
-fn all_faults_are_found_at_once_each_with_its_place_and_a_hint() {
-    let value = json!({"rows": 1000, "rate": 0, "columns": {
+fn wrong_columns() -> Value {
+    json!({"rows": 1000, "rate": 0, "columns": {
         "_a": {"sequence": {}},
         "b": {},
         "c": {"sequence": {}, "choice": ["x"]},
@@ -306,7 +305,12 @@ fn all_faults_are_found_at_once_each_with_its_place_and_a_hint() {
         "y": {"by": {"column": "x", "cases": {"s": {"constant": 1}, "z": {"constant": "1"}}}},
         "z": {"choice": ["s"], "hidden": true},
         "a/b": {"date": {"from": "2024-01-01", "to": "2024-01-01"}, "type": "int64"},
-    }});
+    }})
+}
+
+#[test]
+fn all_faults_are_found_at_once_each_with_its_place_and_a_hint() {
+    let value = wrong_columns();
     let settings: Settings = config(value).parse().expect("settings");
     let faults = Plan::new(&settings).expect_err("faults");
     let found: Vec<String> =

@@ -54,7 +54,7 @@ impl SnapshotTable {
                     location,
                 }))
             }
-            PublishedTable::Files { location, incarnation, epoch } => {
+            PublishedTable::Files { location, incarnation, epoch, .. } => {
                 let location = place(root, location)?;
                 let wanted = Dataset { incarnation, epoch: *epoch, partition_by };
                 let files = list_dataset(&location, wanted).await?;

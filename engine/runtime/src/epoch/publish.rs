@@ -39,6 +39,8 @@ pub struct PublisherTable {
     pub format: TableFormat,
     /// Whether it exists as a dataset.
     pub exists: bool,
+    /// The files of a dataset.
+    pub files: u64,
 }
 
 /// Publishes the epochs of one job.
@@ -79,6 +81,7 @@ impl PublisherTable {
             head,
             format: relation.format,
             exists: relation.exists,
+            files: relation.files.len() as u64,
         })
     }
 }
@@ -126,6 +129,8 @@ impl Publisher {
                 table::publish_files(&self.lake.root.store, files, manifest.epoch).await?;
                 if let Some(table) = &mut table {
                     table.exists = true;
+                    let before = if files.replace { 0 } else { table.files };
+                    table.files = before + files.copies.len() as u64;
                 }
                 reach(Step::TablePublished, manifest.epoch);
             }
@@ -274,6 +279,7 @@ impl Publisher {
                     location,
                     incarnation: manifest.incarnation.clone(),
                     epoch: manifest.epoch,
+                    files: table.files,
                 },
                 _ => continue,
             };

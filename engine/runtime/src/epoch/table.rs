@@ -10,6 +10,7 @@ use datafusion::physical_plan::SendableRecordBatchStream;
 use sluice_core::Result;
 use sluice_lake::manifest::{Action, Copy, DataFile, DeltaAction, FilesAction, TableCounts};
 use sluice_lake::parquet::Layout;
+use sluice_lake::store::Location;
 use sluice_lake::table::{self, Changes, Prepared, Rewrite, dataset_prefix};
 
 use super::append::{Appended, Target, append, write_rows};
@@ -197,7 +198,10 @@ impl Worker {
                 let action = self.delta_action(open, relation, files.clone(), vec![])?;
                 Ok((Action::Delta(action), files))
             }
-            TableFormat::Parquet => self.files_action(open, relation, files),
+            TableFormat::Parquet => {
+                let staged = self.target(open, relation).layout.location;
+                self.files_action(open, relation, &staged, files)
+            }
         }
     }
 
@@ -205,9 +209,9 @@ impl Worker {
         &self,
         open: &Open<'_>,
         relation: &Relation,
+        base: &Location,
         files: Vec<DataFile>,
     ) -> Result<(Action, Vec<DataFile>)> {
-        let staged = self.target(open, relation).layout.location;
         let prefix = dataset_prefix(&self.identity.incarnation, open.epoch);
         let name = |k: usize| format!("{prefix}-{k}.parquet");
         let mut copies = Vec::with_capacity(files.len());
@@ -218,7 +222,7 @@ impl Worker {
                 Some(folder) => format!("{folder}/{}", name(k)),
                 None => name(k),
             };
-            let from = staged.join(&file.path)?.path.to_string();
+            let from = base.join(&file.path)?.path.to_string();
             copies.push(Copy {
                 from: from.clone(),
                 to: relation.location.join(&end)?.path.to_string(),
@@ -231,6 +235,22 @@ impl Worker {
         let location = relation.location.path.to_string();
         let action = FilesAction { location, copies, replace: !relation.exists };
         Ok((Action::Files(action), based))
+    }
+
+    /// The action that gives the files of an adopted dataset names of this life.
+    pub(super) fn rename_action(&self, open: &Open<'_>, relation: &Relation) -> Result<Action> {
+        let base = &relation.location;
+        let folder = format!("{}/", base.path);
+        let relative = |file: &DataFile| DataFile {
+            path: file.path.strip_prefix(&folder).unwrap_or(&file.path).to_string(),
+            ..file.clone()
+        };
+        let files = relation.files.iter().map(relative).collect();
+        let (mut action, _) = self.files_action(open, relation, base, files)?;
+        if let Action::Files(files) = &mut action {
+            files.replace = true;
+        }
+        Ok(action)
     }
 
     /// A Delta action of this epoch; it creates or replaces the table when it is not there.

@@ -151,10 +151,19 @@ impl Worker {
         let there: Vec<String> = std::mem::take(&mut self.state.adopted).into_iter().collect();
         for name in there {
             let relation = self.relation(&name)?.clone();
-            let mut action = self.delta_action(&open, &relation, vec![], vec![])?;
-            action.evolve = Some(self.table_meta(&open, &relation)?);
-            action.operation = "SET TBLPROPERTIES".to_string();
-            self.record(&mut open, &name, Action::Delta(action), TableCounts::default())?;
+            if !relation.exists {
+                continue;
+            }
+            let action = match relation.format {
+                TableFormat::Delta => {
+                    let mut action = self.delta_action(&open, &relation, vec![], vec![])?;
+                    action.evolve = Some(self.table_meta(&open, &relation)?);
+                    action.operation = "SET TBLPROPERTIES".to_string();
+                    Action::Delta(action)
+                }
+                TableFormat::Parquet => self.rename_action(&open, &relation)?,
+            };
+            self.record(&mut open, &name, action, TableCounts::default())?;
         }
         self.write_state(&mut open).await?;
         Ok(self.manifest(open, EpochKind::Adopt))
@@ -367,6 +376,7 @@ impl Worker {
         let properties = BTreeMap::from([
             ("sluice.job".to_string(), self.identity.job.clone()),
             ("sluice.incarnation".to_string(), self.identity.incarnation.clone()),
+            ("sluice.table".to_string(), relation.name.clone()),
             ("sluice.definition".to_string(), relation.definition.clone()),
         ]);
         Ok(TableMeta {

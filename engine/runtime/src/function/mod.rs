@@ -30,6 +30,14 @@ pub struct SessionOptions {
     pub time: EpochTime,
 }
 
+/// The same session with an opening time of its own, for the plans of one job: its tables are
+/// shared, its functions of time are not.
+pub fn with_time(context: &SessionContext, time: &EpochTime) -> SessionContext {
+    let forked = SessionContext::new_with_state(context.state());
+    now::register(&forked, time);
+    forked
+}
+
 /// A session without tables.
 pub fn session(options: &SessionOptions) -> Result<SessionContext> {
     let mut config = SessionConfig::new()

@@ -31,7 +31,7 @@ impl EpochTime {
     }
 }
 
-/// Replaces DataFusion's functions of the same names.
+/// Replaces DataFusion's functions of the same names, and earlier ones of ours.
 pub(super) fn register(context: &SessionContext, time: &EpochTime) {
     for part in [Part::Timestamp, Part::Date, Part::Time] {
         let udf = ScalarUDF::new_from_impl(TimeFunction::new(part, time.clone()));

@@ -15,6 +15,7 @@ use super::view::{Growth, plan_view};
 use super::{Node, SharedJob, SinkNode, SourceNode, TableNode, ViewNode};
 use super::{quarantine_name, rejected_name};
 use crate::catalog::quarantine_schema;
+use crate::function::{EpochTime, with_time};
 use crate::job::Pack;
 
 /// A job's plans.
@@ -22,6 +23,8 @@ use crate::job::Pack;
 pub struct Graph {
     /// The job.
     pub job: SharedJob,
+    /// What `now()` shows in its plans; set when an epoch opens.
+    pub time: EpochTime,
     /// Its sources.
     pub sources: Vec<SourceNode>,
     /// Its tables.
@@ -80,7 +83,9 @@ pub async fn build(
     foreign: &[Foreign],
 ) -> Result<Graph, Problems> {
     let mut problems = Problems::new();
-    let mut builder = Builder::new(context, job, foreign);
+    let time = EpochTime::default();
+    let context = with_time(context, &time);
+    let mut builder = Builder::new(&context, job, foreign, time);
     builder.sources(registry, &mut problems);
     builder.statements(&mut problems).await;
     if problems.is_empty() { Ok(builder.graph) } else { Err(problems) }
@@ -132,8 +137,14 @@ struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    fn new(context: &'a SessionContext, job: &SharedJob, foreign: &'a [Foreign]) -> Self {
+    fn new(
+        context: &'a SessionContext,
+        job: &SharedJob,
+        foreign: &'a [Foreign],
+        time: EpochTime,
+    ) -> Self {
         let graph = Graph {
+            time,
             job: job.clone(),
             sources: Vec::new(),
             tables: Vec::new(),

@@ -13,6 +13,8 @@ pub enum Found {
         job: String,
         /// The incarnation in its properties.
         incarnation: String,
+        /// Whether its properties name another table.
+        other_table: bool,
         /// The last epoch of this job and incarnation in its log.
         epoch: Option<u64>,
     },
@@ -52,6 +54,8 @@ pub enum Verdict {
         /// The epoch in the table's log.
         epoch: u64,
     },
+    /// Another table of the same job lies at its place.
+    Swapped,
 }
 
 /// Whether a job may go on with what lies at a table's place.
@@ -60,7 +64,7 @@ pub fn decide_table(found: &Found, known: &Known) -> Verdict {
         Found::Nothing if known.existed => Verdict::Gone,
         Found::Nothing => Verdict::Fine,
         Found::Stranger => Verdict::Unknown,
-        Found::Ours { job, incarnation, epoch } => {
+        Found::Ours { job, incarnation, epoch, other_table } => {
             let same_job = *job == known.job;
             if !same_job || known.incarnation.as_ref() != Some(incarnation) {
                 let unknown = same_job && known.incarnation.is_none();
@@ -70,6 +74,9 @@ pub fn decide_table(found: &Found, known: &Known) -> Verdict {
                 } else {
                     Verdict::Other { job, incarnation }
                 };
+            }
+            if *other_table {
+                return Verdict::Swapped;
             }
             match (epoch, known.last) {
                 (Some(epoch), Some(last)) if *epoch > last => Verdict::Ahead { epoch: *epoch },
@@ -85,7 +92,8 @@ mod tests {
     use super::*;
 
     fn ours(incarnation: &str, epoch: Option<u64>) -> Found {
-        Found::Ours { job: "j".into(), incarnation: incarnation.into(), epoch }
+        let (job, incarnation) = ("j".into(), incarnation.into());
+        Found::Ours { job, incarnation, other_table: false, epoch }
     }
 
     fn known(incarnation: Option<&str>, last: Option<u64>, existed: bool) -> Known {
@@ -111,9 +119,24 @@ mod tests {
             (ours("b", Some(3)), known(Some("a"), Some(3), true), other("j", "b")),
             (ours("a", Some(3)), known(None, None, false), Verdict::Unknown),
             (
-                Found::Ours { job: "k".into(), incarnation: "a".into(), epoch: None },
+                Found::Ours {
+                    job: "k".into(),
+                    incarnation: "a".into(),
+                    other_table: false,
+                    epoch: None,
+                },
                 known(Some("a"), Some(3), true),
                 other("k", "a"),
+            ),
+            (
+                Found::Ours {
+                    job: "j".into(),
+                    incarnation: "a".into(),
+                    other_table: true,
+                    epoch: Some(3),
+                },
+                known(Some("a"), Some(3), true),
+                Verdict::Swapped,
             ),
         ];
         for (found, known, verdict) in cases {

@@ -4,6 +4,7 @@
 //! loaded, state restored and sources sought; or a refusal that says what was found and the ways
 //! out. It is the only way in: a first run, a restart and a failure take the same path.
 
+mod adopt;
 mod decide;
 mod definition;
 mod foreign;

@@ -6,19 +6,19 @@ use std::sync::Arc;
 use sluice_core::{Error, Offsets, Result, Secrets, Start, Step, reach};
 use sluice_lake::delta::{self, Head};
 use sluice_lake::manifest::{Action, Chain, Entry, Holder, Lease};
-use sluice_lake::snapshot::Snapshots;
+use sluice_lake::snapshot::{PublishedTable, Snapshots};
 use sluice_lake::store::{self, Location};
 use sluice_lake::table::{Dataset, list_dataset};
 
 use super::decide::{Found, Known, Verdict, decide_table};
 use super::definition::{definition_of, same_definition};
-use super::{Running, foreign, state};
+use super::{Running, adopt, foreign, state};
 use crate::catalog::quarantine_schema;
 use crate::epoch::{
     Environment, Identity, Kind, Lake, Publisher, PublisherTable, Relation, Relations, SourceRun,
     Worker, WorkerState, source_owner,
 };
-use crate::function::{EpochTime, SessionOptions, session};
+use crate::function::{SessionOptions, session};
 use crate::job::TableFormat;
 use crate::plan::{Graph, Strategy, quarantine_name, rejected_name};
 use crate::state::StateFolder;
@@ -88,6 +88,10 @@ pub(super) struct Opening<'a> {
     pub last: Option<Entry>,
     pub options: RecoverOptions,
 }
+
+/// What a person may do about a table that is not as the manifests left it.
+const WAYS_OUT: &str = "--rebuild reads the sources again and replaces the table; --adopt keeps \
+                        the table as it is and takes what comes from now on";
 
 type Heads = BTreeMap<String, Head>;
 
@@ -207,7 +211,8 @@ impl Opening<'_> {
             (Some(job), Some(incarnation)) => {
                 let txn = self.identity.txn(&relation.name);
                 let epoch = head.txns.get(&txn).and_then(|v| u64::try_from(*v).ok());
-                Found::Ours { job, incarnation, epoch }
+                let other_table = of("sluice.table").is_some_and(|t| t != relation.name);
+                Found::Ours { job, incarnation, other_table, epoch }
             }
             _ => Found::Stranger,
         }
@@ -255,6 +260,10 @@ impl Opening<'_> {
                     relation.files = head.files.values().cloned().collect();
                     relation.exists = same_definition(relation, head)?;
                 }
+                TableFormat::Parquet if self.options.adopt => {
+                    relation.files = adopt::dataset(relation).await?;
+                    relation.exists = !relation.files.is_empty();
+                }
                 TableFormat::Parquet => {
                     let known = manifest.filter(|m| m.tables.contains_key(&relation.name));
                     let Some(manifest) = known else { continue };
@@ -264,12 +273,29 @@ impl Opening<'_> {
                         partition_by: &relation.partition_by,
                     };
                     let files = list_dataset(&relation.location, wanted).await?;
+                    self.check_dataset(relation, files.len() as u64).await?;
                     relation.exists = true;
                     relation.files = rooted(relation, files)?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// A dataset that lost files since its last publication is not gone on with.
+    async fn check_dataset(&self, relation: &Relation, there: u64) -> Result<()> {
+        let snapshots = Snapshots::new(&self.lake.root, &self.identity.job);
+        let record = snapshots.latest().await?;
+        let table = record.as_ref().and_then(|r| r.tables.get(&relation.name));
+        let Some(PublishedTable::Files { files, .. }) = table else { return Ok(()) };
+        if there >= *files {
+            return Ok(());
+        }
+        let (name, place) = (&relation.name, relation.location.describe());
+        Err(Error::conflict(format!(
+            "files of a dataset are gone table={name} files={there} published={files} path={place}"
+        ))
+        .hint(WAYS_OUT))
     }
 
     async fn start(
@@ -282,12 +308,16 @@ impl Opening<'_> {
         for relation in relations.values() {
             if let Some(table) = publisher.tables.get_mut(&relation.name) {
                 table.exists = relation.exists;
+                table.files = relation.files.len() as u64;
             }
         }
         let tables = publisher.tables.iter();
+        let is_there = |t: &PublisherTable| {
+            t.head.is_some() || (self.options.adopt && t.format == TableFormat::Parquet && t.exists)
+        };
         let there: BTreeSet<String> =
-            tables.filter(|(_, t)| t.head.is_some()).map(|(name, _)| name.clone()).collect();
-        let time = EpochTime::default();
+            tables.filter(|(_, t)| is_there(t)).map(|(name, _)| name.clone()).collect();
+        let time = self.graph.time.clone();
         let context = session(&SessionOptions {
             memory: self.env.pool.clone(),
             partitions: self.env.partitions,
@@ -368,8 +398,6 @@ fn rooted(
 fn refusal(relation: &Relation, verdict: &Verdict, known: &Known) -> Error {
     let table = &relation.name;
     let last = known.last.map_or("none".to_string(), |n| n.to_string());
-    let ways = "--rebuild reads the sources again and replaces the table; --adopt keeps the \
-                table as it is and takes what comes from now on";
     let text = match verdict {
         Verdict::Gone => format!("the manifests know a table that is gone table={table}"),
         Verdict::Unknown => {
@@ -384,8 +412,11 @@ fn refusal(relation: &Relation, verdict: &Verdict, known: &Known) -> Error {
             "the table is ahead of the manifests table={table} table_epoch={epoch} \
              last_sealed={last}"
         ),
+        Verdict::Swapped => {
+            format!("another table of this job lies in the place of this one table={table}")
+        }
         Verdict::Fine => String::new(),
     };
     let place = relation.location.describe();
-    Error::conflict(format!("{text} last_epoch={last} path={place}")).hint(ways)
+    Error::conflict(format!("{text} last_epoch={last} path={place}")).hint(WAYS_OUT)
 }

@@ -1,15 +1,18 @@
 //! The recount of tables: rows from Parquet footers, files from the store, against the manifests.
 
+use arrow::datatypes::SchemaRef;
 use futures::{StreamExt, TryStreamExt, stream};
 use sluice_core::Result;
 use sluice_lake::delta;
 use sluice_lake::manifest::DataFile;
 use sluice_lake::parquet::{Layout, footer_rows};
+use sluice_lake::snapshot::Published;
 use sluice_lake::store::Location;
 
 use super::audit::{Check, Total, Totals};
+use crate::catalog::SnapshotTable;
 use crate::epoch::{Lake, sink_name};
-use crate::query::{Readable, published, snapshot_table};
+use crate::query::{Readable, snapshot_table};
 
 /// Footers read at once: requests are small, and a table may have ten thousand files.
 const FOOTERS_AT_ONCE: usize = 16;
@@ -18,14 +21,15 @@ const FOOTERS_AT_ONCE: usize = 16;
 pub(super) async fn check_tables(
     job: &Readable,
     lake: &Lake,
-    totals: &Totals,
+    published: Option<&Published>,
+    totals: &[Totals; 2],
 ) -> Result<Vec<Check>> {
-    let published = published(job).await?;
     let mut checks = Vec::new();
     for (name, schema) in job.graph.relations() {
-        let total = totals.tables.get(&name).cloned().unwrap_or_default();
+        let of = |t: &Totals| t.tables.get(&name).cloned().unwrap_or_default();
+        let (recorded, sealed) = (of(&totals[0]), of(&totals[1]));
         let title = format!("table {name}");
-        let table = match snapshot_table(job, published.as_ref(), &name, &schema).await {
+        let table = match newest(job, published, &name, &schema).await {
             Ok(Some(table)) => table,
             Ok(None) => continue,
             Err(e) => {
@@ -39,19 +43,41 @@ pub(super) async fn check_tables(
             partition_by: table.partition_by.clone(),
         };
         let (rows, mut findings) = count(&layout, &table.files).await?;
-        if findings.is_empty() && i128::from(rows) != total.rows {
-            findings.push(format!("{rows} rows are there, the manifests say {}", total.rows));
-            findings.extend(strangers(&table.location, &table.files, &total, totals).await?);
+        let there = i128::from(rows);
+        if findings.is_empty() && there != recorded.rows && there != sealed.rows {
+            findings.push(format!("{rows} rows are there, the manifests say {}", sealed.rows));
+            if !totals[1].folded {
+                findings.extend(strangers(&table.location, &table.files, &sealed).await?);
+            }
         }
         let counted = format!("{rows} rows in {} files", table.files.len());
         checks.push(Check::new(title, counted, &findings));
     }
     for sink in &job.graph.sinks {
         let name = sink_name(&sink.spec.name);
-        let total = totals.tables.get(&name).cloned().unwrap_or_default();
+        let total = totals[0].tables.get(&name).cloned().unwrap_or_default();
         checks.push(check_sink(lake, &sink.spec.name, &total).await?);
     }
     Ok(checks)
+}
+
+/// A table as it is now: a Delta table's newest version, whoever wrote it; a dataset as published.
+async fn newest(
+    job: &Readable,
+    published: Option<&Published>,
+    name: &str,
+    schema: &SchemaRef,
+) -> Result<Option<SnapshotTable>> {
+    let Some(table) = snapshot_table(job, published, name, schema).await? else { return Ok(None) };
+    match delta::load(&table.location).await? {
+        None => Ok(Some(table)),
+        Some(head) => Ok(Some(SnapshotTable {
+            schema: head.schema.clone(),
+            partition_by: head.partition_by().to_vec(),
+            files: head.files.values().cloned().collect(),
+            location: table.location,
+        })),
+    }
 }
 
 /// Rows by the files' footers, and files that are gone, cut or hold other rows than the log says.
@@ -87,15 +113,7 @@ async fn look(layout: &Layout, file: DataFile) -> Result<std::result::Result<u64
 }
 
 /// Files of the table that no manifest names.
-async fn strangers(
-    location: &Location,
-    files: &[DataFile],
-    total: &Total,
-    totals: &Totals,
-) -> Result<Vec<String>> {
-    if totals.folded {
-        return Ok(Vec::new());
-    }
+async fn strangers(location: &Location, files: &[DataFile], total: &Total) -> Result<Vec<String>> {
     let base = location.path.to_string();
     let known = |f: &&DataFile| {
         total.files.contains_key(&f.path) || total.files.contains_key(&format!("{base}/{}", f.path))

@@ -5,6 +5,8 @@ use datafusion::common::{ScalarValue, ToDFSchema};
 use datafusion::logical_expr::{Expr, col, lit};
 use datafusion::prelude::SessionContext;
 
+use arrow::datatypes::{DataType, Field, SchemaRef};
+
 use super::*;
 use crate::operator::random::Random;
 
