@@ -37,6 +37,9 @@ pub trait SourceFactory: Send + Sync {
     /// The rows' schema, without the position column. Pure: no files, no network.
     fn schema(&self, config: &Config) -> Result<SchemaRef>;
 
+    /// Whether rows may be taken back later by the object they came from ([`crate::Intake::retracted`]).
+    fn retracts(&self, config: &Config) -> bool;
+
     /// Makes the source. May look at files and servers.
     async fn build(&self, config: &Config, context: &Context) -> Result<Box<dyn Source>>;
 }

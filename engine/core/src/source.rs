@@ -16,6 +16,9 @@ use crate::{Advance, Offsets, Result};
 /// later; unique within one intake.
 pub const POSITION_COLUMN: &str = "_position";
 
+/// The column of a table whose rows may be taken back: the object a row came from (Utf8).
+pub const SOURCE_FILE_COLUMN: &str = "_source_file";
+
 /// How much one poll may take. The source may stop earlier, never later than the first split
 /// that crosses a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -62,14 +62,15 @@ fn tables(tables: &[TableSummary]) -> Grid {
 
 fn views(views: &[ViewSummary]) -> Grid {
     let words = ["view", "strategy"].map(|name| (name, Align::Left));
-    let figures = ["rows", "touched", "seconds"].map(|name| (name, Align::Right));
+    let figures = ["rows in", "touched", "rows", "seconds"].map(|name| (name, Align::Right));
     let mut grid = Grid::new(words.into_iter().chain(figures));
     for v in views {
         grid.row([
             v.name.clone(),
             v.strategy.clone(),
-            count(v.rows),
+            count(v.rows_in),
             count(v.touched),
+            count(v.rows),
             seconds(v.seconds),
         ]);
     }

@@ -59,6 +59,10 @@ impl SourceFactory for Factory {
         Ok(Arc::new(rows.project(&columns)?))
     }
 
+    fn retracts(&self, config: &Config) -> bool {
+        config.value.get("on_changed_file").and_then(|v| v.as_str()) == Some("replace")
+    }
+
     async fn build(&self, config: &Config, context: &Context) -> Result<Box<dyn Source>> {
         let settings = Settings::read(config).map_err(|faults| faults.first(config))?;
         let mut roots = Vec::with_capacity(settings.patterns.len());

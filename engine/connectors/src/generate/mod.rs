@@ -75,6 +75,10 @@ impl SourceFactory for Factory {
         Ok(plan_of(config)?.1.schema().clone())
     }
 
+    fn retracts(&self, _config: &Config) -> bool {
+        false
+    }
+
     async fn build(&self, config: &Config, context: &Context) -> Result<Box<dyn Source>> {
         let (settings, plan) = plan_of(config)?;
         Ok(Box::new(source::Rows::new(&settings, Arc::new(plan), context.clock.clone())))

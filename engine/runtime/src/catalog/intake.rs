@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, PrimitiveArray, RecordBatch, RecordBatchOptions};
+use arrow::array::{AsArray, PrimitiveArray, RecordBatch, RecordBatchOptions, StringArray};
 use arrow::datatypes::{Int64Type, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::catalog::streaming::StreamingTable;
@@ -19,7 +19,7 @@ use futures::StreamExt;
 use parking_lot::Mutex;
 use sluice_core::{Decoded, Reader, Rejected, Result, Split};
 
-use super::sql_error;
+use super::{sql_error, with_source_file};
 
 /// Bits of a position that count within a split: a terabyte of bytes, and 8 million splits above.
 const POSITION_BITS: u32 = 40;
@@ -56,27 +56,42 @@ impl Tally {
     }
 }
 
+/// What stands behind a source's columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Behind {
+    /// Nothing.
+    Nothing,
+    /// The rows' position in the epoch.
+    Position,
+    /// The object a row came from.
+    SourceFile,
+}
+
 /// An epoch's intake of one source as a table.
 #[derive(Debug)]
 pub struct IntakeTable;
 
 impl IntakeTable {
     /// A table over `splits`, read in at most `partitions` streams; what is found besides rows goes
-    /// to `tally`. The rows' position is their last column when `position`.
+    /// to `tally`. `behind` says what their last column is.
     pub fn provider(
         reader: &Arc<dyn Reader>,
         splits: &[Split],
         partitions: usize,
         tally: &Arc<Tally>,
-        position: bool,
+        behind: Behind,
     ) -> Result<Arc<dyn TableProvider>> {
-        let schema = if position { reader.schema() } else { without_last(&reader.schema()) };
+        let schema = match behind {
+            Behind::Position => reader.schema(),
+            Behind::Nothing => without_last(&reader.schema()),
+            Behind::SourceFile => with_source_file(&without_last(&reader.schema())),
+        };
         let streams: Vec<Arc<dyn PartitionStream>> = spread(splits, partitions)
             .into_iter()
             .map(|splits| {
                 let (reader, tally) = (reader.clone(), tally.clone());
                 let schema = schema.clone();
-                Arc::new(Streams { schema, position, reader, splits, tally })
+                Arc::new(Streams { schema, behind, reader, splits, tally })
                     as Arc<dyn PartitionStream>
             })
             .collect();
@@ -89,15 +104,20 @@ impl IntakeTable {
 /// Positions count within a split; ahead of them goes the split's place in the epoch.
 fn place(
     ordinal: u32,
-    position: bool,
+    object: &str,
+    behind: Behind,
     schema: &SchemaRef,
     rows: &RecordBatch,
 ) -> Result<RecordBatch> {
     let Some((last, others)) = rows.columns().split_last() else { return Ok(rows.clone()) };
-    if !position {
+    if behind != Behind::Position {
+        let mut columns = others.to_vec();
+        if behind == Behind::SourceFile {
+            let file = std::iter::repeat_n(object, rows.num_rows());
+            columns.push(Arc::new(StringArray::from_iter_values(file)));
+        }
         let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-        let rows = RecordBatch::try_new_with_options(schema.clone(), others.to_vec(), &options)?;
-        return Ok(rows);
+        return Ok(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?);
     }
     let split = i64::from(ordinal) << POSITION_BITS;
     let within: &PrimitiveArray<Int64Type> = last.as_primitive();
@@ -128,8 +148,8 @@ fn spread(splits: &[Split], partitions: usize) -> Vec<Vec<Split>> {
 #[derive(Debug)]
 struct Streams {
     schema: SchemaRef,
-    /// Whether the last column is the rows' position.
-    position: bool,
+    /// The last column.
+    behind: Behind,
     reader: Arc<dyn Reader>,
     splits: Vec<Split>,
     tally: Arc<Tally>,
@@ -142,13 +162,14 @@ impl PartitionStream for Streams {
 
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
         let (reader, tally) = (self.reader.clone(), self.tally.clone());
-        let (schema, position) = (self.schema.clone(), self.position);
+        let (schema, behind) = (self.schema.clone(), self.behind);
         let rows = futures::stream::iter(self.splits.clone()).flat_map(move |split| {
             let (ordinal, tally, schema) = (split.ordinal, tally.clone(), schema.clone());
+            let object = split.object.clone();
             reader.open(split).enumerate().map(move |(chunk, decoded)| match decoded {
                 Ok(decoded) => {
                     tally.add(ordinal, chunk, &decoded);
-                    place(ordinal, position, &schema, &decoded.rows)
+                    place(ordinal, &object, behind, &schema, &decoded.rows)
                         .map_err(|e| DataFusionError::External(Box::new(e)))
                 }
                 Err(e) => Err(DataFusionError::External(Box::new(e))),

@@ -14,10 +14,10 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::{MemTable, TableProvider};
 use datafusion::error::DataFusionError;
-use sluice_core::{Error, Kind, Result};
+use sluice_core::{Error, Kind, Result, SOURCE_FILE_COLUMN};
 
 pub use files::FilesTable;
-pub use intake::{IntakeTable, Tally};
+pub use intake::{Behind, IntakeTable, Tally};
 pub use leaf::Leaf;
 pub use snapshot::SnapshotTable;
 
@@ -34,6 +34,13 @@ pub fn quarantine_schema(table: &Schema) -> SchemaRef {
     let mut fields: Vec<Field> = columns.collect();
     fields.push(Field::new(EXPECTATION_COLUMN, DataType::Utf8, true));
     fields.push(Field::new(EPOCH_COLUMN, DataType::Int64, true));
+    Arc::new(Schema::new(fields))
+}
+
+/// `schema` with the file a row came from as its last column.
+pub fn with_source_file(schema: &Schema) -> SchemaRef {
+    let mut fields: Vec<Arc<Field>> = schema.fields().iter().cloned().collect();
+    fields.push(Arc::new(Field::new(SOURCE_FILE_COLUMN, DataType::Utf8, true)));
     Arc::new(Schema::new(fields))
 }
 

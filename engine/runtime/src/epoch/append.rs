@@ -200,7 +200,7 @@ fn with_marks(batch: RecordBatch, schema: &SchemaRef, node: &TableNode) -> Resul
         columns.push(value);
         fields.push(Field::new("_delete", DataType::Boolean, true));
     }
-    if node.position {
+    if node.carried.position {
         columns.push(batch.column(width).clone());
         fields.push(Field::new(POSITION_COLUMN, DataType::Int64, true));
     }

@@ -16,7 +16,7 @@ use super::append::append;
 use super::relation::Relation;
 use super::routing::Router;
 use super::work::{NewRows, Open, Worker};
-use crate::plan::{Incremental, Role, Strategy, ViewNode, physical, streams};
+use crate::plan::{Carried, Incremental, Role, Strategy, ViewNode, physical, streams};
 use crate::view::IncrementalView;
 
 impl Worker {
@@ -59,7 +59,7 @@ impl Worker {
     ) -> Result<Option<(String, Arc<dyn TableProvider>)>> {
         let Some(input) = node.inputs.first() else { return Ok(None) };
         let role = if exists { Role::New } else { Role::Head };
-        Ok(self.input(open, input, role, false)?.map(|p| (input.clone(), p)))
+        Ok(self.input(open, input, role, Carried::default())?.map(|p| (input.clone(), p)))
     }
 
     async fn append_view(
@@ -136,7 +136,7 @@ impl Worker {
     async fn full_view(&mut self, open: &mut Open<'_>, node: &ViewNode) -> Result<()> {
         let mut tables: BTreeMap<String, Arc<dyn TableProvider>> = BTreeMap::new();
         for input in &node.inputs {
-            let provider = self.input(open, input, Role::Head, false)?;
+            let provider = self.input(open, input, Role::Head, Carried::default())?;
             let provider = provider.ok_or_else(|| Error::bug("a head is not a table"))?;
             tables.insert(input.clone(), provider);
         }

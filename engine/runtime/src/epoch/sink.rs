@@ -20,12 +20,13 @@ use tokio::task::JoinSet;
 use super::intake::Taken;
 use super::work::{Open, Worker};
 use crate::catalog::sql_error;
-use crate::plan::{Role, SinkNode, physical, rejected_name, streams};
+use crate::plan::{Carried, Role, SinkNode, physical, rejected_name, streams};
 
 impl Worker {
     /// Runs one sink's node over the new rows of what it is fed from.
     pub(super) async fn run_sink(&mut self, open: &mut Open<'_>, node: &SinkNode) -> Result<()> {
-        let Some(provider) = self.input(open, &node.spec.from, Role::New, false)? else {
+        let Some(provider) = self.input(open, &node.spec.from, Role::New, Carried::default())?
+        else {
             return Ok(());
         };
         let factory = self

@@ -4,10 +4,12 @@
 //! resolved against the rows it holds: last by sequence wins, and what loses is counted.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow::datatypes::Schema;
 use datafusion::physical_plan::SendableRecordBatchStream;
-use sluice_core::Result;
+use sluice_core::{Result, SOURCE_FILE_COLUMN};
 use sluice_lake::manifest::{Action, Copy, DataFile, DeltaAction, FilesAction, TableCounts};
 use sluice_lake::parquet::Layout;
 use sluice_lake::store::Location;
@@ -27,7 +29,10 @@ impl Worker {
         let Some(streams) = self.table_streams(open, node).await? else { return Ok(()) };
         let name = node.spec.name.clone();
         let router = self.router(node).at(open.epoch);
-        let outcome = if node.spec.key.is_empty() {
+        let retracted = retracted(open, node);
+        let outcome = if !retracted.is_empty() {
+            self.retract_table(open, node, streams, &router, retracted).await?
+        } else if node.spec.key.is_empty() {
             self.append_table(open, node, streams, &router).await?
         } else {
             self.upsert_table(open, node, streams, &router).await?
@@ -46,7 +51,7 @@ impl Worker {
     ) -> Result<Option<Vec<SendableRecordBatchStream>>> {
         let mut tables = BTreeMap::new();
         for input in &node.inputs {
-            let provider = self.input(open, &input.name, input.role, node.position)?;
+            let provider = self.input(open, &input.name, input.role, node.carried)?;
             let Some(provider) = provider else { return Ok(None) };
             tables.insert(input.name.clone(), provider);
         }
@@ -77,6 +82,37 @@ impl Worker {
             None => NewRows::Files(files),
         };
         open.new_rows.insert(relation.name.clone(), new_rows);
+        self.record(open, &relation.name, action, counts)?;
+        Ok(outcome)
+    }
+
+    /// Takes the rows of changed files back and appends what the files hold now, in one commit.
+    async fn retract_table(
+        &mut self,
+        open: &mut Open<'_>,
+        node: &TableNode,
+        streams: Vec<SendableRecordBatchStream>,
+        router: &Router,
+        files: Vec<String>,
+    ) -> Result<Outcome> {
+        let relation = self.relation(&node.spec.name)?.clone();
+        let (rows, outcome, entering) =
+            super::append::gather(streams, &relation.schema, node, router).await?;
+        let field = relation.schema.field_with_name(SOURCE_FILE_COLUMN)?.clone();
+        let column: ArrayRef = Arc::new(StringArray::from(files));
+        let keys = RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![column])?;
+        let layout = self.layout(&relation)?;
+        let old = table::lookup(&layout, &relation.files, &relation.key, &keys).await?;
+        let counts = TableCounts {
+            entering,
+            written: rows.iter().map(|b| b.num_rows() as u64).sum(),
+            quarantined: outcome.quarantined_rows(),
+            dropped: outcome.dropped,
+            removed: old.rows.num_rows() as u64,
+            ..TableCounts::default()
+        };
+        let action = self.replace_rows(open, &relation, &old.files, &keys, rows).await?;
+        open.new_rows.insert(relation.name.clone(), NewRows::Replaced);
         self.record(open, &relation.name, action, counts)?;
         Ok(outcome)
     }
@@ -277,6 +313,15 @@ impl Worker {
     }
 }
 
+/// The files of a table's source whose earlier rows go.
+fn retracted(open: &Open<'_>, node: &TableNode) -> Vec<String> {
+    if !node.carried.source_file {
+        return Vec::new();
+    }
+    let taken = open.taken.iter().filter(|t| node.inputs.iter().any(|i| i.name == t.name));
+    taken.flat_map(|t| t.retracted.clone()).collect()
+}
+
 fn counts(appended: &Appended) -> TableCounts {
     TableCounts {
         entering: appended.entering,
@@ -293,7 +338,7 @@ fn upsert_spec(node: &TableNode) -> Result<UpsertSpec> {
     let keys = node.spec.key.iter().map(index).collect::<Result<Vec<_>>>()?;
     let sequence = node.spec.sequence_by.as_ref().map(index).transpose()?;
     let delete = node.delete_when.as_ref().map(|_| width);
-    let position = node.position.then_some(width + usize::from(delete.is_some()));
+    let position = node.carried.position.then_some(width + usize::from(delete.is_some()));
     let coalesce = node.spec.merge == Merge::Coalesce;
     Ok(UpsertSpec { keys, sequence, coalesce, delete, position })
 }

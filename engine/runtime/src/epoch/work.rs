@@ -22,11 +22,11 @@ use super::intake::Taken;
 use super::relation::{Relation, Relations};
 use super::routing::Router;
 use super::{Environment, Identity, Lake};
-use crate::catalog::{IntakeTable, rows_table};
+use crate::catalog::{Behind, IntakeTable, rows_table};
 use crate::function::EpochTime;
 use crate::job::TableFormat;
 use crate::operator::expect::Windows;
-use crate::plan::{Graph, Node, Role, TableNode};
+use crate::plan::{Carried, Graph, Node, Role, TableNode};
 use crate::state::{Part, StateFolder, next_part};
 use crate::view::IncrementalView;
 
@@ -163,7 +163,10 @@ impl Worker {
                 }
                 TableFormat::Parquet => self.rename_action(&open, &relation)?,
             };
-            self.record(&mut open, &name, action, TableCounts::default())?;
+            // What `audit` starts counting from.
+            let rows_in = relation.files.iter().map(|f| f.rows).sum();
+            let counts = TableCounts { rows_in, ..TableCounts::default() };
+            self.record(&mut open, &name, action, counts)?;
         }
         self.write_state(&mut open).await?;
         Ok(self.manifest(open, EpochKind::Adopt))
@@ -220,19 +223,24 @@ impl Worker {
         open: &Open<'_>,
         name: &str,
         role: Role,
-        position: bool,
+        carried: Carried,
     ) -> Result<Option<Arc<dyn TableProvider>>> {
         if let Some(source) = self.graph.sources.iter().find(|s| s.spec.name == name) {
             let Some(taken) = open.taken.iter().find(|t| t.name == source.spec.name) else {
                 return Ok(None);
             };
             let partitions = self.env.partitions;
+            let behind = match carried {
+                Carried { position: true, .. } => Behind::Position,
+                Carried { source_file: true, .. } => Behind::SourceFile,
+                _ => Behind::Nothing,
+            };
             return IntakeTable::provider(
                 &taken.reader,
                 &taken.splits,
                 partitions,
                 &taken.tally,
-                position,
+                behind,
             )
             .map(Some);
         }

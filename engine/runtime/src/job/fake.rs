@@ -76,6 +76,10 @@ impl SourceFactory for Files {
         config.schema.as_ref().ok_or_else(|| Error::config("no schema"))?.arrow()
     }
 
+    fn retracts(&self, _config: &Config) -> bool {
+        false
+    }
+
     async fn build(&self, _: &Config, _: &Context) -> Result<Box<dyn Source>> {
         Err(Error::bug("these sources are never built"))
     }
@@ -113,6 +117,10 @@ impl SourceFactory for Generate {
         let columns = config.value["columns"].as_object().into_iter().flatten();
         let field = |(name, _): (&String, &Value)| Field::new(name, DataType::Int64, true);
         Ok(Arc::new(Schema::new(columns.map(field).collect::<Vec<_>>())))
+    }
+
+    fn retracts(&self, _config: &Config) -> bool {
+        false
     }
 
     async fn build(&self, _: &Config, _: &Context) -> Result<Box<dyn Source>> {

@@ -170,7 +170,8 @@ impl<'a> Builder<'a> {
                 Ok(schema) => {
                     self.names.insert(spec.name.clone(), schema.clone());
                     self.growth.insert(spec.name.clone(), Growth::Stream);
-                    self.graph.sources.push(SourceNode { spec: spec.clone(), schema });
+                    let retracts = factory.retracts(&spec.config);
+                    self.graph.sources.push(SourceNode { spec: spec.clone(), schema, retracts });
                 }
                 Err(e) => {
                     let span = job.span(&format!("/sources/{}", spec.name));
@@ -222,19 +223,19 @@ impl<'a> Builder<'a> {
         let job = self.graph.job.clone();
         match waiting {
             Waiting::Table(i) => {
-                let sources = job.sources.iter().map(|s| s.name.clone()).collect();
                 let scope = Scope {
                     context: self.context,
                     job: &job,
                     names: &self.names,
-                    sources,
+                    sources: &self.graph.sources,
+                    growth: &self.growth,
                     foreign: self.foreign,
                 };
                 let Some(node) = plan_table(&scope, &job.tables[*i], problems).await else {
                     return false;
                 };
                 let name = node.spec.name.clone();
-                let append = node.spec.key.is_empty();
+                let append = node.spec.key.is_empty() && !node.carried.source_file;
                 let growth = if append { Growth::Append } else { Growth::Changing };
                 self.names.insert(name.clone(), node.schema.clone());
                 self.growth.insert(name, growth);

@@ -33,6 +33,8 @@ pub struct SourceNode {
     pub spec: SourceSpec,
     /// The rows' schema, without the position column.
     pub schema: SchemaRef,
+    /// Whether rows may be taken back by the file they came from.
+    pub retracts: bool,
 }
 
 /// How a table reads one of its inputs.
@@ -58,18 +60,27 @@ pub struct Input {
 pub struct TableNode {
     /// As written in the job.
     pub spec: TableSpec,
-    /// Gives the table's columns; for keyed tables the position follows them when `position`.
+    /// Gives the table's columns; for keyed tables the position follows them when it is carried.
     pub plan: LogicalPlan,
     /// The table's columns.
     pub schema: SchemaRef,
     /// What the plan reads.
     pub inputs: Vec<Input>,
-    /// Whether the plan's last column is the rows' position.
-    pub position: bool,
+    /// What the plan takes from its source besides the source's columns.
+    pub carried: Carried,
     /// Expectations, ready to evaluate over the table's columns.
     pub expectations: Vec<ExpectationNode>,
     /// `delete_when`, ready to evaluate over the table's columns.
     pub delete_when: Option<Arc<dyn PhysicalExpr>>,
+}
+
+/// Columns that a plan takes from its source behind the source's own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Carried {
+    /// The file a row came from: the last column of a table whose rows may be taken back.
+    pub source_file: bool,
+    /// The position: the last column of the plan of a keyed table, not of the table.
+    pub position: bool,
 }
 
 /// An expectation with its predicate.

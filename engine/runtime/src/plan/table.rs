@@ -3,6 +3,7 @@
 //! A table takes the new rows of one input per epoch through stateless SQL; other inputs are
 //! looked up as they stand. Aggregates, sorting and limits are for views.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, SchemaRef};
@@ -12,21 +13,24 @@ use datafusion::logical_expr::logical_plan::TableScanBuilder;
 use datafusion::logical_expr::{Expr, LogicalPlan, col};
 use datafusion::physical_plan::PhysicalExpr;
 use datafusion::prelude::SessionContext;
-use sluice_core::{POSITION_COLUMN, Problems, with_position};
+use sluice_core::{POSITION_COLUMN, Problems, SOURCE_FILE_COLUMN, with_position};
 
 use super::columns::{select_columns, table_columns};
 use super::statement::{Names, Wrong, find_node, optimise, plan_statement, wrong};
-use super::{ExpectationNode, Foreign, Input, Role, TableNode};
-use crate::catalog::Leaf;
-use crate::job::{Job, SqlText, TableSpec};
+use super::view::Growth;
+use super::{Carried, ExpectationNode, Foreign, Input, Role, SourceNode, TableNode};
+use crate::catalog::{Leaf, with_source_file};
+use crate::job::{Job, SqlText, TableFormat, TableSpec};
 
 /// What the graph knows when it plans a table.
 pub(super) struct Scope<'a> {
     pub context: &'a SessionContext,
     pub job: &'a Job,
     pub names: &'a Names,
-    /// The names of the job's sources.
-    pub sources: Vec<String>,
+    /// The job's sources.
+    pub sources: &'a [SourceNode],
+    /// How the relations planned so far grow.
+    pub growth: &'a BTreeMap<String, Growth>,
     /// Relations of other jobs.
     pub foreign: &'a [Foreign],
 }
@@ -48,8 +52,8 @@ pub(super) async fn plan_table(
         Err(wrong) => return report(spec, wrong, problems),
     };
     check_columns(scope.job, spec, &schema, problems);
-    let (plan, position) = match carry_position(spec, plan, &schema, &inputs) {
-        Ok(carried) => carried,
+    let (plan, schema, carried) = match carry(scope, spec, plan, schema, &inputs) {
+        Ok(made) => made,
         Err(wrong) => return report(spec, wrong, problems),
     };
     let plan = match optimise(scope.context, &plan) {
@@ -60,7 +64,7 @@ pub(super) async fn plan_table(
     let delete_when =
         spec.delete_when.as_ref().and_then(|text| predicate(scope, text, &schema, problems));
     let spec = spec.clone();
-    Some(TableNode { spec, plan, schema, inputs, position, expectations, delete_when })
+    Some(TableNode { spec, plan, schema, inputs, carried, expectations, delete_when })
 }
 
 fn report<T>(spec: &TableSpec, wrong: Wrong, problems: &mut Problems) -> Option<T> {
@@ -92,7 +96,8 @@ fn stateless(plan: &LogicalPlan) -> Result<(), Wrong> {
 /// The first source named is read as it flows, or, without one, the first table; all others are
 /// looked up whole.
 fn roles(scope: &Scope<'_>, inputs: &[String]) -> Result<Vec<Input>, Wrong> {
-    let streams: Vec<&String> = inputs.iter().filter(|i| scope.sources.contains(i)).collect();
+    let is_source = |i: &&String| scope.sources.iter().any(|s| s.spec.name == **i);
+    let streams: Vec<&String> = inputs.iter().filter(is_source).collect();
     if streams.len() > 1 {
         return Err(Wrong {
             message: format!(
@@ -112,6 +117,16 @@ fn roles(scope: &Scope<'_>, inputs: &[String]) -> Result<Vec<Input>, Wrong> {
                 other.name, other.job
             ),
             hint: "make it a view, or join the other job's table to a source".into(),
+            at: None,
+        });
+    }
+    let changing = driver.as_ref().filter(|d| scope.growth.get(*d) == Some(&Growth::Changing));
+    if let Some(name) = changing {
+        return Err(Wrong {
+            message: format!(
+                "a table takes rows that only grow, those of this may change name={name}"
+            ),
+            hint: "make it a view: move it under `views:`".into(),
             at: None,
         });
     }
@@ -140,29 +155,63 @@ fn check_columns(job: &Job, spec: &TableSpec, schema: &SchemaRef, problems: &mut
     }
 }
 
-/// For keyed tables: the plan with the rows' position as its last column, where the statement only
-/// filters and projects one input that is a source.
-fn carry_position(
+/// The plan with what it has to carry behind its columns, where the statement only filters and
+/// projects one source: the position for keyed tables, the file for rows that may be taken back.
+fn carry(
+    scope: &Scope<'_>,
     spec: &TableSpec,
     plan: LogicalPlan,
-    schema: &SchemaRef,
+    schema: SchemaRef,
     inputs: &[Input],
-) -> Result<(LogicalPlan, bool), Wrong> {
-    if spec.key.is_empty() || inputs.len() != 1 {
-        return Ok((plan, false));
+) -> Result<(LogicalPlan, SchemaRef, Carried), Wrong> {
+    let source = scope.sources.iter().find(|s| inputs.iter().any(|i| i.name == s.spec.name));
+    let retracts = source.is_some_and(|s| s.retracts);
+    let wanted = if retracts {
+        Carried { source_file: true, position: false }
+    } else {
+        Carried { source_file: false, position: !spec.key.is_empty() }
+    };
+    let keyed = !spec.key.is_empty() || spec.format == TableFormat::Parquet;
+    let single = source.is_some() && inputs.len() == 1;
+    if retracts && (keyed || !single) {
+        return Err(cannot_retract());
     }
-    let Some(carried) = with_position_column(&plan)? else { return Ok((plan, false)) };
+    if wanted == Carried::default() || !single {
+        return Ok((plan, schema, Carried::default()));
+    }
+    let Some(carried) = with_carried(&plan, wanted)? else {
+        return if retracts {
+            Err(cannot_retract())
+        } else {
+            Ok((plan, schema, Carried::default()))
+        };
+    };
+    let column = if retracts { SOURCE_FILE_COLUMN } else { POSITION_COLUMN };
     let mut names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
-    names.push(POSITION_COLUMN);
-    Ok((select_columns(carried, &names)?, true))
+    names.push(column);
+    let plan = select_columns(carried, &names)?;
+    let schema = if retracts { with_source_file(&schema) } else { schema };
+    Ok((plan, schema, wanted))
 }
 
-fn with_position_column(plan: &LogicalPlan) -> Result<Option<LogicalPlan>, Wrong> {
+fn cannot_retract() -> Wrong {
+    Wrong {
+        message: "`on_changed_file: replace` takes rows back by their file, which this table \
+                  cannot tell"
+            .into(),
+        hint: "let a Delta table without a key filter and project the source, and make the rest \
+               from that table as views"
+            .into(),
+        at: None,
+    }
+}
+
+fn with_carried(plan: &LogicalPlan, wanted: Carried) -> Result<Option<LogicalPlan>, Wrong> {
     let rebuilt = match plan {
         LogicalPlan::Projection(projection) => {
-            let Some(input) = with_position_column(&projection.input)? else { return Ok(None) };
+            let Some(input) = with_carried(&projection.input, wanted)? else { return Ok(None) };
             let mut exprs = projection.expr.clone();
-            exprs.push(position_of(&input));
+            exprs.push(last_column(&input));
             LogicalPlan::Projection(
                 datafusion::logical_expr::Projection::try_new(exprs, Arc::new(input))
                     .map_err(wrong)?,
@@ -171,11 +220,16 @@ fn with_position_column(plan: &LogicalPlan) -> Result<Option<LogicalPlan>, Wrong
         LogicalPlan::Filter(_) | LogicalPlan::SubqueryAlias(_) => {
             let inputs = plan.inputs();
             let Some(input) = inputs.first().copied() else { return Ok(None) };
-            let Some(input) = with_position_column(input)? else { return Ok(None) };
+            let Some(input) = with_carried(input, wanted)? else { return Ok(None) };
             plan.with_new_exprs(plan.expressions(), vec![input]).map_err(wrong)?
         }
         LogicalPlan::TableScan(scan) => {
-            let schema = with_position(scan.source.schema().as_ref());
+            let schema = scan.source.schema();
+            let schema = if wanted.source_file {
+                with_source_file(&schema)
+            } else {
+                with_position(schema.as_ref())
+            };
             let leaf = Arc::new(Leaf::new(scan.table_name.table(), schema));
             let source = provider_as_source(leaf);
             LogicalPlan::TableScan(
@@ -187,7 +241,7 @@ fn with_position_column(plan: &LogicalPlan) -> Result<Option<LogicalPlan>, Wrong
     Ok(Some(rebuilt))
 }
 
-fn position_of(input: &LogicalPlan) -> Expr {
+fn last_column(input: &LogicalPlan) -> Expr {
     let last = input.schema().iter().last();
     match last {
         Some((qualifier, field)) => Expr::Column((qualifier, field).into()),

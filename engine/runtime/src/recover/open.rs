@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use sluice_core::{Error, Offsets, Result, Secrets, Start, Step, reach};
+use sluice_core::{Error, Offsets, Result, SOURCE_FILE_COLUMN, Secrets, Start, Step, reach};
 use sluice_lake::delta::{self, Head};
 use sluice_lake::manifest::{Action, Chain, Entry, Holder, Lease};
 use sluice_lake::snapshot::{PublishedTable, Snapshots};
@@ -112,7 +112,11 @@ impl Opening<'_> {
                 location: folder.child(&spec.name),
                 schema: table.schema.clone(),
                 partition_by: spec.partition_by.clone(),
-                key: spec.key.clone(),
+                key: if table.carried.source_file {
+                    vec![SOURCE_FILE_COLUMN.to_string()]
+                } else {
+                    spec.key.clone()
+                },
                 format: spec.format,
                 definition: definition.clone(),
                 exists: false,

@@ -234,7 +234,11 @@ impl Totals {
             let repaired = chain.latest_repair(entry.manifest.epoch).await?;
             let manifest = repaired.as_ref().map_or(&entry.manifest, |r| &r.manifest);
             for (name, part) in &manifest.tables {
-                totals.tables.entry(name.clone()).or_default().apply(&part.action);
+                let total = totals.tables.entry(name.clone()).or_default();
+                total.apply(&part.action);
+                if let (EpochKind::Adopt, Action::Delta(_)) = (manifest.kind, &part.action) {
+                    *total = Total { rows: i128::from(part.counts.rows_in), ..Total::default() };
+                }
             }
             if let Some(base) = base.filter(|b| b.from == entry.manifest.epoch + 1) {
                 for (name, counts) in &base.tables {
