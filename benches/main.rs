@@ -3,6 +3,9 @@
 //! Every measurement runs whole jobs through the engine's public functions on folders of its own
 //! below the temporary folder. Nothing here decides whether a change lands.
 
+#![expect(clippy::expect_used, reason = "a bench that cannot run stops")]
+#![expect(missing_docs, reason = "criterion's macro makes a public function")]
+
 mod job;
 
 use std::time::Duration;

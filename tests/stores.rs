@@ -29,8 +29,7 @@ fn fencing_holds(store: &ObjectStore, skip_probe: bool) -> bool {
     };
     let zombie = frozen(run(), Step::SideFilesWritten, 2);
     run().arg("--take-over").ok();
-    zombie.signal("CONT");
-    let stopped = zombie.wait().code == Some(1);
+    let stopped = zombie.thaw().code == Some(1);
     let parts = ["count(*) FROM kept", "count(DISTINCT id) FROM kept"];
     let audited = place.job("audit", "fenced.yaml").output().code == Some(0);
     stopped && audited && place.figures("fenced.yaml", &parts) == ["60", "60"]

@@ -5,7 +5,7 @@ use sluice_core::Step;
 
 use super::ledger::{JOB, Ledger};
 use super::{OF_EVERY_EPOCH, frozen};
-use crate::support::cli::Output;
+use crate::support::cli::{Output, Running};
 use crate::support::place::Kind;
 
 /// Epochs of the second runner.
@@ -20,9 +20,8 @@ pub fn take_over(ledger: &mut Ledger) {
 }
 
 /// The first runner wakes up and must stop by itself.
-pub fn wake(zombie: crate::support::cli::Running) -> Output {
-    zombie.signal("CONT");
-    let output = zombie.wait();
+pub fn wake(zombie: Running) -> Output {
+    let output = zombie.thaw();
     output.says(&[]);
     output
 }
@@ -71,8 +70,7 @@ fn a_live_runner_is_named_and_waited_for() {
         let refused = ledger.run().expect(1);
         let pid = format!("pid={}", zombie.id());
         refused.says(&["another runner works this job", &pid, "host=", "age=", "--take-over"]);
-        zombie.signal("CONT");
-        assert_eq!(zombie.wait().code, Some(0));
+        assert_eq!(zombie.thaw().code, Some(0));
         ledger.complete();
     }
 }

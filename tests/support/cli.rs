@@ -9,7 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use super::wait;
 
 /// How long one command may take; far more than any does on a busy machine.
-const SECONDS_MAX: u64 = 600;
+const SECONDS_MAX: u64 = 300;
 
 /// One call of `sluice`, not started yet.
 #[derive(Clone, Default)]
@@ -131,6 +131,16 @@ impl Running {
             (state == 'T' || state == 'Z').then_some(state == 'T')
         });
         assert!(frozen, "sluice {} ended before it froze\n{}", self.shown, self.said());
+    }
+
+    /// Thaws it until it has ended: it freezes again each time it reaches its step again.
+    pub fn thaw(mut self) -> Output {
+        let what = format!("the end of sluice {} after its thaw", self.shown);
+        wait::until(&what, SECONDS_MAX, || {
+            self.signal("CONT");
+            self.ended()
+        });
+        self.wait()
     }
 
     /// Whether it has ended.

@@ -129,7 +129,7 @@ impl Place {
 }
 
 /// One row of figures as a query, each with a name of its own.
-pub fn figures(parts: &[&str]) -> String {
+fn figures(parts: &[&str]) -> String {
     let named = parts.iter().enumerate().map(|(i, part)| format!("(SELECT {part}) AS f{i}"));
     format!("SELECT {}", named.collect::<Vec<_>>().join(", "))
 }

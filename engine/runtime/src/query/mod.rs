@@ -73,8 +73,16 @@ pub async fn query(
     let read_only =
         SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     let refused = |e: datafusion::error::DataFusionError| {
-        let message = e.diagnostic().map_or_else(|| e.strip_backtrace(), |d| d.message.clone());
-        Error::config(message).hint("queries only read; SHOW TABLES lists what there is to read")
+        let text = e.strip_backtrace();
+        if let Some((_, what)) = text.split_once(" not supported: ") {
+            return Error::config(format!("a query only reads, this is {what}"))
+                .hint("change tables through the job file and `sluice run`");
+        }
+        let place = e.diagnostic().and_then(|d| d.span).map(|s| s.start);
+        let message = e.diagnostic().map_or(text, |d| d.message.clone());
+        let place =
+            place.map_or(String::new(), |p| format!(" line={} column={}", p.line, p.column));
+        Error::config(format!("{message}{place}")).hint("SHOW TABLES lists what there is to read")
     };
     let frame = context.sql_with_options(sql, read_only).await.map_err(refused)?;
     let schema = Arc::new(frame.schema().as_arrow().clone());

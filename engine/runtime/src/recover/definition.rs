@@ -69,7 +69,7 @@ pub async fn definition_changes(
     let incarnation = last.as_ref().map(|e| e.manifest.incarnation.clone()).unwrap_or_default();
     let identity = Identity { job: graph.job.name.clone(), run: String::new(), incarnation };
     let options = RecoverOptions::default();
-    let opening = Opening { env, graph, lake, identity, last, options };
+    let opening = Opening { env, graph, lake, identity, last, record: None, options };
     let relations = opening.relations()?;
     let heads = opening.heads(&relations).await?;
     let mut changes = Vec::new();

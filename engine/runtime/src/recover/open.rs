@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sluice_core::{Error, Offsets, Result, SOURCE_FILE_COLUMN, Secrets, Start, Step, reach};
 use sluice_lake::delta::{self, Head};
 use sluice_lake::manifest::{Action, Chain, Entry, Holder, Lease};
-use sluice_lake::snapshot::{PublishedTable, Snapshots};
+use sluice_lake::snapshot::{Published, PublishedTable, Snapshots};
 use sluice_lake::store::{self, Location};
 use sluice_lake::table::{Dataset, list_dataset};
 
@@ -66,7 +66,8 @@ pub async fn open(
         _ => env.ids.fresh(),
     };
     let identity = Identity { job, run, incarnation };
-    let opening = Opening { env, graph, lake, identity, last, options };
+    let record = Snapshots::new(&lake.root, &identity.job).latest().await?;
+    let opening = Opening { env, graph, lake, identity, last, record, options };
     let mut relations = opening.relations()?;
     let heads = opening.heads(&relations).await?;
     if !options.rebuild && !options.adopt {
@@ -86,6 +87,8 @@ pub(super) struct Opening<'a> {
     pub lake: Lake,
     pub identity: Identity,
     pub last: Option<Entry>,
+    /// The newest published record.
+    pub record: Option<Published>,
     pub options: RecoverOptions,
 }
 
@@ -188,8 +191,12 @@ impl Opening<'_> {
         let manifest = self.last.as_ref().map(|e| &e.manifest);
         for relation in relations.values().filter(|r| r.format == TableFormat::Delta) {
             let part = manifest.and_then(|m| m.tables.get(&relation.name));
+            let recorded = |r: &Published| {
+                Some(r.epoch) == manifest.map(|m| m.epoch) && r.tables.contains_key(&relation.name)
+            };
+            let published = self.record.as_ref().is_some_and(recorded);
             let existed = part.is_some_and(|p| match &p.action {
-                Action::Delta(action) => action.create.is_none(),
+                Action::Delta(action) => action.create.is_none() || published,
                 _ => true,
             });
             let known = Known {
@@ -277,7 +284,7 @@ impl Opening<'_> {
                         partition_by: &relation.partition_by,
                     };
                     let files = list_dataset(&relation.location, wanted).await?;
-                    self.check_dataset(relation, files.len() as u64).await?;
+                    self.check_dataset(relation, files.len() as u64)?;
                     relation.exists = true;
                     relation.files = rooted(relation, files)?;
                 }
@@ -287,10 +294,8 @@ impl Opening<'_> {
     }
 
     /// A dataset that lost files since its last publication is not gone on with.
-    async fn check_dataset(&self, relation: &Relation, there: u64) -> Result<()> {
-        let snapshots = Snapshots::new(&self.lake.root, &self.identity.job);
-        let record = snapshots.latest().await?;
-        let table = record.as_ref().and_then(|r| r.tables.get(&relation.name));
+    fn check_dataset(&self, relation: &Relation, there: u64) -> Result<()> {
+        let table = self.record.as_ref().and_then(|r| r.tables.get(&relation.name));
         let Some(PublishedTable::Files { files, .. }) = table else { return Ok(()) };
         if there >= *files {
             return Ok(());

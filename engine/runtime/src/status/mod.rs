@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use sluice_core::{Offsets, Result};
 use sluice_lake::manifest::{Holder, Lease};
+use sluice_lake::parquet::{Layout, footer_rows};
 
+use crate::catalog::SnapshotTable;
 use crate::epoch::Environment;
 use crate::query::{Readable, published, snapshot_table};
 use crate::recover::lake_of;
@@ -49,6 +51,20 @@ pub struct TableStatus {
     pub location: String,
 }
 
+/// The rows of a table; listed datasets tell theirs in their files' footers only.
+async fn rows_of(table: &SnapshotTable) -> Result<u64> {
+    let layout = Layout {
+        location: table.location.clone(),
+        schema: table.schema.clone(),
+        partition_by: table.partition_by.clone(),
+    };
+    let mut rows = 0;
+    for file in &table.files {
+        rows += if file.stats.is_some() { file.rows } else { footer_rows(&layout, file).await? };
+    }
+    Ok(rows)
+}
+
 /// Looks at a job.
 pub async fn status(env: &Environment, job: &Readable) -> Result<Status> {
     let lake = lake_of(env, &job.graph, &job.secrets)?;
@@ -60,7 +76,7 @@ pub async fn status(env: &Environment, job: &Readable) -> Result<Status> {
         let Some(table) = table else { continue };
         tables.push(TableStatus {
             name,
-            rows: table.files.iter().map(|f| f.rows).sum(),
+            rows: rows_of(&table).await?,
             files: table.files.len() as u64,
             bytes: table.files.iter().map(|f| f.bytes).sum(),
             location: table.location.describe(),

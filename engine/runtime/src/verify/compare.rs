@@ -147,7 +147,7 @@ mod tests {
         let a = rows(&[1, 2], &[1.0, 2.0]);
         let schema = a.schema();
         for b in [rows(&[1], &[1.0]), rows(&[1, 1], &[1.0, 1.0]), rows(&[1, 2], &[1.0, 2.001])] {
-            let found = difference(&schema, &[a.clone()], &[b]).unwrap();
+            let found = difference(&schema, std::slice::from_ref(&a), &[b]).unwrap();
             assert!(found.is_some());
         }
     }

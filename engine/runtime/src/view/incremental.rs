@@ -115,14 +115,10 @@ impl IncrementalView {
     }
 }
 
-/// Rows that went into the topmost node of a plan that was run: the first count met below it.
+/// Rows that the leaves of a plan that was run gave out.
 fn rows_into(plan: &Arc<dyn ExecutionPlan>) -> u64 {
-    let mut at = plan.children().first().map(|child| (*child).clone());
-    while let Some(node) = at {
-        if let Some(rows) = node.metrics().and_then(|m| m.output_rows()) {
-            return rows as u64;
-        }
-        at = node.children().first().map(|child| (*child).clone());
+    if plan.children().is_empty() {
+        return plan.metrics().and_then(|m| m.output_rows()).unwrap_or(0) as u64;
     }
-    0
+    plan.children().into_iter().map(rows_into).sum()
 }
