@@ -33,7 +33,7 @@ pub fn check(manifests: &[(String, String)]) -> Vec<String> {
             }
             let banned =
                 |ban: &&str| dependency == **ban || dependency.starts_with(&format!("{ban}-"));
-            if never.iter().any(|ban| banned(ban)) {
+            if never.iter().any(banned) {
                 findings.push(format!("{path}: {name} never sees {dependency}"));
             }
         }

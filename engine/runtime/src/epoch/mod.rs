@@ -6,6 +6,7 @@
 mod append;
 mod compact;
 mod intake;
+mod kept;
 mod publish;
 mod refresh;
 mod relation;
@@ -25,11 +26,12 @@ use sluice_lake::store::Location;
 
 pub use compact::Compaction;
 pub use intake::{SourceRun, Taken, take};
+pub use kept::{read_windows, source_owner, windows_owner};
 pub use publish::{PublishOutcome, Publisher, PublisherTable, fenced};
 pub use relation::{Kind, Relation, Relations};
 pub use routing::{Outcome, Router};
 pub use sink::sink_name;
-pub use work::{ForeignTables, Worker, WorkerState, read_windows, source_owner, windows_owner};
+pub use work::{ForeignTables, Worker, WorkerState};
 
 /// What every run of a process shares.
 #[derive(Debug, Clone)]

@@ -1,0 +1,104 @@
+//! What operators and sources keep, written as state files of an epoch.
+//!
+//! In: the worker's operators after their nodes ran. Out: files that the manifest will name. A
+//! new base is written when deltas outweigh it.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema};
+use sluice_core::{Error, Result};
+
+use super::work::{Open, Worker};
+use crate::operator::expect::Windows;
+use crate::state::{Part, next_part};
+
+impl Worker {
+    /// Writes what operators and sources keep.
+    pub(super) async fn write_state(&mut self, open: &mut Open<'_>) -> Result<()> {
+        self.write_views(open).await?;
+        self.write_windows(open).await?;
+        for taken in open.taken.iter().filter(|t| !t.state.is_empty()) {
+            let owner = source_owner(&taken.name);
+            self.write_part(open, &owner, &taken.state).await?;
+        }
+        Ok(())
+    }
+
+    async fn write_views(&mut self, open: &mut Open<'_>) -> Result<()> {
+        let mut views = std::mem::take(&mut self.state.views);
+        for (name, view) in &mut views {
+            let changed = view.operator().delta()?;
+            let Some(changed) = changed else { continue };
+            let fresh = !self.state.files.contains_key(name);
+            let before = self.state.files.get(name).cloned().unwrap_or_default();
+            let sizes: Vec<u64> = before.iter().map(|f| f.bytes).collect();
+            let base = fresh || next_part(&sizes) == Part::Base;
+            let rows = if base { view.operator().base()? } else { vec![changed] };
+            let file = self.folder.write(name, open.epoch, &open.unique, &rows).await?;
+            let mut files = if base { Vec::new() } else { before };
+            files.extend(file);
+            open.state.insert(name.clone(), files);
+        }
+        self.state.views = views;
+        Ok(())
+    }
+
+    async fn write_windows(&self, open: &mut Open<'_>) -> Result<()> {
+        for (table, router) in &self.state.routers {
+            let Some(windows) = router.windows().filter(|_| open.tables.contains_key(table)) else {
+                continue;
+            };
+            let rows = [windows_rows(&windows)?];
+            let owner = windows_owner(table);
+            let file = self.folder.write(&owner, open.epoch, &open.unique, &rows).await?;
+            open.state.insert(owner, file.into_iter().collect());
+        }
+        Ok(())
+    }
+
+    /// Adds rows to an owner's state as a delta; the deltas of sources are folded into a base when
+    /// they outweigh it.
+    async fn write_part(
+        &self,
+        open: &mut Open<'_>,
+        owner: &str,
+        rows: &[RecordBatch],
+    ) -> Result<()> {
+        let before = self.state.files.get(owner).cloned().unwrap_or_default();
+        let sizes: Vec<u64> = before.iter().map(|f| f.bytes).collect();
+        let fold = !before.is_empty() && next_part(&sizes) == Part::Base;
+        let mut all = if fold { self.folder.read(&before).await? } else { Vec::new() };
+        all.extend(rows.iter().cloned());
+        let file = self.folder.write(owner, open.epoch, &open.unique, &all).await?;
+        let mut files = if fold { Vec::new() } else { before };
+        files.extend(file);
+        open.state.insert(owner.to_string(), files);
+        Ok(())
+    }
+}
+
+/// The owner of a source's state files.
+pub fn source_owner(source: &str) -> String {
+    format!("source.{source}")
+}
+
+/// The owner of the file that keeps a table's shares of broken rows.
+pub fn windows_owner(table: &str) -> String {
+    format!("expect.{table}")
+}
+
+fn windows_rows(windows: &Windows) -> Result<RecordBatch> {
+    let text = serde_json::to_string(windows)
+        .map_err(|e| Error::bug("cannot write down shares of broken rows").because(e))?;
+    let schema = Schema::new(vec![Field::new("windows", DataType::Utf8, false)]);
+    let column: ArrayRef = Arc::new(StringArray::from(vec![text]));
+    Ok(RecordBatch::try_new(Arc::new(schema), vec![column])?)
+}
+
+/// Reads back what a state file of [`windows_owner`] holds.
+pub fn read_windows(rows: &[RecordBatch]) -> Windows {
+    let text = rows.last().and_then(|b| b.column(0).as_string_opt::<i32>().cloned());
+    let text = text.filter(|t| !t.is_empty()).map(|t| t.value(0).to_string());
+    text.and_then(|t| serde_json::from_str(&t).ok()).unwrap_or_default()
+}
