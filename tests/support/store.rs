@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use super::{installed, root};
 
@@ -30,10 +30,15 @@ pub struct Faults {
     pub lost: u32,
 }
 
-/// The S3 store that all tests share; each takes a bucket of its own.
+/// Stores that the tests share: each works on one core only.
+const SHARED: usize = 2;
+
+/// An S3 store that the tests share in turn; each takes a bucket of its own.
 pub fn s3() -> &'static ObjectStore {
-    static SHARED: OnceLock<ObjectStore> = OnceLock::new();
-    SHARED.get_or_init(|| ObjectStore::s3(Faults::default()))
+    static STORES: [OnceLock<ObjectStore>; SHARED] = [const { OnceLock::new() }; SHARED];
+    static TURN: AtomicUsize = AtomicUsize::new(0);
+    let turn = TURN.fetch_add(1, Ordering::Relaxed) % SHARED;
+    STORES[turn].get_or_init(|| ObjectStore::s3(Faults::default()))
 }
 
 impl ObjectStore {

@@ -32,7 +32,7 @@ pub enum Step {
     TablesPublished,
     /// The published record is written, sources are not acknowledged.
     RecordWritten,
-    /// Sources are acknowledged, `_last` is not moved.
+    /// Sources are acknowledged.
     Acknowledged,
     /// A compaction's new files are durable, its manifest is not sealed.
     CompactionWritten,

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use sluice_runtime::function::{EpochTime, SessionOptions, session};
-use sluice_runtime::job::{LoadOptions, load, resolve_secrets};
+use sluice_runtime::job::{LoadOptions, read_pack, resolve_secrets};
 use sluice_runtime::plan::{Graph, build_pack};
 use sluice_runtime::query::Readable;
 
@@ -46,7 +46,7 @@ pub(crate) fn dispatch<'a>(
 async fn planned(app: &App, args: &PackArgs) -> Result<Vec<Arc<Graph>>, Failure> {
     let options = LoadOptions { target: args.target.clone(), set: args.variables() };
     let registry = &app.environment.registry;
-    let pack = load(&args.path, &options, registry)?;
+    let (pack, mut problems) = read_pack(&args.path, &options, registry);
     let time = EpochTime::default();
     time.set_ms(app.environment.clock.wall_ms());
     let context = session(&SessionOptions {
@@ -54,8 +54,15 @@ async fn planned(app: &App, args: &PackArgs) -> Result<Vec<Arc<Graph>>, Failure>
         partitions: app.environment.partitions,
         time,
     })?;
-    let graphs = build_pack(&context, &pack, registry).await?;
-    Ok(graphs.into_iter().map(Arc::new).collect())
+    // Statements are planned even when something else is wrong, so that all is told at once.
+    match build_pack(&context, &pack, registry).await {
+        Ok(graphs) if problems.is_empty() => Ok(graphs.into_iter().map(Arc::new).collect()),
+        Ok(_) => Err(problems.into()),
+        Err(found) => {
+            problems.extend(found);
+            Err(problems.into())
+        }
+    }
 }
 
 /// Looks up the secrets of all jobs; one that has no value stops the command before it begins.

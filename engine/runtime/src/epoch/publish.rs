@@ -108,9 +108,10 @@ impl Publisher {
             }
         }
         reach(Step::TablesPublished, manifest.epoch);
-        self.record(manifest).await?;
+        // The hint only makes finding the last manifest faster, so it need not wait.
+        let hint = self.lake.chain.set_last(manifest.epoch);
+        futures::future::try_join(self.record(manifest), hint).await?;
         reach(Step::RecordWritten, manifest.epoch);
-        self.lake.chain.set_last(manifest.epoch).await?;
         Ok(outcome)
     }
 

@@ -10,6 +10,7 @@ use arrow::array::RecordBatch;
 use datafusion::catalog::TableProvider;
 use sluice_core::{Error, Result};
 use sluice_lake::manifest::{Action, TableCounts};
+use sluice_lake::parquet::rows_of;
 use sluice_lake::table;
 
 use super::append::append;
@@ -77,7 +78,8 @@ impl Worker {
         let target = self.target(open, &relation);
         let none = Router::none(relation.schema.clone());
         let appended = append(streams(&self.context, plan)?, &target, &none).await?;
-        let counts = counts(appended.entering, appended.written);
+        let removed = if relation.exists { 0 } else { rows_of(&relation.files) };
+        let counts = TableCounts { removed, ..counts(appended.entering, appended.written) };
         let new_rows = match appended.rows {
             Some(rows) => NewRows::Memory(rows),
             None => NewRows::Files(appended.files.clone()),
@@ -109,14 +111,15 @@ impl Worker {
         let refreshed = view.advance(&self.context, provider).await?;
         self.state.views.insert(name.clone(), view);
         let relation = self.relation(&name)?.clone();
-        let touched = if !relation.exists {
-            Vec::new()
+        let (touched, removed) = if !relation.exists {
+            (Vec::new(), rows_of(&relation.files))
         } else if relation.key.is_empty() {
-            relation.files.clone()
+            (relation.files.clone(), rows_of(&relation.files))
         } else {
             let layout = self.layout(&relation)?;
             let keys = &refreshed.removed_keys;
-            table::lookup(&layout, &relation.files, &relation.key, keys).await?.files
+            let found = table::lookup(&layout, &relation.files, &relation.key, keys).await?;
+            (found.files, found.rows.num_rows() as u64)
         };
         let written = refreshed.rows.iter().map(|b| b.num_rows() as u64).sum();
         let rows = fit_all(&refreshed.rows, &relation)?;
@@ -127,8 +130,11 @@ impl Worker {
             self.replace_rows(open, &relation, &touched, &refreshed.removed_keys, rows).await?
         };
         open.new_rows.insert(name.clone(), NewRows::Replaced);
-        let counts =
-            TableCounts { rows_in: refreshed.rows_in, ..counts(refreshed.touched, written) };
+        let counts = TableCounts {
+            rows_in: refreshed.rows_in,
+            removed,
+            ..counts(refreshed.touched, written)
+        };
         self.record(open, &name, action, counts)
     }
 
@@ -146,7 +152,8 @@ impl Worker {
         let none = Router::none(relation.schema.clone());
         let appended = append(streams(&self.context, plan)?, &target, &none).await?;
         let removes = if relation.exists { relation.files.clone() } else { Vec::new() };
-        let counts = counts(appended.entering, appended.written);
+        let removed = rows_of(&relation.files);
+        let counts = TableCounts { removed, ..counts(appended.entering, appended.written) };
         let action = self.delta_action(open, &relation, appended.files, removes)?;
         open.new_rows.insert(relation.name.clone(), NewRows::Replaced);
         self.record(open, &relation.name, Action::Delta(action), counts)

@@ -194,8 +194,9 @@ impl<'a> Builder<'a> {
             .iter()
             .map(|t| t.name.clone())
             .chain(job.views.iter().map(|v| v.name.clone()))
+            .chain(job.broken.iter().cloned())
             .collect();
-        let mut failed: BTreeSet<String> = BTreeSet::new();
+        let mut failed: BTreeSet<String> = job.broken.iter().cloned().collect();
         while !left.is_empty() {
             let before = left.len();
             let mut later = Vec::new();

@@ -247,9 +247,6 @@ impl<'a> Run<'a> {
             Sealed::Won { sha256 } => sha256,
             Sealed::Lost { run, host, epoch } => return Err(fenced(epoch, &run, &host)),
         };
-        if !chain.continues(epoch).await? {
-            return Err(fenced(epoch, "unknown", "unknown"));
-        }
         self.worker.sealed(&manifest, sha256);
         let seconds = std::mem::take(&mut self.worker.seconds);
         summary.add(self.graph, &manifest, &self.worker.state.relations, &seconds);
@@ -285,7 +282,7 @@ impl<'a> Run<'a> {
         let manifest = Arc::new(manifest);
         let work = manifest.clone();
         let task = tokio::spawn(async move {
-            let outcome = publisher.publish(&work).await;
+            let outcome = publish_won(&mut publisher, &work).await;
             (publisher, outcome)
         });
         self.publishing = Some(Publishing { task, manifest });
@@ -374,6 +371,16 @@ impl<'a> Run<'a> {
         }
         Ok(())
     }
+}
+
+/// Publishes an epoch that was just won, if it continues the chain: a runner that slept for very
+/// long may win a number whose manifest was cleaned up.
+async fn publish_won(publisher: &mut Publisher, manifest: &Manifest) -> Result<PublishOutcome> {
+    let chain = publisher.lake.chain.clone();
+    if !chain.continues(manifest.epoch).await? {
+        return Err(fenced(manifest.epoch, "unknown", "unknown"));
+    }
+    publisher.publish(manifest).await
 }
 
 /// A publication that failed for good leaves its epoch sealed: the next run finishes it.
