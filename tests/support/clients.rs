@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use super::place::Place;
 use super::{installed, root};
@@ -37,36 +37,6 @@ pub fn totals(place: &Place, client: &str, table: &str, columns: &[&str]) -> Vec
 pub fn damage(place: &Place, what: &str, table: &str) -> String {
     let url = format!("{}/{table}", place.lake());
     python(&root().join("tests/clients/damage.py"), &[what, &url], place.env())
-}
-
-/// A foreign OPTIMIZE that goes on over some tables until it is dropped.
-pub struct Optimizer {
-    child: Child,
-    _lifeline: ChildStdin,
-}
-
-impl Optimizer {
-    pub fn start(place: &Place, tables: &[&str]) -> Self {
-        let urls = tables.iter().map(|table| format!("{}/{table}", place.lake()));
-        let mut child = Command::new(installed(".venv/bin/python"))
-            .arg(root().join("tests/clients/optimize.py"))
-            .args(urls)
-            .envs(place.env())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let lifeline = child.stdin.take().unwrap();
-        Self { child, _lifeline: lifeline }
-    }
-}
-
-impl Drop for Optimizer {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 /// One foreign OPTIMIZE of one table.
