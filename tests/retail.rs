@@ -51,7 +51,8 @@ fn figures(place: &Place) {
     let daily = "SELECT count(*), sum(revenue) FROM daily_kpi";
     assert_eq!(answer(place, daily), [["141", "3706827.641"]]);
     let best = "SELECT day, revenue FROM daily_kpi WHERE day = '2010-12-01' \
-        UNION ALL (SELECT day, revenue FROM daily_kpi ORDER BY revenue DESC LIMIT 1)";
+        UNION ALL (SELECT day, revenue FROM daily_kpi ORDER BY revenue DESC LIMIT 1) \
+        ORDER BY day";
     let best = answer(place, best);
     assert_eq!(best, [["2010-12-01", "58635.560"], ["2011-03-29", "70531.470"]]);
     let countries = "SELECT country, revenue FROM country_kpi ORDER BY revenue DESC LIMIT 3";
