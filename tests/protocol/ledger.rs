@@ -9,6 +9,9 @@ use crate::support::place::{Kind, Place};
 /// The job file in the place's folder.
 pub const JOB: &str = "ledger.yaml";
 
+/// Tables that a foreign OPTIMIZE may rewrite.
+pub const DELTA_TABLES: [&str; 3] = ["facts", "latest", "totals"];
+
 /// Rows of one input file that can be decoded.
 const ROWS: u64 = 120;
 /// Accounts that a file brings in for the first time.

@@ -1,4 +1,4 @@
-//! Killed at moments nobody chose, while somebody else maintains the same tables.
+//! Killed at moments nobody chose, while others maintain and compact the same tables.
 //!
 //! `SLUICE_KILLS` says how many kills in all; moments follow from a seed, so that a run of the
 //! test differs from another only by what the machine does.
@@ -8,6 +8,7 @@ use rand::{Rng, SeedableRng};
 
 use super::ledger::{self, Ledger};
 use crate::support::cli::Sluice;
+use crate::support::clients::Optimizer;
 use crate::support::place::{Kind, Place};
 use crate::support::wait::pause;
 
@@ -52,6 +53,7 @@ fn files(kind: Kind, seed: u64) {
     let mut ledger = Ledger::new(kind);
     ledger.feed(1);
     ledger.run().ok();
+    let optimizer = Optimizer::start(&ledger.place, &ledger::DELTA_TABLES);
     let maintain = ledger.place.job("maintain", ledger::JOB);
     storm(
         seed,
@@ -62,6 +64,7 @@ fn files(kind: Kind, seed: u64) {
         maintain,
     );
     ledger.run().ok();
+    drop(optimizer);
     ledger.complete();
 }
 
@@ -123,6 +126,7 @@ fn generate(kind: Kind, seed: u64) {
     let mut rows = 1_000;
     let run = |rows: u64| place.job("run", "stream.yaml").arg("--set").arg(format!("rows={rows}"));
     run(rows).ok();
+    let optimizer = Optimizer::start(&place, &ledger::DELTA_TABLES);
     let maintain = place.job("maintain", "stream.yaml");
     storm(
         seed,
@@ -133,6 +137,7 @@ fn generate(kind: Kind, seed: u64) {
         maintain,
     );
     run(rows).ok();
+    drop(optimizer);
     stream_is_complete(&place, rows);
 }
 

@@ -9,7 +9,7 @@ use super::ledger::{JOB, Ledger};
 use super::zombies::{take_over, wake};
 use super::{frozen, killed};
 use crate::support::cli::Sluice;
-use crate::support::clients;
+use crate::support::clients::{self, StaleOptimizer};
 use crate::support::place::{Kind, Place};
 
 const KINDS: [Kind; 2] = [Kind::Local, Kind::S3];
@@ -110,6 +110,23 @@ fn frozen_with_a_compaction_written() {
         let zombie = frozen(compact, Step::CompactionWritten, epoch);
         take_over(&mut ledger);
         assert_eq!(wake(zombie).code, Some(1));
+        ledger.complete();
+    }
+}
+
+#[test]
+fn a_stranger_compacts_what_was_compacted_already() {
+    for kind in KINDS {
+        let (mut ledger, compact, _) = scattered(kind);
+        let tables = ["facts", "latest", "totals"];
+        let strangers = tables.map(|table| StaleOptimizer::load(&ledger.place, table));
+        compact.ok();
+        // Whether it is refused is its affair; that no row is there twice is ours.
+        let said = strangers.map(StaleOptimizer::compact);
+        assert!(said.iter().all(|text| !text.is_empty()), "{said:?}");
+        ledger.complete();
+        ledger.feed(1);
+        ledger.run().ok();
         ledger.complete();
     }
 }

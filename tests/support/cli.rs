@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use super::wait;
@@ -124,11 +124,11 @@ impl Running {
 
     /// Waits until it has stopped itself (or has ended, which the caller did not want).
     pub fn wait_frozen(&mut self) {
-        let stat = format!("/proc/{}/stat", self.id());
+        let tasks = format!("/proc/{}/task", self.id());
         let frozen = wait::until("a process to freeze", SECONDS_MAX, || {
-            let text = std::fs::read_to_string(&stat).ok()?;
-            let state = text.rsplit_once(") ")?.1.chars().next()?;
-            (state == 'T' || state == 'Z').then_some(state == 'T')
+            let states = states(Path::new(&tasks))?;
+            let ended = states.contains(&'Z');
+            (ended || states.iter().all(|state| *state == 'T')).then_some(!ended)
         });
         assert!(frozen, "sluice {} ended before it froze\n{}", self.shown, self.said());
     }
@@ -171,4 +171,14 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The state of each thread of a process.
+fn states(tasks: &Path) -> Option<Vec<char>> {
+    let threads = std::fs::read_dir(tasks).ok()?;
+    let state = |stat: PathBuf| {
+        let text = std::fs::read_to_string(stat).ok()?;
+        text.rsplit_once(") ")?.1.chars().next()
+    };
+    threads.map(|thread| state(thread.ok()?.path().join("stat"))).collect()
 }

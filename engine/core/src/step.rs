@@ -90,11 +90,24 @@ pub fn reach(step: Step, epoch: u64) {
     if place != format!("{}@{epoch}", step.name()) {
         return;
     }
-    let signal = if action == "freeze" { "-STOP" } else { "-KILL" };
+    let script = if action == "freeze" { FREEZE } else { "kill -KILL \"$1\"" };
     let pid = std::process::id().to_string();
     // The shell's own `kill`: no unsafe code for a thing only tests use.
-    let _ = std::process::Command::new("kill").args([signal, &pid]).status();
+    let _ = std::process::Command::new("sh").args(["-c", script, "sh", &pid]).status();
+    while action != "freeze" {
+        // The signal may reach another thread first: this one goes no further.
+        std::thread::park();
+    }
 }
+
+/// Stops a process and ends when each of its threads has stopped: the signal meets one of them
+/// first, and the caller must not run on meanwhile.
+#[cfg(debug_assertions)]
+const FREEZE: &str = r#"kill -STOP "$1"
+for attempt in $(seq 200); do
+  grep -qs '^State:.[^T]' /proc/"$1"/task/*/status || exit 0
+  sleep 0.01
+done"#;
 
 /// Says that `step` of `epoch` is reached; nothing in a release build.
 #[cfg(not(debug_assertions))]

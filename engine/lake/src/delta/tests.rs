@@ -328,6 +328,21 @@ async fn tables_that_take_appends_only() {
     assert!(!entry_text(&location, 1).await.contains("\"dataChange\":true"));
 }
 
+#[tokio::test]
+async fn a_compaction_removes_for_everybody_to_see_and_adds_nothing_new() {
+    let (location, mut head) = made("compacted", &["a", "b"]).await;
+    let compaction = DeltaAction { data_change: false, ..swap(&["a", "b"], &["c"], 1) };
+    put(&location, &mut head, &compaction, 2).await;
+    let text = entry_text(&location, 2).await;
+    let flags = |action: &str| {
+        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let of = lines.filter_map(|line| line.get(action).map(|a| a["dataChange"].clone()));
+        of.collect::<Vec<_>>()
+    };
+    assert_eq!(flags("remove"), [true, true]);
+    assert_eq!(flags("add"), [false]);
+}
+
 /// The first create of an entry meets `fault`; returns how the commit ended and the table.
 async fn with_fault(name: &str, fault: Fault, creates: bool) -> (Committed, Head) {
     let (plain, head) = if creates { (table(name), None) } else { made(name, &["a"]).await };
