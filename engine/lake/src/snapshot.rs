@@ -95,7 +95,12 @@ impl Snapshots {
                 _ => store.put(&path, bytes).await?,
             },
         }
-        self.series.set_hint(record.epoch).await
+        Ok(())
+    }
+
+    /// Says that the record of `n` is there, or was: readers start from it.
+    pub async fn set_hint(&self, n: u64) -> Result<()> {
+        self.series.set_hint(n).await
     }
 
     /// The record of epoch `n`; none when it is not there. Errors: `Conflict` when unreadable.
@@ -138,6 +143,9 @@ impl Snapshots {
         let old = &listed[..first_needed(&listed, now_ms, keep_ms)];
         for (n, _) in old {
             self.series.folder().store.delete(&self.series.path(*n)).await?;
+        }
+        if let Some((newest, _)) = listed.last() {
+            self.set_hint(*newest).await?;
         }
         Ok(old.len() as u64)
     }

@@ -64,11 +64,16 @@ impl Series {
     /// The largest number, none when there is no object.
     pub async fn newest(&self) -> Result<Option<u64>> {
         let Some(hint) = self.hint().await? else { return self.newest_listed(None).await };
-        let (here, mut next) = futures::try_join!(self.has(hint), self.has(hint + 1))?;
+        // Two more are looked at with it: the hint of published records is one behind.
+        let after = async |n: u64| self.has(hint.saturating_add(n)).await;
+        let (here, first, mut next) = futures::try_join!(after(0), after(1), after(2))?;
         if !here {
             return self.newest_listed(None).await;
         }
-        let mut newest = hint;
+        if !first {
+            return Ok(Some(hint));
+        }
+        let mut newest = hint + 1;
         while next {
             newest += 1;
             if newest - hint >= FORWARD_MAX {

@@ -90,6 +90,21 @@ impl Publisher {
     /// Publishes `manifest`. An error leaves it sealed: publishing it again finishes it.
     pub async fn publish(&mut self, manifest: &Manifest) -> Result<PublishOutcome> {
         reach(Step::PublishStarted, manifest.epoch);
+        // Hints only make finding the newest faster: nothing waits for them but the end.
+        let (lake, epoch) = (self.lake.clone(), manifest.epoch);
+        let snapshots = Snapshots::new(&lake.root, &manifest.job);
+        let recorded = async {
+            match epoch.checked_sub(1) {
+                Some(before) => snapshots.set_hint(before).await,
+                None => Ok(()),
+            }
+        };
+        let hints = futures::future::try_join(lake.chain.set_last(epoch), recorded);
+        let (outcome, _) = futures::future::try_join(self.make_visible(manifest), hints).await?;
+        Ok(outcome)
+    }
+
+    async fn make_visible(&mut self, manifest: &Manifest) -> Result<PublishOutcome> {
         let mut taken = std::mem::take(&mut self.tables);
         let mut work: Vec<BoxFuture<'_, Result<Done>>> = Vec::new();
         for (name, part) in &manifest.tables {
@@ -108,9 +123,7 @@ impl Publisher {
             }
         }
         reach(Step::TablesPublished, manifest.epoch);
-        // The hint only makes finding the last manifest faster, so it need not wait.
-        let hint = self.lake.chain.set_last(manifest.epoch);
-        futures::future::try_join(self.record(manifest), hint).await?;
+        self.record(manifest).await?;
         reach(Step::RecordWritten, manifest.epoch);
         Ok(outcome)
     }
@@ -160,12 +173,6 @@ impl Publisher {
         };
         let before = table.head.as_ref().map(|h| h.version);
         let mut action = action.clone();
-        if let Some(repair) = self.lake.chain.latest_repair(manifest.epoch).await?
-            && let Some(Action::Delta(repaired)) =
-                repair.manifest.tables.get(name).map(|p| &p.action)
-        {
-            action = repaired.clone();
-        }
         for _ in 0..REPAIRS_MAX {
             let now_ms = self.clock.wall_ms();
             let done =
@@ -183,7 +190,10 @@ impl Publisher {
                         files = paths.len(),
                         "files to be removed were rewritten by somebody else: repairing"
                     );
-                    action = self.repair(manifest, name, &action, table).await?;
+                    action = match self.repaired_already(manifest, name, &action).await? {
+                        Some(sealed) => sealed,
+                        None => self.repair(manifest, name, &action, table).await?,
+                    };
                 }
             }
         }
@@ -191,6 +201,22 @@ impl Publisher {
             "somebody else rewrites the table faster than it can be repaired table={name}"
         ))
         .hint("stop the other writer, then run again: the epoch is sealed and will be finished"))
+    }
+
+    /// A repair that somebody sealed and did not get to commit. Nobody needs to look for one
+    /// before: files that are gone do not come back.
+    async fn repaired_already(
+        &self,
+        manifest: &Manifest,
+        name: &str,
+        tried: &DeltaAction,
+    ) -> Result<Option<DeltaAction>> {
+        let repair = self.lake.chain.latest_repair(manifest.epoch).await?;
+        let part = repair.and_then(|mut entry| entry.manifest.tables.remove(name));
+        Ok(part.and_then(|part| match part.action {
+            Action::Delta(action) if action != *tried => Some(action),
+            _ => None,
+        }))
     }
 
     /// The epoch's change to one table, worked out again on the table as it is now, and sealed.
