@@ -2,13 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use futures::stream::TryStreamExt;
+use futures::future::{FutureExt, TryFutureExt};
+use futures::stream::{self, StreamExt, TryStreamExt};
 
 use sluice_core::{Error, Result};
 
 use crate::manifest::DataFile;
 use crate::parquet::{Layout, PartitionedWriter, Read, read_file};
 use crate::table::Prepared;
+
+/// Files opened before their turn: enough to hide a store's latency; a small one is read whole then,
+/// of others the footer.
+const OPEN_AHEAD: usize = 8;
 
 /// When files are worth rewriting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,8 +71,11 @@ pub async fn compact(
     mut writer: PartitionedWriter,
 ) -> Result<Prepared> {
     let mut read = 0;
-    for file in &group.files {
-        let mut batches = read_file(layout, file, Read::default()).await?;
+    let opened = group.files.iter().map(|file| {
+        read_file(layout, file, Read::default()).map_ok(move |batches| (file, batches)).boxed()
+    });
+    let mut opened = stream::iter(opened.collect::<Vec<_>>()).buffered(OPEN_AHEAD);
+    while let Some((file, mut batches)) = opened.try_next().await? {
         let mut rows = 0;
         while let Some(batch) = batches.try_next().await? {
             rows += batch.num_rows() as u64;
