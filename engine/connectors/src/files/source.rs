@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures::{FutureExt, StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt};
 use object_store::ObjectMeta;
 use sluice_core::{
-    Advance, Clock, Error, Intake, Limit, Offset, Offsets, Reader, Result, Source, Split, Start,
+    Advance, Clock, Error, Intake, Kind, Limit, Offset, Offsets, Reader, Result, Source, Split,
+    Start,
 };
 use sluice_lake::store::Location;
 
@@ -211,11 +212,19 @@ impl FileSource {
         candidates.len()
     }
 
-    /// The splits of `candidates`, and the files as they are now.
+    /// The splits of `candidates`, and the files as they are now; fewer than there are candidates
+    /// when one does not fit the schema: the epoch ends before it, and the next begins with it.
     async fn take(&self, candidates: &[Candidate]) -> Result<(Vec<Split>, Vec<(String, Taken)>)> {
         let inspections: Vec<_> = candidates.iter().map(|c| self.inspect(c).boxed()).collect();
-        let inspections = futures::stream::iter(inspections).buffered(INSPECTIONS_AT_ONCE);
-        let inspected: Vec<(Vec<Piece>, Option<String>)> = inspections.try_collect().await?;
+        let mut inspections = futures::stream::iter(inspections).buffered(INSPECTIONS_AT_ONCE);
+        let mut inspected = Vec::with_capacity(candidates.len());
+        while let Some(one) = inspections.next().await {
+            match one {
+                Ok(one) => inspected.push(one),
+                Err(error) if error.kind() == Kind::Data && !inspected.is_empty() => break,
+                Err(error) => return Err(error),
+            }
+        }
         let (mut splits, mut taken) = (Vec::new(), Vec::new());
         for (i, (candidate, (pieces, hash))) in candidates.iter().zip(inspected).enumerate() {
             let found = candidate.object.found();
@@ -327,9 +336,11 @@ impl Source for FileSource {
         let nothing = files.is_empty();
         let mut survey = self.survey(files).await?;
         let fitting = Self::fitting(&survey.candidates, limit);
-        let more = fitting < survey.candidates.len();
+        let candidates = survey.candidates.len();
         survey.candidates.truncate(fitting);
         let (splits, taken) = self.take(&survey.candidates).await?;
+        survey.candidates.truncate(taken.len());
+        let more = taken.len() < candidates;
         let sealed = !taken.is_empty() || !survey.warned.is_empty();
         let mut rows = taken;
         rows.append(&mut survey.warned);

@@ -338,6 +338,27 @@ async fn columns_that_do_not_fit_stop_the_poll_or_are_passed_over() {
 }
 
 #[tokio::test]
+async fn an_epoch_ends_before_a_file_with_a_new_column() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "1.csv", "id,Text\n1,a\n");
+    write(folder.path(), "2.csv", "id,Text\n2,b\n");
+    write(folder.path(), "3.csv", "id,Text,extra\n3,c,!\n");
+    write(folder.path(), "4.csv", "id,Text\n4,d\n");
+    let pattern = folder.path().join("*.csv").display().to_string();
+    let mut source = started(json!({"path": pattern})).await;
+    let intake = source.poll(EVERYTHING).await.unwrap();
+    assert!(intake.more);
+    assert_eq!(rows(source.as_ref(), &intake).await.0, ["1|a", "2|b"]);
+    for _ in 0..2 {
+        let error = source.poll(EVERYTHING).await.unwrap_err();
+        assert!(error.message().contains("3.csv"), "{error}");
+    }
+    write(folder.path(), "3.csv", "id,Text\n3,c\n");
+    let intake = source.poll(EVERYTHING).await.unwrap();
+    assert_eq!(rows(source.as_ref(), &intake).await.0, ["3|c", "4|d"]);
+}
+
+#[tokio::test]
 async fn gzip_that_is_cut_short_is_an_error_that_names_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let whole = csv_file(&numbers(0..100_000), true);

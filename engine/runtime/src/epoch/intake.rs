@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use sluice_core::{Advance, Clock, Intake, Limit, Offsets, Reader, Result, Source, Split};
+use sluice_core::{Advance, Clock, Intake, Kind, Limit, Offsets, Reader, Result, Source, Split};
 
 use crate::catalog::Tally;
 use crate::job::EpochLimits;
@@ -106,13 +106,21 @@ pub async fn take(
         Facts { rows: 0, bytes: 0, splits: 0, open_for: Duration::ZERO, more: false, follow };
     loop {
         facts.more = false;
+        let mut trouble = None;
         for run in sources.iter_mut() {
             let limit = Limit {
                 rows: limits.rows.saturating_sub(facts.rows).max(1),
                 bytes: limits.bytes.saturating_sub(facts.bytes).max(1),
                 files: limits.files,
             };
-            let intake = run.source.poll(limit).await?;
+            let intake = match run.source.poll(limit).await {
+                Ok(intake) => intake,
+                Err(error) if error.kind() == Kind::Data => {
+                    trouble.get_or_insert(error);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             for note in &intake.notes {
                 tracing::warn!(source = run.name, "{note}");
             }
@@ -126,6 +134,10 @@ pub async fn take(
             add(&mut taken, run, intake);
         }
         facts.open_for = clock.monotonic().saturating_sub(opened);
+        if let Some(error) = trouble {
+            // What came before it is an epoch of its own; the next one meets the error first.
+            return if taken.is_empty() { Err(error) } else { Ok(Some(taken)) };
+        }
         if stop() {
             return Ok((!taken.is_empty()).then_some(taken));
         }

@@ -10,6 +10,7 @@ use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::{cast, filter_record_batch};
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
+use datafusion::catalog::memory::{DataSourceExec, MemorySourceConfig};
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use datafusion::prelude::SessionContext;
 use sluice_core::{Error, Result};
@@ -117,6 +118,11 @@ impl IncrementalView {
 
 /// Rows that the leaves of a plan that was run gave out.
 fn rows_into(plan: &Arc<dyn ExecutionPlan>) -> u64 {
+    let source = plan.downcast_ref::<DataSourceExec>().map(DataSourceExec::data_source);
+    if let Some(memory) = source.and_then(|s| s.downcast_ref::<MemorySourceConfig>()) {
+        // Rows in memory keep no metrics; all of them are given out.
+        return memory.partitions().iter().flatten().map(|b| b.num_rows() as u64).sum();
+    }
     if plan.children().is_empty() {
         return plan.metrics().and_then(|m| m.output_rows()).unwrap_or(0) as u64;
     }
