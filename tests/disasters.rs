@@ -248,3 +248,38 @@ fn a_grown_file_gives_its_new_rows_if_it_shall() {
     assert_eq!(kept(&place), "abcdgh");
     place.holds("changed.yaml");
 }
+
+/// Two sources, the first of which meets a file it does not know the columns of.
+const MISFIT: &str = r#"job: misfit
+lake: "${vars.lake}"
+vars: {lake: ./lake}
+sources:
+  left: {connector: files, path: input/*.csv, schema: one.yaml, format: csv}
+  right: {connector: generate, rows: 7, columns: {id: {sequence: {start: 1}}}}
+tables:
+  known: {sql: SELECT id FROM left}
+  counted: {sql: SELECT id FROM right}
+epoch: {every: 1s}
+"#;
+
+#[test]
+fn a_file_with_a_new_column_stops_the_job_after_what_came_before_it() {
+    let place = Place::local();
+    place.write("misfit.yaml", MISFIT);
+    place.write("one.yaml", "fields: [{name: id, type: int64}]\n");
+    place.write("input/1.csv", "id\n1\n2\n");
+    place.write("input/2.csv", "id,extra\n3,x\n");
+    place.write("input/3.csv", "id\n4\n");
+    let run = || place.job("run", "misfit.yaml").output();
+    for _ in 0..2 {
+        let stopped = run();
+        assert_eq!(stopped.code, Some(1), "{}", stopped.text());
+        stopped.says(&["column=extra", "2.csv", "hint: ", "on_new_column"]);
+        let parts = ["sum(id) FROM known", "count(*) FROM counted"];
+        assert_eq!(place.figures("misfit.yaml", &parts), ["3", "7"]);
+    }
+    place.write("input/2.csv", "id\n3\n");
+    place.run("misfit.yaml");
+    assert_eq!(place.cell("misfit.yaml", "SELECT sum(id) FROM known"), "10");
+    place.holds("misfit.yaml");
+}

@@ -25,7 +25,7 @@ pub use factory::{Context, Registry, SinkFactory, SourceFactory};
 pub use memory::{Memory, Reservation, Unbounded};
 pub use offset::{Advance, Offset, Offsets};
 pub use problem::{Problem, Problems, Span};
-pub use quantity::{format_bytes, parse_bytes, parse_duration};
+pub use quantity::{format_bytes, format_count, parse_bytes, parse_duration};
 pub use schema::{DataSchema, FieldSpec, parse_type, type_name};
 pub use secret::Secrets;
 pub use sink::{FileEncoder, FileSink, FileSizing};

@@ -78,8 +78,3 @@ fn readable(graphs: Vec<Arc<Graph>>) -> Result<Vec<Readable>, Failure> {
 fn verdict(ok: bool, shown: Result<(), Failure>) -> Result<(), Failure> {
     if ok { shown } else { Err(Failure::Found) }
 }
-
-/// `1 job`, `2 jobs`.
-fn plural(count: usize, noun: &str) -> String {
-    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
-}

@@ -3,10 +3,11 @@
 use std::io::Write as _;
 
 use futures::TryStreamExt as _;
+use sluice_core::format_count;
 use sluice_runtime::catalog::sql_error;
 use sluice_runtime::query;
 
-use super::{planned, plural, readable};
+use super::{planned, readable};
 use crate::app::App;
 use crate::args::SqlArgs;
 use crate::failure::Failure;
@@ -32,7 +33,7 @@ pub(super) async fn sql(app: &App, args: &SqlArgs) -> Result<(), Failure> {
     out.flush()?;
     let more = format == Format::Table && count > TABLE_ROWS_MAX;
     let note = if more { format!(", the first {TABLE_ROWS_MAX} are shown") } else { String::new() };
-    app.talk.say(&format!("{}{note}\n", plural(count, "row")));
+    app.talk.say(&format!("{}{note}\n", format_count(count as u64, "row")));
     Ok(())
 }
 

@@ -1,10 +1,9 @@
 //! What `sluice run` ends with: per table and view what went in and came out.
 
 use serde_json::{Value, json};
-use sluice_core::format_bytes;
+use sluice_core::{format_bytes, format_count};
 use sluice_runtime::schedule::{SinkSummary, Summary, TableSummary, ViewSummary};
 
-use super::plural;
 use super::run::Ended;
 use crate::failure::error_json;
 use crate::output::{Align, Grid, count, seconds};
@@ -31,8 +30,7 @@ pub(super) fn json(list: &[(String, Ended)], ok: bool) -> Value {
 }
 
 fn job_text(summary: &Summary) -> String {
-    let epochs = usize::try_from(summary.epochs).unwrap_or(usize::MAX);
-    let epochs = plural(epochs, "epoch");
+    let epochs = format_count(summary.epochs, "epoch");
     let mut text = format!("job {}: {epochs} in {} s\n", summary.job, seconds(summary.seconds));
     let grids = [tables(&summary.tables), views(&summary.views), sinks(&summary.sinks)];
     for grid in grids.iter().filter(|grid| !grid.is_empty()) {

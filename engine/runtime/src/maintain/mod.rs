@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use object_store::ObjectMeta;
-use sluice_core::{Result, Secrets, format_bytes};
+use sluice_core::{Result, Secrets, format_bytes, format_count};
 use sluice_lake::maintain::{self as lake_maintain, Keep};
 use sluice_lake::manifest::{Action, KEEP_MS, KEEP_NEWEST, job_folder};
 use sluice_lake::snapshot::{self, Published, PublishedTable, Snapshots};
@@ -50,7 +50,7 @@ pub async fn maintain(
     if options.compact {
         let compaction = Compaction { files_min: 2, ..Compaction::default() };
         let done = compact_job(env, graph, secrets, options.take_over, compaction).await?;
-        lines.push(format!("{done} compactions"));
+        lines.push(format_count(done, "compaction"));
     }
     let lake = lake_of(env, graph, secrets)?;
     let how = RecoverOptions { take_over: options.take_over, ..RecoverOptions::default() };
@@ -90,7 +90,7 @@ pub async fn maintain(
     if options.fold {
         let folded = lake.chain.fold(now_ms, KEEP_NEWEST, KEEP_MS).await?;
         snapshots.clean(now_ms, snapshot::KEEP_MS).await?;
-        lines.push(format!("{} manifests folded", folded.folded));
+        lines.push(format!("{} folded", format_count(folded.folded, "manifest")));
     }
     running.lease.release().await?;
     Ok(lines)
@@ -102,7 +102,7 @@ async fn delete(store: &Store, name: &str, gone: &[ObjectMeta]) -> Result<Option
         return Ok(None);
     }
     let bytes = format_bytes(lake_maintain::delete(store, gone).await?);
-    Ok(Some(format!("{name}: {} files deleted, {bytes}", gone.len())))
+    Ok(Some(format!("{name}: {} deleted, {bytes}", format_count(gone.len() as u64, "file"))))
 }
 
 /// Whole paths of what the last manifest names besides table files.

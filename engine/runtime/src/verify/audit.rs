@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use futures::StreamExt;
 use serde::Serialize;
-use sluice_core::{Offset, Result};
+use sluice_core::{Offset, Result, format_count};
 use sluice_lake::manifest::{Action, Base, Chain, Entry, EpochKind, TableCounts};
 
 use super::tables;
@@ -111,7 +111,7 @@ async fn read_chain(chain: &Chain, base: Option<&Base>) -> Result<(Vec<Entry>, V
             findings.push(format!("epoch {epoch} was not sealed after the one before it"));
         }
     }
-    let counted = format!("{} manifests, {folded} folded", entries.len());
+    let counted = format!("{}, {folded} folded", format_count(entries.len() as u64, "manifest"));
     Ok((entries, vec![Check::new("manifests", counted, &findings)]))
 }
 
@@ -163,7 +163,8 @@ fn sources(entries: &[Entry], base: Option<&Base>) -> Check {
             }
         }
     }
-    Check::new("sources", format!("{decoded} rows decoded, {rejected} rejected"), &findings)
+    let counted = format!("{} decoded, {rejected} rejected", format_count(decoded, "row"));
+    Check::new("sources", counted, &findings)
 }
 
 /// What enters a table is written, quarantined, dropped, late or deduplicated.
@@ -206,7 +207,7 @@ fn rejected(job: &Readable, entries: &[Entry]) -> Check {
             }
         }
     }
-    Check::new("rejected rows are kept", format!("{total} rows"), &findings)
+    Check::new("rejected rows are kept", format_count(total, "row"), &findings)
 }
 
 /// What the manifests say a table holds.

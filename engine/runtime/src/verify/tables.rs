@@ -2,7 +2,7 @@
 
 use arrow::datatypes::SchemaRef;
 use futures::{StreamExt, TryStreamExt, stream};
-use sluice_core::Result;
+use sluice_core::{Result, format_count};
 use sluice_lake::delta;
 use sluice_lake::manifest::DataFile;
 use sluice_lake::parquet::{Layout, footer_rows};
@@ -50,7 +50,7 @@ pub(super) async fn check_tables(
                 findings.extend(strangers(&table.location, &table.files, &sealed).await?);
             }
         }
-        let counted = format!("{rows} rows in {} files", table.files.len());
+        let counted = in_files(rows, table.files.len());
         checks.push(Check::new(title, counted, &findings));
     }
     for sink in &job.graph.sinks {
@@ -141,6 +141,12 @@ async fn check_sink(lake: &Lake, name: &str, total: &Total) -> Result<Check> {
             findings.push(format!("a file is gone path={path}"));
         }
     }
-    let counted = format!("{} rows in {} files", total.rows, total.files.len());
+    let counted = in_files(total.rows, total.files.len());
     Ok(Check::new(format!("sink {name}"), counted, &findings))
+}
+
+/// `3 rows in 1 file`.
+fn in_files(rows: impl TryInto<u64>, files: usize) -> String {
+    let rows = format_count(rows.try_into().unwrap_or(0), "row");
+    format!("{rows} in {}", format_count(files as u64, "file"))
 }
