@@ -62,33 +62,40 @@ pub async fn build_pack(
 ) -> Result<Vec<Graph>, Problems> {
     let mut problems = Problems::new();
     let mut graphs = Vec::new();
-    let mut foreign: Vec<Foreign> = Vec::new();
+    let mut others = Others::default();
     for job in &pack.jobs {
-        match build(context, job, registry, &foreign).await {
-            Ok(graph) => {
-                foreign.extend(graph.exports());
-                graphs.push(graph);
-            }
-            Err(found) => problems.extend(found),
-        }
+        let builder = build(context, job, registry, &others, &mut problems).await;
+        let (graph, failed) = (builder.graph, builder.failed);
+        others.tables.extend(graph.exports());
+        others.failed.extend(failed);
+        graphs.push(graph);
     }
     if problems.is_empty() { Ok(graphs) } else { Err(problems) }
 }
 
-/// The graph of one job that may read `foreign`.
-pub async fn build(
+/// What the jobs before one have.
+#[derive(Debug, Default)]
+struct Others {
+    /// What may be read.
+    tables: Vec<Foreign>,
+    /// What would be there, had its statement no problem.
+    failed: BTreeSet<String>,
+}
+
+/// One job as far as it can be planned.
+async fn build<'a>(
     context: &SessionContext,
     job: &SharedJob,
     registry: &Registry,
-    foreign: &[Foreign],
-) -> Result<Graph, Problems> {
-    let mut problems = Problems::new();
+    others: &'a Others,
+    problems: &mut Problems,
+) -> Builder<'a> {
     let time = EpochTime::default();
     let context = with_time(context, &time);
-    let mut builder = Builder::new(&context, job, foreign, time);
-    builder.sources(registry, &mut problems);
-    builder.statements(&mut problems).await;
-    if problems.is_empty() { Ok(builder.graph) } else { Err(problems) }
+    let mut builder = Builder::new(context, job, others, time);
+    builder.sources(registry, problems);
+    builder.statements(problems).await;
+    builder
 }
 
 impl Graph {
@@ -129,20 +136,17 @@ impl Graph {
 }
 
 struct Builder<'a> {
-    context: &'a SessionContext,
+    context: SessionContext,
     graph: Graph,
     names: Names,
     growth: BTreeMap<String, Growth>,
     foreign: &'a [Foreign],
+    /// Names without columns, because a statement has a problem: of other jobs, then also ours.
+    failed: BTreeSet<String>,
 }
 
 impl<'a> Builder<'a> {
-    fn new(
-        context: &'a SessionContext,
-        job: &SharedJob,
-        foreign: &'a [Foreign],
-        time: EpochTime,
-    ) -> Self {
+    fn new(context: SessionContext, job: &SharedJob, others: &'a Others, time: EpochTime) -> Self {
         let graph = Graph {
             time,
             job: job.clone(),
@@ -155,11 +159,12 @@ impl<'a> Builder<'a> {
         };
         let mut names = Names::new();
         let mut growth = BTreeMap::new();
-        for relation in foreign {
+        for relation in &others.tables {
             names.insert(relation.name.clone(), relation.schema.clone());
             growth.insert(relation.name.clone(), Growth::Foreign);
         }
-        Self { context, graph, names, growth, foreign }
+        let failed = others.failed.union(&job.broken.iter().cloned().collect()).cloned().collect();
+        Self { context, graph, names, growth, foreign: &others.tables, failed }
     }
 
     fn sources(&mut self, registry: &Registry, problems: &mut Problems) {
@@ -194,21 +199,20 @@ impl<'a> Builder<'a> {
             .iter()
             .map(|t| t.name.clone())
             .chain(job.views.iter().map(|v| v.name.clone()))
-            .chain(job.broken.iter().cloned())
+            .chain(self.failed.iter().cloned())
             .collect();
-        let mut failed: BTreeSet<String> = job.broken.iter().cloned().collect();
         while !left.is_empty() {
             let before = left.len();
             let mut later = Vec::new();
             for waiting in left {
                 let (name, sql) = waiting.of(&job);
-                let needs = mentioned(self.context, &sql.text, &declared);
-                if needs.iter().any(|n| failed.contains(n)) {
-                    failed.insert(name);
+                let needs = mentioned(&self.context, &sql.text, &declared);
+                if needs.iter().any(|n| self.failed.contains(n)) {
+                    self.failed.insert(name);
                 } else if needs.iter().any(|n| !self.names.contains_key(n) && *n != name) {
                     later.push(waiting);
                 } else if !self.node(&waiting, problems).await {
-                    failed.insert(name);
+                    self.failed.insert(name);
                 }
             }
             if later.len() == before {
@@ -225,7 +229,7 @@ impl<'a> Builder<'a> {
         match waiting {
             Waiting::Table(i) => {
                 let scope = Scope {
-                    context: self.context,
+                    context: &self.context,
                     job: &job,
                     names: &self.names,
                     sources: &self.graph.sources,
@@ -246,7 +250,7 @@ impl<'a> Builder<'a> {
             Waiting::View(i) => {
                 let spec = &job.views[*i];
                 let growth = |name: &str| *self.growth.get(name).unwrap_or(&Growth::Changing);
-                let planned = plan_view(self.context, spec, &self.names, &growth, problems).await;
+                let planned = plan_view(&self.context, spec, &self.names, &growth, problems).await;
                 let Some(node) = planned else { return false };
                 let append = matches!(node.strategy, super::Strategy::Append);
                 let growth = if append { Growth::Append } else { Growth::Changing };

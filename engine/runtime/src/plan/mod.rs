@@ -18,7 +18,7 @@ use datafusion::physical_plan::PhysicalExpr;
 
 use crate::job::{ExpectAction, Job, SinkSpec, SourceSpec, TableSpec, ViewSpec};
 
-pub use graph::{Foreign, Graph, build, build_pack};
+pub use graph::{Foreign, Graph, build_pack};
 pub use run::{leaf_plan, physical, streams};
 pub use statement::{Names, Planned, plan_statement};
 pub use view::{Incremental, Strategy};
