@@ -94,8 +94,11 @@ pub fn reach(step: Step, epoch: u64) {
     let pid = std::process::id().to_string();
     // The shell's own `kill`: no unsafe code for a thing only tests use.
     let _ = std::process::Command::new("sh").args(["-c", script, "sh", &pid]).status();
-    while action != "freeze" {
-        // The signal may reach another thread first: this one goes no further.
+    if action == "freeze" {
+        return;
+    }
+    // The signal may reach another thread first: this one goes no further.
+    loop {
         std::thread::park();
     }
 }
