@@ -10,6 +10,7 @@ use crate::protocol::killed;
 use crate::protocol::ledger::Ledger;
 use crate::support::cli::Output;
 use crate::support::place::{Kind, Place, listing};
+use crate::support::wait;
 
 /// A ledger after four epochs, all of them checked.
 fn ledger() -> Ledger {
@@ -282,4 +283,65 @@ fn a_file_with_a_new_column_stops_the_job_after_what_came_before_it() {
     place.run("misfit.yaml");
     assert_eq!(place.cell("misfit.yaml", "SELECT sum(id) FROM known"), "10");
     place.holds("misfit.yaml");
+}
+
+/// A job that writes files and a dataset, and no Delta table.
+const WRITER: &str = r#"job: writer
+lake: "${vars.lake}"
+vars: {lake: ./lake, rows: 10}
+sources:
+  numbers: {connector: generate, rows: "${vars.rows}", columns: {id: {sequence: {start: 1}}}}
+tables:
+  kept: {sql: SELECT id FROM numbers, format: parquet}
+sinks:
+  out: {connector: files, from: numbers, path: "${vars.lake}/out", format: csv, files: 1}
+"#;
+
+/// Rows in all CSV files of the sink, and files of the dataset, whoever wrote them.
+fn written(place: &Place) -> (usize, usize) {
+    let files = |folder: &str| {
+        let all = listing(&place.lake_folder().join(folder)).into_iter().map(|(path, _)| path);
+        all.filter(|path| path.extension().is_some()).collect::<Vec<_>>()
+    };
+    let lines = |path: &PathBuf| fs::read_to_string(path).unwrap().lines().count() - 1;
+    (files("out").iter().map(lines).sum(), files("kept").len())
+}
+
+#[test]
+fn files_of_an_earlier_life_are_not_read_twice() {
+    let place = Place::local();
+    place.write("writer.yaml", WRITER);
+    place.run("writer.yaml");
+    assert_eq!(written(&place).0, 10);
+    place.job("run", "writer.yaml").arg("--rebuild").ok();
+    assert_eq!(written(&place).0, 10, "a rebuild leaves the old files of a sink");
+    let dataset = written(&place).1;
+    place.job("run", "writer.yaml").arg("--rebuild").ok();
+    assert_eq!(written(&place), (10, dataset), "a rebuild leaves the old files of a dataset");
+    place.holds("writer.yaml");
+
+    fs::remove_dir_all(place.lake_folder().join("_sluice")).unwrap();
+    refused(&place.job("run", "writer.yaml").output(), &["no epoch of this job knows"]);
+    assert_eq!(written(&place), (10, dataset), "a refused run touches nothing");
+    place.job("run", "writer.yaml").arg("--rebuild").ok();
+    assert_eq!(written(&place), (10, dataset));
+    place.holds("writer.yaml");
+}
+
+#[test]
+fn a_run_that_is_asked_to_end_finishes_its_epoch_and_ends() {
+    let place = Place::local();
+    place.write("writer.yaml", &WRITER.replace("sinks:", "epoch: {rows: 10}\nsinks:"));
+    for signal in ["INT", "TERM"] {
+        let rows = "rows=100000000";
+        let run = place.job("run", "writer.yaml").arg("--set").arg(rows).arg("--follow").start();
+        let before = place.next_epoch("writer.yaml");
+        wait::until("some epochs", 120, || {
+            (place.next_epoch("writer.yaml") > before + 2).then_some(())
+        });
+        run.signal(signal);
+        let output = run.wait();
+        assert_eq!(output.code, Some(0), "{}", output.text());
+        place.holds("writer.yaml");
+    }
 }

@@ -251,6 +251,9 @@ pub struct FilesAction {
     /// Whether earlier files of the dataset stop counting.
     #[serde(default)]
     pub replace: bool,
+    /// Whether files of earlier lives of the job are deleted.
+    #[serde(default)]
+    pub clear: bool,
 }
 
 /// One staged file and its final name.

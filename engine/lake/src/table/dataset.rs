@@ -37,16 +37,53 @@ pub fn dataset_prefix(incarnation: &str, epoch: u64) -> String {
 
 /// Gives the staged files of `epoch` their final names. Idempotent: a staged file that is gone was
 /// published before, which is checked. Errors: `Conflict` when neither is there.
-pub async fn publish_files(store: &Store, action: &FilesAction, epoch: u64) -> Result<()> {
+pub async fn publish_files(
+    store: &Store,
+    action: &FilesAction,
+    epoch: u64,
+    incarnation: &str,
+) -> Result<()> {
     stream::iter(action.copies.clone())
         .map(|copy| async move {
             publish(store, &copy).await?;
             reach(Step::FileCopied, epoch);
-            Ok(())
+            Ok::<(), Error>(())
         })
         .buffer_unordered(COPIES_AT_ONCE)
-        .try_collect()
-        .await
+        .try_collect::<()>()
+        .await?;
+    if action.clear {
+        clear(store, &path(&action.location)?, incarnation).await?;
+    }
+    Ok(())
+}
+
+/// The files that some life of a job published below a folder.
+pub async fn published_files(location: &Location) -> Result<Vec<Path>> {
+    let listed = location.store.list(&location.path).await?;
+    let files = listed.into_iter().map(|meta| meta.location);
+    Ok(files.filter(|path| path.filename().and_then(life_of).is_some()).collect())
+}
+
+/// Deletes what other lives than `incarnation` published below a folder.
+async fn clear(store: &Store, folder: &Path, incarnation: &str) -> Result<()> {
+    let location = Location { store: store.clone(), path: folder.clone() };
+    for path in published_files(&location).await? {
+        if path.filename().and_then(life_of) != Some(short(incarnation)) {
+            store.delete(&path).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The incarnation in a final name.
+fn life_of(name: &str) -> Option<&str> {
+    let (life, rest) = name.strip_prefix("part-")?.split_once('-')?;
+    let (epoch, _) = rest.split_once('-')?;
+    let digits = |text: &str, wanted: usize| {
+        text.len() == wanted && text.bytes().all(|b| b.is_ascii_hexdigit())
+    };
+    (digits(life, INCARNATION_CHARS) && digits(epoch, 20)).then_some(life)
 }
 
 /// The published files of a dataset, sorted by path. Their row counts are not known and given as
@@ -128,5 +165,27 @@ mod tests {
         for other in ["x.parquet", "part-01234567-7-0.parquet", "part-01234567-1-0.csv", ""] {
             assert!(!is_visible(other, ours, 7), "{other}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_new_life_deletes_the_files_of_others_and_nothing_else() {
+        let lake = crate::store::open("memory://dataset-clear/lake", &Default::default()).unwrap();
+        let keep = ["x.csv", "a=1/part-1.parquet", "part-01234567-00000000000000000002-0.csv"];
+        let gone = [
+            "part-89abcdef-00000000000000000007-0.csv",
+            "a=1/part-89abcdef-00000000000000000001-0.parquet",
+        ];
+        for name in keep.iter().chain(&gone) {
+            lake.store.put(&lake.join(name).unwrap().path, "x".into()).await.unwrap();
+        }
+        assert_eq!(published_files(&lake).await.unwrap().len(), 3);
+        let action = FilesAction { location: lake.path.to_string(), ..FilesAction::default() };
+        publish_files(&lake.store, &action, 9, "0123456789ab").await.unwrap();
+        assert_eq!(lake.store.list(&lake.path).await.unwrap().len(), 5, "nothing asked for it");
+        let action = FilesAction { clear: true, ..action };
+        publish_files(&lake.store, &action, 9, "0123456789ab").await.unwrap();
+        let left = lake.store.list(&lake.path).await.unwrap();
+        assert_eq!(left.len(), keep.len());
+        assert!(!left.iter().any(|meta| meta.location.as_ref().contains("89abcdef")));
     }
 }

@@ -249,7 +249,7 @@ fn copies(files: &[DataFile], staged: &Location, target: &Location) -> FilesActi
     FilesAction {
         location: target.path.to_string(),
         copies: files.iter().map(copy).collect(),
-        replace: false,
+        ..FilesAction::default()
     }
 }
 
@@ -265,10 +265,10 @@ async fn publishes_once(target: Location) {
     let files = write(&layout, &dataset_prefix(incarnation, 4), &rows).await;
     let action = copies(&files, &staged, &target);
     for _ in 0..2 {
-        publish_files(&target.store, &action, 4).await.unwrap();
+        publish_files(&target.store, &action, 4, "").await.unwrap();
     }
     target.store.delete(&layout.object(&files[0].path).unwrap()).await.unwrap();
-    publish_files(&target.store, &action, 4).await.unwrap();
+    publish_files(&target.store, &action, 4, "").await.unwrap();
     let by = keys(&["part"]);
     let wanted = |epoch| Dataset { incarnation, epoch, partition_by: &by };
     let seen = list_dataset(&target, wanted(4)).await.unwrap();
@@ -279,7 +279,7 @@ async fn publishes_once(target: Location) {
     assert_eq!(all(&published, &seen).await, rows);
     assert!(list_dataset(&target, wanted(3)).await.unwrap().is_empty());
     target.store.delete(&published.object(&files[0].path).unwrap()).await.unwrap();
-    let error = publish_files(&target.store, &action, 4).await.unwrap_err();
+    let error = publish_files(&target.store, &action, 4, "").await.unwrap_err();
     assert_eq!(error.kind(), Kind::Conflict);
 }
 

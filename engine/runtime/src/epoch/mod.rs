@@ -30,7 +30,7 @@ pub use kept::{read_windows, source_owner, windows_owner};
 pub use publish::{PublishOutcome, Publisher, PublisherTable, fenced};
 pub use relation::{Kind, Relation, Relations};
 pub use routing::{Outcome, Router};
-pub use sink::sink_name;
+pub use sink::{sink_location, sink_name};
 pub use work::{ForeignTables, Worker, WorkerState};
 
 /// What every run of a process shares.

@@ -140,7 +140,8 @@ impl Publisher {
         match action {
             Action::None => {}
             Action::Files(files) => {
-                table::publish_files(&self.lake.root.store, files, manifest.epoch).await?;
+                let (store, life) = (&self.lake.root.store, &manifest.incarnation);
+                table::publish_files(store, files, manifest.epoch, life).await?;
                 if let Some(table) = &mut table {
                     table.exists = true;
                     let before = if files.replace { 0 } else { table.files };

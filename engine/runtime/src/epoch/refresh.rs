@@ -26,6 +26,7 @@ impl Worker {
         let views = self.graph.views.iter();
         let unmade = |r: &Relation| !r.exists;
         !self.state.leftovers.is_empty()
+            || !self.state.cleared.is_empty()
             || self.foreign_changed()
             || views.filter_map(|v| self.state.relations.get(&v.spec.name)).any(unmade)
     }

@@ -17,6 +17,7 @@ use sluice_lake::store::Location;
 use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
 
+use super::Lake;
 use super::intake::Taken;
 use super::work::{Open, Worker};
 use crate::catalog::sql_error;
@@ -35,7 +36,7 @@ impl Worker {
             .sink(&node.spec.connector)
             .ok_or_else(|| Error::bug("a sink has no connector"))?;
         let sink = factory.build(&node.spec.config)?;
-        let end = self.sink_location(sink.path())?;
+        let end = sink_location(&self.lake, sink.path())?;
         let plan = crate::plan::leaf_plan(&node.spec.from, &provider.schema())?;
         let tables = BTreeMap::from([(node.spec.from.clone(), provider)]);
         let mut plan = physical(&self.context, &plan, &tables).await?;
@@ -61,15 +62,6 @@ impl Worker {
         }
         self.record_sink(open, node, &end, sink.extension(), files);
         Ok(())
-    }
-
-    fn sink_location(&self, path: &str) -> Result<Location> {
-        let end = sluice_lake::store::open(path, &sluice_core::Secrets::default())?;
-        if end.store.id() != self.lake.root.store.id() {
-            return Err(Error::config(format!("a file sink lies in another store path={path}"))
-                .hint("put the sink's path into the same store as the lake"));
-        }
-        Ok(Location { store: self.lake.root.store.clone(), path: end.path })
     }
 
     fn record_sink(
@@ -98,7 +90,7 @@ impl Worker {
             })
             .collect();
         let location = end.path.to_string();
-        let action = Action::Files(FilesAction { location, copies, replace: false });
+        let action = Action::Files(FilesAction { location, copies, ..FilesAction::default() });
         let counts = TableCounts { entering: written, written, ..TableCounts::default() };
         open.tables.insert(sink_name(&node.spec.name), TablePart { counts, action });
     }
@@ -112,6 +104,16 @@ impl Worker {
         let rows = rejected_rows(open.epoch, &rejected)?;
         self.append_rows(open, &rejected_name(&taken.name), vec![rows]).await
     }
+}
+
+/// Where a sink writes. Errors: `Config` when that is another store than the lake's.
+pub fn sink_location(lake: &Lake, path: &str) -> Result<Location> {
+    let end = sluice_lake::store::open(path, &sluice_core::Secrets::default())?;
+    if end.store.id() != lake.root.store.id() {
+        return Err(Error::config(format!("a file sink lies in another store path={path}"))
+            .hint("put the sink's path into the same store as the lake"));
+    }
+    Ok(Location { store: lake.root.store.clone(), path: end.path })
 }
 
 /// The name of a sink among a manifest's tables.

@@ -269,7 +269,7 @@ impl Worker {
             based.push(DataFile { path: from, ..file });
         }
         let location = relation.location.path.to_string();
-        let action = FilesAction { location, copies, replace: !relation.exists };
+        let action = FilesAction { location, copies, replace: !relation.exists, clear: false };
         Ok((Action::Files(action), based))
     }
 

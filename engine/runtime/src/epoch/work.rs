@@ -12,10 +12,11 @@ use datafusion::prelude::SessionContext;
 use sluice_core::{Advance, Error, Offset, Offsets, Result, Step, reach};
 use sluice_lake::delta::schema_string;
 use sluice_lake::manifest::{
-    Action, Counts, EpochKind, FORMAT, FileRef, Manifest, SourcePart, TableCounts, TableMeta,
-    TablePart,
+    Action, Counts, EpochKind, FORMAT, FileRef, FilesAction, Manifest, SourcePart, TableCounts,
+    TableMeta, TablePart,
 };
 use sluice_lake::parquet::Layout;
+use sluice_lake::store::Location;
 
 use super::intake::Taken;
 use super::relation::{Relation, Relations};
@@ -47,6 +48,9 @@ pub struct WorkerState {
     /// Tables of an earlier life that the next epoch replaces, whether or not it has rows for
     /// them.
     pub leftovers: BTreeSet<String>,
+    /// Folders of datasets and sinks, by their names in manifests, in which the next epoch deletes
+    /// the files of earlier lives.
+    pub cleared: BTreeMap<String, Location>,
     /// Tables of an earlier life that the next epoch makes its own.
     pub adopted: BTreeSet<String>,
 }
@@ -136,6 +140,7 @@ impl Worker {
             self.run_rejected(&mut open, taken).await?;
         }
         self.replace_leftovers(&mut open)?;
+        self.clear_folders(&mut open);
         reach(Step::FilesWritten, open.epoch);
         self.write_state(&mut open).await?;
         reach(Step::StateWritten, open.epoch);
@@ -181,6 +186,28 @@ impl Worker {
             self.record(open, &name, Action::Delta(action), TableCounts::default())?;
         }
         Ok(())
+    }
+
+    /// Marks the folders in which files of earlier lives are still to be deleted.
+    fn clear_folders(&mut self, open: &mut Open<'_>) {
+        for (name, folder) in std::mem::take(&mut self.state.cleared) {
+            let part = open.tables.entry(name).or_insert_with(|| TablePart {
+                counts: TableCounts::default(),
+                action: Action::None,
+            });
+            match &mut part.action {
+                Action::Files(files) => files.clear = true,
+                other => {
+                    let location = folder.path.to_string();
+                    *other = Action::Files(FilesAction {
+                        location,
+                        clear: true,
+                        replace: true,
+                        copies: Vec::new(),
+                    });
+                }
+            }
+        }
     }
 
     fn spent(&mut self, name: String, began: std::time::Duration) {

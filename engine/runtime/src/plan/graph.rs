@@ -9,6 +9,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::prelude::SessionContext;
 use sluice_core::{Problems, Registry, rejected_schema};
 
+use super::places::check_places;
 use super::statement::Names;
 use super::table::{Scope, plan_table};
 use super::view::{Growth, plan_view};
@@ -70,6 +71,7 @@ pub async fn build_pack(
         others.failed.extend(failed);
         graphs.push(graph);
     }
+    check_places(&graphs, registry, &mut problems);
     if problems.is_empty() { Ok(graphs) } else { Err(problems) }
 }
 
@@ -95,6 +97,7 @@ async fn build<'a>(
     let mut builder = Builder::new(context, job, others, time);
     builder.sources(registry, problems);
     builder.statements(problems).await;
+    builder.sinks(problems);
     builder
 }
 
@@ -261,6 +264,22 @@ impl<'a> Builder<'a> {
             }
         }
         true
+    }
+
+    /// Files cannot be taken back, so a sink is fed from what only grows.
+    fn sinks(&self, problems: &mut Problems) {
+        let job = &self.graph.job;
+        for sink in &job.sinks {
+            let name = &sink.from;
+            if self.growth.get(name) != Some(&Growth::Changing) {
+                continue;
+            }
+            let span = job.span(&format!("{}/from", sink.pointer));
+            let message = format!("a file sink takes rows that stay, those of {name} may change");
+            let hint = "feed it from a source, a table without key or a view kept by append; \
+                others can be read where they are, as Delta tables";
+            problems.push(&job.file, span, message, Some(hint.to_string()));
+        }
     }
 
     fn report_cycle(&self, left: &[Waiting], problems: &mut Problems) {

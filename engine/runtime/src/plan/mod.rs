@@ -5,6 +5,7 @@
 
 mod columns;
 mod graph;
+mod places;
 mod run;
 mod statement;
 mod table;

@@ -176,6 +176,9 @@ fn better(
     let LogicalPlan::Aggregate(node) = aggregate else {
         return Err("it has no aggregate".to_string());
     };
+    if node.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_))) {
+        return Err("it groups in several ways at once".to_string());
+    }
     if !is_stateless(&node.input) {
         return Err("it aggregates more than a filtered, projected table".to_string());
     }

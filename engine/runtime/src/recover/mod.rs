@@ -7,6 +7,7 @@
 mod adopt;
 mod decide;
 mod definition;
+mod files;
 mod foreign;
 mod open;
 mod state;

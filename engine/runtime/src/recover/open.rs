@@ -12,6 +12,7 @@ use sluice_lake::table::{Dataset, list_dataset};
 
 use super::decide::{Found, Known, Verdict, decide_table};
 use super::definition::{definition_of, same_definition};
+use super::files::{folders, refuse_strays, rooted};
 use super::{Running, adopt, foreign, state};
 use crate::catalog::quarantine_schema;
 use crate::epoch::{
@@ -78,7 +79,15 @@ pub async fn open(
         opening.publish_last(&mut publisher).await?;
     }
     opening.load(&mut relations, &publisher).await?;
-    opening.start(relations, publisher, secrets, lease).await
+    let folders = folders(graph, &opening.lake, &env.registry, &relations)?;
+    if opening.last.is_none() && !options.rebuild && !options.adopt {
+        refuse_strays(&folders).await?;
+    }
+    let mut running = opening.start(relations, publisher, secrets, lease).await?;
+    if options.rebuild {
+        running.worker.state.cleared = folders;
+    }
+    Ok(running)
 }
 
 pub(super) struct Opening<'a> {
@@ -344,6 +353,7 @@ impl Opening<'_> {
             offsets: kept.map(|m| m.offsets.clone()).unwrap_or_default(),
             epoch: manifest.map_or(0, |m| m.epoch + 1),
             previous: self.last.as_ref().map(|e| e.sha256.clone()),
+            cleared: BTreeMap::new(),
             leftovers: if self.options.rebuild { there.clone() } else { BTreeSet::new() },
             adopted: if self.options.adopt { there } else { BTreeSet::new() },
         };
@@ -389,19 +399,6 @@ impl Opening<'_> {
 
 fn place(root: &Location, folder: &str) -> Result<Location> {
     if folder.is_empty() { Ok(root.clone()) } else { root.join(folder) }
-}
-
-/// Paths relative to the store instead of the dataset's folder.
-fn rooted(
-    relation: &Relation,
-    files: Vec<sluice_lake::manifest::DataFile>,
-) -> Result<Vec<sluice_lake::manifest::DataFile>> {
-    let mut all = Vec::with_capacity(files.len());
-    for file in files {
-        let path = relation.location.join(&file.path)?.path.to_string();
-        all.push(sluice_lake::manifest::DataFile { path, ..file });
-    }
-    Ok(all)
 }
 
 fn refusal(relation: &Relation, verdict: &Verdict, known: &Known) -> Error {

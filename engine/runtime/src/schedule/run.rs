@@ -204,6 +204,9 @@ impl<'a> Run<'a> {
         let mut done = 0;
         while self.options.epochs_max.is_none_or(|max| done < max) {
             self.renew().await?;
+            if self.stop.is_cancelled() {
+                return Ok(());
+            }
             let Some(taken) = self.next().await? else { return Ok(()) };
             done += 1;
             let rows = taken.iter().flat_map(|t| &t.splits).map(|s| s.rows).sum();

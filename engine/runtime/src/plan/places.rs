@@ -1,0 +1,82 @@
+//! Where a pack writes: no folder may lie inside another, since the one would take the other's
+//! files for its own, or delete them.
+//!
+//! In: the graphs of a pack. Out: a problem per folder that is not its own. It looks at names only,
+//! never at a store.
+
+use std::path::{Component, Path, PathBuf};
+
+use sluice_core::{Problems, Registry};
+
+use super::{Graph, SharedJob, quarantine_name};
+
+/// A folder that something is written to.
+struct Place {
+    job: SharedJob,
+    /// What it is, for messages: `table=sales`.
+    what: String,
+    pointer: String,
+    path: PathBuf,
+    sink: bool,
+}
+
+/// Finds folders that are the same, or inside each other.
+pub(super) fn check_places(graphs: &[Graph], registry: &Registry, problems: &mut Problems) {
+    let places: Vec<Place> = graphs.iter().flat_map(|graph| of_job(graph, registry)).collect();
+    for (i, place) in places.iter().enumerate() {
+        // Rows in quarantine lie beside their table's: one problem for both.
+        let told = i > 0 && places[i - 1].pointer == place.pointer;
+        let other = places[..i].iter().find(|other| clash(place, other));
+        let Some(other) = other.filter(|_| !told) else { continue };
+        let span = place.job.span(&place.pointer);
+        let path = place.path.display();
+        let message =
+            format!("{} and {} cannot lie in one folder path={path}", place.what, other.what);
+        let hint = "give each a folder that is not inside another's".to_string();
+        problems.push(&place.job.file, span, message, Some(hint));
+    }
+}
+
+fn of_job(graph: &Graph, registry: &Registry) -> Vec<Place> {
+    let job = &graph.job;
+    let lake = normal(&job.lake);
+    let mut places = Vec::new();
+    let mut add = |what: String, pointer: String, path: PathBuf, sink: bool| {
+        places.push(Place { job: job.clone(), what, pointer, path, sink });
+    };
+    for spec in graph.tables.iter().map(|t| &t.spec) {
+        let pointer = format!("/tables/{}/folder", spec.name);
+        let folder = lake.join(&spec.folder);
+        add(format!("table={}", spec.name), pointer.clone(), folder.join(&spec.name), false);
+        let name = quarantine_name(&spec.name);
+        add(format!("table={name}"), pointer, folder.join(name), false);
+    }
+    for spec in graph.views.iter().map(|v| &v.spec) {
+        let pointer = format!("/views/{}/folder", spec.name);
+        let path = lake.join(&spec.folder).join(&spec.name);
+        add(format!("view={}", spec.name), pointer, path, false);
+    }
+    for spec in graph.sinks.iter().map(|s| &s.spec) {
+        let built = registry.sink(&spec.connector).and_then(|f| f.build(&spec.config).ok());
+        let Some(sink) = built else { continue };
+        let pointer = format!("/sinks/{}/path", spec.name);
+        add(format!("sink={}", spec.name), pointer, normal(sink.path()), true);
+    }
+    places
+}
+
+fn clash(a: &Place, b: &Place) -> bool {
+    if a.sink && b.sink {
+        return a.path == b.path;
+    }
+    if !a.sink && !b.sink && a.path == b.path {
+        // Then their names are the same too, which is a problem of its own.
+        return false;
+    }
+    a.path.starts_with(&b.path) || b.path.starts_with(&a.path)
+}
+
+/// A path or URL without `.` and doubled slashes, to be compared.
+fn normal(path: &str) -> PathBuf {
+    Path::new(path).components().filter(|part| *part != Component::CurDir).collect()
+}
