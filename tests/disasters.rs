@@ -345,3 +345,48 @@ fn a_run_that_is_asked_to_end_finishes_its_epoch_and_ends() {
         place.holds("writer.yaml");
     }
 }
+
+/// A job with a table and a view over it; `{more}` is what it has besides.
+fn going(place: &Place, more: &str, rows: u32) -> Output {
+    let text = format!(
+        "job: going\nlake: \"${{vars.lake}}\"\nvars: {{lake: ./lake, rows: 0}}\nsources:\n  \
+         numbers: {{connector: generate, rows: \"${{vars.rows}}\", columns: {{id: {{sequence: {{}}}}}}}}\n\
+         tables:\n  kept: {{sql: SELECT id FROM numbers}}\n{more}"
+    );
+    place.write("going.yaml", &text);
+    place.job("run", "going.yaml").arg("--set").arg(format!("rows={rows}")).output()
+}
+
+#[test]
+fn a_view_that_was_away_is_built_afresh_and_a_table_is_refused() {
+    let place = Place::local();
+    let view = "views:\n  total: {sql: SELECT count(*) AS n FROM kept}\n";
+    let table = "  other: {sql: SELECT id FROM numbers}\n";
+    for (more, rows) in [(view, 3), ("", 5), (view, 7)] {
+        let output = going(&place, more, rows);
+        assert_eq!(output.code, Some(0), "{}", output.text());
+    }
+    assert_eq!(place.cell("going.yaml", "SELECT n FROM total"), "7");
+    place.holds("going.yaml");
+
+    for (more, rows) in [(table, 9), ("", 11)] {
+        assert_eq!(going(&place, more, rows).code, Some(0));
+    }
+    let output = going(&place, table, 13);
+    assert_eq!(output.code, Some(1), "{}", output.text());
+    output.says(&["table=other", "hint: ", "--rebuild"]);
+}
+
+#[test]
+fn a_table_that_becomes_a_dataset_is_refused() {
+    let place = Place::local();
+    place.write("writer.yaml", &WRITER.replace(", format: parquet", ""));
+    place.run("writer.yaml");
+    place.write("writer.yaml", WRITER);
+    let output = place.job("run", "writer.yaml").output();
+    assert_eq!(output.code, Some(1), "{}", output.text());
+    output.says(&["table=kept", "hint: ", "--rebuild"]);
+    place.write("writer.yaml", &WRITER.replace(", format: parquet", ""));
+    place.run("writer.yaml");
+    assert_eq!(place.cell("writer.yaml", "SELECT count(*) FROM kept"), "10");
+}

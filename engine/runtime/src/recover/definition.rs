@@ -6,6 +6,7 @@ use arrow::datatypes::FieldRef;
 use sha2::{Digest, Sha256};
 use sluice_core::{Error, Result, Secrets};
 use sluice_lake::delta::Head;
+use sluice_lake::manifest::Manifest;
 
 use super::open::{Opening, RecoverOptions, lake_of};
 use crate::epoch::{Environment, Identity, Kind, Relation};
@@ -33,6 +34,20 @@ pub(super) fn same_definition(relation: &Relation, head: &Head) -> Result<bool> 
         "the table has other columns or partitions than its job table={name}"
     ))
     .hint("run with --rebuild to make it again from the sources, or give the table a new name"))
+}
+
+/// Whether the job went on for some epochs without a relation that it had, and has again. A view
+/// is then built afresh; a table would lack the rows of those epochs, so that a person decides.
+pub(super) fn was_away(relation: &Relation, last: Option<&Manifest>) -> Result<bool> {
+    let away = last.is_some_and(|manifest| !manifest.tables.contains_key(&relation.name));
+    if away && relation.kind == Kind::Table {
+        let name = &relation.name;
+        return Err(Error::config(format!(
+            "the job went on without this table, which has lacked its rows since table={name}"
+        ))
+        .hint("run with --rebuild to make it again from the sources, or give it a new name"));
+    }
+    Ok(away && relation.kind == Kind::View)
 }
 
 /// The hash of what makes a relation's rows: its own statement and everything it reads of its job.
@@ -66,6 +81,7 @@ pub async fn definition_changes(
 ) -> Result<Vec<Change>> {
     let lake = lake_of(env, graph, secrets)?;
     let last = lake.chain.last().await?;
+    let manifest = last.as_ref().map(|e| e.manifest.clone());
     let incarnation = last.as_ref().map(|e| e.manifest.incarnation.clone()).unwrap_or_default();
     let identity = Identity { job: graph.job.name.clone(), run: String::new(), incarnation };
     let options = RecoverOptions::default();
@@ -81,14 +97,19 @@ pub async fn definition_changes(
             (Kind::Table | Kind::View, None) if relation.format == TableFormat::Delta => {
                 say(relation, "will be created".to_string());
             }
-            (Kind::Table | Kind::View, Some(head)) => match same_definition(relation, head) {
+            (Kind::Table | Kind::View, Some(head)) => match same_definition(relation, head)
+                .and_then(|same| Ok(!was_away(relation, manifest.as_ref())? && same))
+            {
                 Ok(true)
                     if head.properties().get("sluice.definition") != Some(&relation.definition) =>
                 {
                     say(relation, "changed: applies to rows from the next epoch on".to_string());
                 }
                 Ok(true) => {}
-                Ok(false) => say(relation, "changed: will be rebuilt from its inputs".to_string()),
+                Ok(false) => say(
+                    relation,
+                    "changed, or was away: will be rebuilt from its inputs".to_string(),
+                ),
                 Err(e) => say(relation, format!("{}; --rebuild makes it again", e.message())),
             },
             _ => {}

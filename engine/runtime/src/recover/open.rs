@@ -11,7 +11,7 @@ use sluice_lake::store::{self, Location};
 use sluice_lake::table::{Dataset, list_dataset};
 
 use super::decide::{Found, Known, Verdict, decide_table};
-use super::definition::{definition_of, same_definition};
+use super::definition::{definition_of, same_definition, was_away};
 use super::files::{folders, refuse_strays, rooted};
 use super::{Running, adopt, foreign, state};
 use crate::catalog::quarantine_schema;
@@ -278,7 +278,8 @@ impl Opening<'_> {
                     let table = publisher.tables.get(&relation.name);
                     let Some(head) = table.and_then(|t| t.head.as_ref()) else { continue };
                     relation.files = head.files.values().cloned().collect();
-                    relation.exists = same_definition(relation, head)?;
+                    let away = was_away(relation, manifest.filter(|_| !self.options.adopt))?;
+                    relation.exists = same_definition(relation, head)? && !away;
                 }
                 TableFormat::Parquet if self.options.adopt => {
                     relation.files = adopt::dataset(relation).await?;
@@ -305,6 +306,13 @@ impl Opening<'_> {
     /// A dataset that lost files since its last publication is not gone on with.
     fn check_dataset(&self, relation: &Relation, there: u64) -> Result<()> {
         let table = self.record.as_ref().and_then(|r| r.tables.get(&relation.name));
+        if let Some(PublishedTable::Delta { .. }) = table {
+            let name = &relation.name;
+            return Err(Error::config(format!(
+                "the table is kept as Delta until now table={name}"
+            ))
+            .hint("run with --rebuild to make it again from the sources, or give it a new name"));
+        }
         let Some(PublishedTable::Files { files, .. }) = table else { return Ok(()) };
         if there >= *files {
             return Ok(());
