@@ -19,6 +19,9 @@ const COPIES_AT_ONCE: usize = 8;
 /// Characters of the incarnation in a file name: enough that two lives never share them.
 const INCARNATION_CHARS: usize = 8;
 
+/// Digits of the epoch in a file name, so that names sort as numbers.
+const EPOCH_DIGITS: usize = 20;
+
 /// Which files of a dataset to see.
 #[derive(Debug, Clone, Copy)]
 pub struct Dataset<'a> {
@@ -62,28 +65,27 @@ pub async fn publish_files(
 pub async fn published_files(location: &Location) -> Result<Vec<Path>> {
     let listed = location.store.list(&location.path).await?;
     let files = listed.into_iter().map(|meta| meta.location);
-    Ok(files.filter(|path| path.filename().and_then(life_of).is_some()).collect())
+    Ok(files.filter(|path| path.filename().and_then(parse).is_some()).collect())
 }
 
 /// Deletes what other lives than `incarnation` published below a folder.
 async fn clear(store: &Store, folder: &Path, incarnation: &str) -> Result<()> {
     let location = Location { store: store.clone(), path: folder.clone() };
     for path in published_files(&location).await? {
-        if path.filename().and_then(life_of) != Some(short(incarnation)) {
+        let life = path.filename().and_then(parse).map(|(life, _)| life);
+        if life != Some(short(incarnation)) {
             store.delete(&path).await?;
         }
     }
     Ok(())
 }
 
-/// The incarnation in a final name.
-fn life_of(name: &str) -> Option<&str> {
+/// Incarnation and epoch of a final name; none for a file that is not ours.
+fn parse(name: &str) -> Option<(&str, u64)> {
     let (life, rest) = name.strip_prefix("part-")?.split_once('-')?;
     let (epoch, _) = rest.split_once('-')?;
-    let digits = |text: &str, wanted: usize| {
-        text.len() == wanted && text.bytes().all(|b| b.is_ascii_hexdigit())
-    };
-    (digits(life, INCARNATION_CHARS) && digits(epoch, 20)).then_some(life)
+    let ours = life.len() == INCARNATION_CHARS && epoch.len() == EPOCH_DIGITS;
+    Some((life, epoch.parse().ok().filter(|_| ours)?))
 }
 
 /// The published files of a dataset, sorted by path. Their row counts are not known and given as
@@ -137,13 +139,8 @@ fn below(location: &Location, object: &Path) -> Option<String> {
 }
 
 fn is_visible(name: &str, incarnation: &str, last: u64) -> bool {
-    let epoch = || {
-        let rest = name.strip_prefix("part-")?.strip_prefix(short(incarnation))?;
-        let (epoch, _) = rest.strip_prefix('-')?.split_once('-')?;
-        name.strip_suffix(".parquet").filter(|_| epoch.len() == 20)?;
-        epoch.parse::<u64>().ok()
-    };
-    epoch().is_some_and(|epoch| epoch <= last)
+    let ours = |(life, epoch): (&str, u64)| life == short(incarnation) && epoch <= last;
+    name.ends_with(".parquet") && parse(name).is_some_and(ours)
 }
 
 fn short(incarnation: &str) -> &str {
