@@ -17,6 +17,7 @@ impl Worker {
     /// Writes what operators and sources keep.
     pub(super) async fn write_state(&mut self, open: &mut Open<'_>) -> Result<()> {
         self.write_views(open).await?;
+        self.write_remembered(open).await?;
         self.write_windows(open).await?;
         for taken in open.taken.iter().filter(|t| !t.state.is_empty()) {
             let owner = source_owner(&taken.name);
@@ -28,19 +29,43 @@ impl Worker {
     async fn write_views(&mut self, open: &mut Open<'_>) -> Result<()> {
         let mut views = std::mem::take(&mut self.state.views);
         for (name, view) in &mut views {
-            let changed = view.operator().delta()?;
-            let Some(changed) = changed else { continue };
-            let fresh = !self.state.files.contains_key(name);
-            let before = self.state.files.get(name).cloned().unwrap_or_default();
-            let sizes: Vec<u64> = before.iter().map(|f| f.bytes).collect();
-            let base = fresh || next_part(&sizes) == Part::Base;
-            let rows = if base { view.operator().base()? } else { vec![changed] };
-            let file = self.folder.write(name, open.epoch, &open.unique, &rows).await?;
-            let mut files = if base { Vec::new() } else { before };
-            files.extend(file);
-            open.state.insert(name.clone(), files);
+            let Some(changed) = view.operator().kept().delta()? else { continue };
+            let base = || view.operator().kept().base();
+            self.write_kept(open, name, changed, base).await?;
         }
         self.state.views = views;
+        Ok(())
+    }
+
+    async fn write_remembered(&mut self, open: &mut Open<'_>) -> Result<()> {
+        let mut tables = std::mem::take(&mut self.state.remembered);
+        for (name, table) in &mut tables {
+            let Some(changed) = table.delta()? else { continue };
+            self.write_kept(open, &remembered_owner(name), changed, || table.base()).await?;
+        }
+        self.state.remembered = tables;
+        Ok(())
+    }
+
+    /// Adds what changed to an owner's state, or writes all of it when deltas outweigh the base.
+    async fn write_kept(
+        &self,
+        open: &mut Open<'_>,
+        owner: &str,
+        changed: RecordBatch,
+        base: impl FnOnce() -> Result<Vec<RecordBatch>>,
+    ) -> Result<()> {
+        let mut files = self.state.files.get(owner).cloned().unwrap_or_default();
+        let sizes: Vec<u64> = files.iter().map(|f| f.bytes).collect();
+        let rows = match next_part(&sizes) {
+            Part::Base => {
+                files.clear();
+                base()?
+            }
+            Part::Delta => vec![changed],
+        };
+        files.extend(self.folder.write(owner, open.epoch, &open.unique, &rows).await?);
+        open.state.insert(owner.to_string(), files);
         Ok(())
     }
 
@@ -81,6 +106,11 @@ impl Worker {
 /// The owner of a source's state files.
 pub fn source_owner(source: &str) -> String {
     format!("source.{source}")
+}
+
+/// The owner of what is remembered beside a keyed table.
+pub fn remembered_owner(table: &str) -> String {
+    format!("upsert.{table}")
 }
 
 /// The owner of the file that keeps a table's shares of broken rows.

@@ -26,11 +26,12 @@ use sluice_lake::store::Location;
 
 pub use compact::Compaction;
 pub use intake::{SourceRun, Taken, take};
-pub use kept::{read_windows, source_owner, windows_owner};
+pub use kept::{read_windows, remembered_owner, source_owner, windows_owner};
 pub use publish::{PublishOutcome, Publisher, PublisherTable, fenced};
 pub use relation::{Kind, Relation, Relations};
 pub use routing::{Outcome, Router};
 pub use sink::{sink_location, sink_name};
+pub use table::upsert_spec;
 pub use work::{ForeignTables, Worker, WorkerState};
 
 /// What every run of a process shares.

@@ -131,7 +131,13 @@ impl Worker {
         let keys = key_batch(&spec, &incoming)?;
         let layout = self.layout(&relation)?;
         let old = table::lookup(&layout, &relation.files, &relation.key, &keys).await?;
-        let resolved = tokio::task::block_in_place(|| resolve(&spec, &incoming, &old.rows))?;
+        let kept = &mut self.state.remembered;
+        let known = kept.get(&relation.name).map(|r| r.of(&keys)).transpose()?;
+        let resolved =
+            tokio::task::block_in_place(|| resolve(&spec, &incoming, &old.rows, known.as_ref()))?;
+        if let (Some(kept), Some(rows)) = (kept.get_mut(&relation.name), &resolved.remember) {
+            kept.put(rows)?;
+        }
         router.without_key(&resolved.null_keys, &mut outcome)?;
         let counts = TableCounts {
             entering,
@@ -332,7 +338,8 @@ fn counts(appended: &Appended) -> TableCounts {
     }
 }
 
-fn upsert_spec(node: &TableNode) -> Result<UpsertSpec> {
+/// Where the columns of a keyed table are that decide.
+pub fn upsert_spec(node: &TableNode) -> Result<UpsertSpec> {
     let width = node.schema.fields().len();
     let index = |name: &String| Ok::<usize, sluice_core::Error>(node.schema.index_of(name)?);
     let keys = node.spec.key.iter().map(index).collect::<Result<Vec<_>>>()?;

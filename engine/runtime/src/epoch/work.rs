@@ -25,6 +25,7 @@ use super::{Environment, Identity, Lake};
 use crate::catalog::{Behind, IntakeTable, rows_table};
 use crate::function::EpochTime;
 use crate::job::TableFormat;
+use crate::operator::upsert::Remembered;
 use crate::plan::{Carried, Graph, Node, Role, TableNode};
 use crate::state::StateFolder;
 use crate::view::IncrementalView;
@@ -35,6 +36,8 @@ pub struct WorkerState {
     pub relations: Relations,
     /// Retained groups of incremental views.
     pub views: BTreeMap<String, IncrementalView>,
+    /// What is remembered beside keyed tables.
+    pub remembered: BTreeMap<String, Remembered>,
     /// Expectations of tables, with their recent outcomes.
     pub routers: BTreeMap<String, Router>,
     /// The files that make up each owner's state.

@@ -8,6 +8,8 @@
 //! files; the epoch loop does, and calls them on threads that may block. After an error an
 //! operator's memory is worth nothing: drop it and restore it from what was sealed.
 
+pub mod keyed;
+
 pub mod aggregate;
 
 pub mod upsert;

@@ -356,6 +356,7 @@ impl Opening<'_> {
         let worker_state = WorkerState {
             relations,
             views: BTreeMap::new(),
+            remembered: BTreeMap::new(),
             routers: BTreeMap::new(),
             files: kept.map(|m| m.state.clone()).unwrap_or_default(),
             offsets: kept.map(|m| m.offsets.clone()).unwrap_or_default(),

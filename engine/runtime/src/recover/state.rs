@@ -2,8 +2,9 @@
 
 use sluice_core::{Error, Result};
 
-use crate::epoch::{Router, Worker, read_windows, windows_owner};
-use crate::plan::Strategy;
+use crate::epoch::{Router, Worker, read_windows, remembered_owner, upsert_spec, windows_owner};
+use crate::operator::upsert::Remembered;
+use crate::plan::{Strategy, TableNode};
 use crate::view::IncrementalView;
 
 /// Puts sealed state back into operators.
@@ -23,7 +24,7 @@ pub(super) async fn restore(worker: &mut Worker) -> Result<()> {
         let schema =
             schema.ok_or_else(|| Error::bug(format!("a view has no input view={name}")))?;
         let mut view = IncrementalView::open(&worker.context, node, pieces, &schema).await?;
-        view.operator().restore(worker.folder.read(&files).await?)?;
+        view.operator().kept().restore(worker.folder.read(&files).await?)?;
         worker.state.views.insert(name.clone(), view);
     }
     for node in &graph.tables {
@@ -33,6 +34,22 @@ pub(super) async fn restore(worker: &mut Worker) -> Result<()> {
             None => Default::default(),
         };
         worker.state.routers.insert(name.clone(), Router::new(node, windows));
+        restore_remembered(worker, node).await?;
     }
+    Ok(())
+}
+
+async fn restore_remembered(worker: &mut Worker, node: &TableNode) -> Result<()> {
+    if node.spec.key.is_empty() {
+        return Ok(());
+    }
+    let name = &node.spec.name;
+    let Some(mut remembered) = Remembered::new(&upsert_spec(node)?, &node.schema)? else {
+        return Ok(());
+    };
+    if let Some(files) = worker.state.files.get(&remembered_owner(name)) {
+        remembered.restore(worker.folder.read(files).await?)?;
+    }
+    worker.state.remembered.insert(name.clone(), remembered);
     Ok(())
 }

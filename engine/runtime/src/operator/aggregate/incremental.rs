@@ -3,34 +3,24 @@
 //! In: partial rows of an epoch. Out: final rows of the touched groups, and state rows to seal. It
 //! plans nothing and touches no file.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
-use arrow::compute::cast;
+use arrow::array::{BooleanArray, RecordBatch};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use sluice_core::{Error, Result};
 
 use super::accumulate::{Accumulators, Input};
-use super::keys::Keys;
-use super::store::Store;
-
-/// Rows per batch of [`Incremental::base`]: one batch of a plan. Larger ones bring the 32-bit
-/// offsets of list states (distinct counts) nearer to their end.
-const BASE_ROWS: usize = 8192;
+use crate::operator::keyed::{KeyedRows, batch_of};
 
 /// The aggregate's memory between epochs.
 #[derive(Debug)]
 pub struct Incremental {
     accumulators: Accumulators,
     groups: usize,
-    state: SchemaRef,
     output: SchemaRef,
-    keys: Keys,
-    store: Store,
-    /// Slots changed since the last [`Incremental::delta`].
-    changed: BTreeSet<u32>,
+    kept: KeyedRows,
     rows_read: u64,
 }
 
@@ -72,61 +62,48 @@ impl Incremental {
             fields.push(Field::new(format!("g{index}"), data_type.clone(), true));
         }
         fields.extend(accumulators.state_fields()?);
-        let state_types = fields[types.len()..].iter().map(|f| f.data_type().clone()).collect();
         Ok(Self {
             accumulators,
             groups: types.len(),
-            state: Arc::new(Schema::new(fields)),
             output,
-            keys: Keys::new(types)?,
-            store: Store::new(state_types),
-            changed: BTreeSet::new(),
+            kept: KeyedRows::new(Arc::new(Schema::new(fields)), types.len())?,
             rows_read: 0,
         })
     }
 
-    /// The columns of a state file: the groups `g0`, `g1` …, then `s<aggregate>_<column>`; all
+    /// What is kept, to restore and to seal.
+    ///
+    /// The columns of a state file are the groups `g0`, `g1` …, then `s<aggregate>_<column>`; all
     /// nullable. Positions and types are those of a partial aggregate's output, dictionaries of
     /// the groups unpacked.
-    pub fn state_schema(&self) -> SchemaRef {
-        self.state.clone()
-    }
-
-    /// Takes back sealed state: the base first, then deltas in the order they were sealed. A later
-    /// row of a group replaces an earlier one.
-    pub fn restore(&mut self, files: Vec<RecordBatch>) -> Result<()> {
-        for batch in &files {
-            let (groups, state) = self.split(batch)?;
-            let slots = self.keys.assign(&groups, batch.num_rows())?;
-            self.store.put(state, slots)?;
-        }
-        Ok(())
+    pub fn kept(&mut self) -> &mut KeyedRows {
+        &mut self.kept
     }
 
     /// Merges one epoch's partial aggregate.
     ///
-    /// `partial` has the columns of [`Incremental::state_schema`] by position; a group may be in it
+    /// `partial` has the columns of [`Incremental::kept`] by position; a group may be in it
     /// several times. Without `GROUP BY` there is one group from the first call on, also when
     /// `partial` has no rows: SQL's `count(*)` of nothing is 0. Groups that were there before come
     /// first in the result.
     pub fn merge(&mut self, partial: &[RecordBatch]) -> Result<Merged> {
-        let known = self.keys.len();
+        let known = self.kept.keys.len();
         let mut parts = vec![];
         for batch in partial.iter().filter(|b| b.num_rows() > 0) {
-            let (groups, columns) = self.split(batch)?;
-            let slots = self.keys.assign(&groups, batch.num_rows())?;
+            let (groups, columns) = self.kept.split(batch)?;
+            let slots = self.kept.keys.assign(&groups, batch.num_rows())?;
             self.rows_read += batch.num_rows() as u64;
             parts.push((columns, slots));
         }
-        if self.groups == 0 && self.keys.len() == 0 {
-            parts.push((self.accumulators.empty()?, self.keys.assign(&[], 1)?));
+        if self.groups == 0 && self.kept.keys.len() == 0 {
+            parts.push((self.accumulators.empty()?, self.kept.keys.assign(&[], 1)?));
         }
         let touched = Touched::new(known, parts.iter().flat_map(|(_, slots)| slots));
         let old = &touched.slots[..touched.old];
         let mut inputs = vec![];
         if !old.is_empty() {
             let indices = (0..old.len()).collect();
-            inputs.push(Input { columns: self.store.fetch(old)?, indices });
+            inputs.push(Input { columns: self.kept.store.fetch(old)?, indices });
             self.rows_read += old.len() as u64;
         }
         for (columns, slots) in parts {
@@ -136,75 +113,25 @@ impl Incremental {
         let slots = touched.slots;
         let created: Vec<bool> = (0..slots.len()).map(|row| row >= touched.old).collect();
         let state = self.accumulators.merge(&inputs, slots.len())?;
-        let state = self.typed(state, self.groups)?;
+        let state = self.kept.typed(state, self.groups)?;
         let values = self.accumulators.evaluate(&state, slots.len())?;
-        self.store.put(state, slots.clone())?;
-        self.changed.extend(&slots);
+        self.kept.put_values(state, slots.clone())?;
 
-        let mut columns = self.keys.columns(&slots)?;
+        let mut columns = self.kept.keys.columns(&slots)?;
         columns.extend(values);
         let rows = batch_of(&self.output, columns, slots.len())?;
         Ok(Merged { rows, touched: slots.len(), created: created.into() })
     }
 
-    /// The state of the groups touched since the last call, one row each; nothing when there are
-    /// none.
-    pub fn delta(&mut self) -> Result<Option<RecordBatch>> {
-        if self.changed.is_empty() {
-            return Ok(None);
-        }
-        let slots: Vec<u32> = self.changed.iter().copied().collect();
-        let delta = self.state_rows(&slots)?;
-        self.changed.clear();
-        Ok(Some(delta))
-    }
-
-    /// The state of all groups, one row each, in the order the groups appeared.
-    pub fn base(&self) -> Result<Vec<RecordBatch>> {
-        let slots: Vec<u32> = (0..self.keys.len() as u32).collect();
-        slots.chunks(BASE_ROWS).map(|part| self.state_rows(part)).collect()
-    }
-
     /// How many groups there are.
     pub fn groups(&self) -> usize {
-        self.keys.len()
-    }
-
-    /// Bytes held: keys, state, indices.
-    pub fn memory_bytes(&self) -> usize {
-        let per_changed = std::mem::size_of::<u32>() * 2;
-        self.keys.memory_bytes() + self.store.memory_bytes() + self.changed.len() * per_changed
+        self.kept.keys.len()
     }
 
     /// Rows looked at so far: partial rows merged and state rows fetched for them. Restoring does
     /// not count.
     pub fn rows_read(&self) -> u64 {
         self.rows_read
-    }
-
-    fn state_rows(&self, slots: &[u32]) -> Result<RecordBatch> {
-        let mut columns = self.keys.columns(slots)?;
-        columns.extend(self.store.fetch(slots)?);
-        batch_of(&self.state, columns, slots.len())
-    }
-
-    /// Group columns and state columns of a batch, with the types of the state schema.
-    fn split(&self, batch: &RecordBatch) -> Result<(Vec<ArrayRef>, Vec<ArrayRef>)> {
-        if batch.num_columns() != self.state.fields().len() {
-            return Err(Error::bug(format!(
-                "rows of aggregate state have the wrong width expected={} found={}",
-                self.state.fields().len(),
-                batch.num_columns()
-            )));
-        }
-        let (groups, state) = batch.columns().split_at(self.groups);
-        Ok((self.typed(groups.to_vec(), 0)?, self.typed(state.to_vec(), self.groups)?))
-    }
-
-    /// Casts `columns` to the state schema's types from column `start` on.
-    fn typed(&self, columns: Vec<ArrayRef>, start: usize) -> Result<Vec<ArrayRef>> {
-        let fields = &self.state.fields()[start..];
-        columns.into_iter().zip(fields).map(|(c, f)| to_type(c, f.data_type())).collect()
     }
 }
 
@@ -239,28 +166,6 @@ impl Touched {
     fn indices(&self, slots: &[u32]) -> Vec<usize> {
         slots.iter().map(|slot| self.numbers[slot]).collect()
     }
-}
-
-/// A batch with the schema's types. The row count is given because there may be no columns.
-fn batch_of(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
-    let mut typed = Vec::with_capacity(columns.len());
-    for (column, field) in columns.into_iter().zip(schema.fields()) {
-        typed.push(to_type(column, field.data_type())?);
-    }
-    let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    RecordBatch::try_new_with_options(schema.clone(), typed, &options).map_err(|e| {
-        Error::bug(format!("an aggregate's columns do not fit their schema rows={rows}")).because(e)
-    })
-}
-
-fn to_type(column: ArrayRef, wanted: &DataType) -> Result<ArrayRef> {
-    if column.data_type() == wanted {
-        return Ok(column);
-    }
-    cast(&column, wanted).map_err(|e| {
-        let found = column.data_type();
-        Error::bug(format!("cannot cast an aggregate's column from={found} to={wanted}")).because(e)
-    })
 }
 
 /// Dictionaries differ from batch to batch: groups are kept as plain values.

@@ -16,10 +16,6 @@ mod partial;
 
 mod accumulate;
 
-mod keys;
-
-mod store;
-
 mod incremental;
 
 #[cfg(test)]

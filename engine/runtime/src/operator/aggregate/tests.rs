@@ -197,16 +197,16 @@ async fn holds(bench: &Bench, groups: usize, seed: u64) {
         let what = format!("seed {seed} epoch {epoch} {}", bench.sql);
         assert_same(&table, &rows_of(&bench.batch(&all).await, groups), &what);
         assert_eq!(operator.groups(), table.len());
-        files.extend(operator.delta().unwrap().iter().flat_map(through_parquet));
-        assert!(operator.delta().unwrap().is_none());
+        files.extend(operator.kept().delta().unwrap().iter().flat_map(through_parquet));
+        assert!(operator.kept().delta().unwrap().is_none());
         if random.one_in(3) {
-            files = operator.base().unwrap().iter().flat_map(through_parquet).collect();
+            files = operator.kept().base().unwrap().iter().flat_map(through_parquet).collect();
         }
         if random.one_in(2) {
             operator = bench.operator().await;
-            operator.restore(files.clone()).unwrap();
+            operator.kept().restore(files.clone()).unwrap();
             assert_eq!(operator.groups(), table.len());
-            assert!(operator.delta().unwrap().is_none(), "restored state is sealed already");
+            assert!(operator.kept().delta().unwrap().is_none(), "restored state is sealed already");
         }
     }
 }
@@ -270,7 +270,7 @@ async fn nothing_still_counts_as_zero_without_groups() {
     let expected = [ScalarValue::from(0_i64), ScalarValue::Int64(None), ScalarValue::from(0_i64)];
     assert_eq!(rows_of(&[merged.rows], 0)[0].1, expected);
     assert!(merged.created.value(0));
-    assert_eq!(operator.delta().unwrap().unwrap().num_rows(), 1);
+    assert_eq!(operator.kept().delta().unwrap().unwrap().num_rows(), 1);
 
     let grouped = Bench::new(2, false, "count(*)", "k1");
     let merged = grouped.operator().await.merge(&[]).unwrap();
@@ -332,5 +332,5 @@ async fn a_plan_without_aggregate_at_its_root_is_an_error() {
 async fn state_of_another_shape_is_refused() {
     let mut operator = Bench::new(2, false, "count(*), sum(i)", "k1").operator().await;
     let other = random_rows(0, &mut Random::new(1), 3);
-    assert_eq!(operator.restore(vec![other]).unwrap_err().kind(), Kind::Bug);
+    assert_eq!(operator.kept().restore(vec![other]).unwrap_err().kind(), Kind::Bug);
 }

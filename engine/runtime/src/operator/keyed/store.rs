@@ -21,7 +21,7 @@ const NOWHERE: Place = Place { chunk: u32::MAX, row: 0 };
 
 /// State rows by slot.
 #[derive(Debug)]
-pub(super) struct Store {
+pub(in crate::operator) struct Store {
     types: Vec<DataType>,
     /// A chunk's number is its name: joined chunks leave holes, which are filled again.
     chunks: Vec<Option<Chunk>>,
@@ -49,7 +49,7 @@ struct Place {
 
 impl Store {
     /// A store for state columns of these types; there may be none.
-    pub(super) fn new(types: Vec<DataType>) -> Self {
+    pub(in crate::operator) fn new(types: Vec<DataType>) -> Self {
         Self {
             types,
             chunks: vec![],
@@ -62,7 +62,11 @@ impl Store {
     }
 
     /// Keeps row i of `columns` as the newest row of `slots[i]`.
-    pub(super) fn put(&mut self, columns: Vec<ArrayRef>, slots: Vec<u32>) -> Result<()> {
+    pub(in crate::operator) fn put(
+        &mut self,
+        columns: Vec<ArrayRef>,
+        slots: Vec<u32>,
+    ) -> Result<()> {
         if slots.is_empty() || self.types.is_empty() {
             return Ok(());
         }
@@ -80,7 +84,7 @@ impl Store {
     }
 
     /// The newest rows of `slots`, in that order.
-    pub(super) fn fetch(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+    pub(in crate::operator) fn fetch(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
         let mut used: Vec<&Chunk> = vec![];
         let mut numbers = std::collections::HashMap::new();
         let mut indices = Vec::with_capacity(slots.len());
@@ -107,7 +111,7 @@ impl Store {
         Ok(columns)
     }
 
-    pub(super) fn memory_bytes(&self) -> usize {
+    pub(in crate::operator) fn memory_bytes(&self) -> usize {
         self.chunk_bytes + self.places.capacity() * std::mem::size_of::<Place>()
     }
 

@@ -1,32 +1,37 @@
 //! Upsert: keyed rows of one epoch against the rows a table already has for those keys.
 //!
-//! In: the epoch's rows, and the table's rows with the same keys ([`key_batch`] says which to look
-//! up). Out: which keys lose their row, which rows go in, what to quarantine, and counts. Finding
-//! and writing rows is the caller's.
+//! In: the epoch's rows, the table's rows with the same keys ([`key_batch`] says which to look up)
+//! and what is remembered of those keys. Out: which keys lose their row, which rows go in, what to
+//! quarantine, what to remember, and counts. Finding and writing rows is the caller's.
 //!
 //! The rules:
 //! * Rows of a key are put in order by the sequence column, ties and absence by position; a NULL
 //!   sequence is older than any other. The table's row is older than an incoming row with the same
 //!   sequence, and without a sequence older than all. The last row of that order wins.
-//! * A winner whose delete column is true removes the key; false and NULL do not. Nothing is
-//!   remembered of a removed key: a later epoch inserts it again whatever its sequence.
+//! * A winner whose delete column is true removes the key; false and NULL do not.
 //! * With `coalesce`, a NULL field of the winner takes the newest non-NULL value before it, back to
 //!   the last delete. So an older row may still fill what the table's newer row left open.
+//! * The result does not depend on where epochs are cut. With a sequence that takes more than the
+//!   table holds, and [`Remembered`] keeps it: the sequence of a delete, so that a row that comes
+//!   late and is older stays out, and with `coalesce` the sequence of every field.
 //! * A row with a NULL in its key has no place in the table: it goes to quarantine.
 
+mod history;
+mod remembered;
 #[cfg(test)]
 mod tests;
 
-use std::cmp::Ordering;
 use std::collections::HashMap;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt64Array,
-};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions};
+use arrow::array::{UInt64Array, new_null_array};
 use arrow::compute::{filter_record_batch, interleave, not, take_record_batch};
 use arrow::datatypes::{Schema, SchemaRef};
-use arrow::row::{RowConverter, Rows, SortField};
+use arrow::row::{RowConverter, SortField};
 use sluice_core::{Error, Result};
+
+use history::{Entry, Histories};
+pub use remembered::Remembered;
 
 /// Where the columns are that decide. Incoming rows have the table's columns first, in the table's
 /// order; behind them the delete and position columns.
@@ -55,6 +60,8 @@ pub struct Resolved {
     pub removed_keys: RecordBatch,
     /// Rows to insert, with the table's schema.
     pub rows: RecordBatch,
+    /// What to remember from now on, for [`Remembered::put`].
+    pub remember: Option<RecordBatch>,
     /// Rows with a NULL key, with the table's schema, for quarantine.
     pub null_keys: Vec<RecordBatch>,
     /// Incoming rows that lost to a later row or to a newer row of the table.
@@ -74,7 +81,7 @@ pub fn key_batch(spec: &UpsertSpec, incoming: &[RecordBatch]) -> Result<RecordBa
         return Ok(RecordBatch::new_empty(Schema::empty().into()));
     };
     let schema = first.schema().project(&spec.keys)?.into();
-    let mut keys = Keys::default();
+    let mut keys = Numbers::default();
     let converter = converter(first.schema_ref(), &spec.keys)?;
     let mut parts = vec![];
     for batch in incoming {
@@ -89,14 +96,20 @@ pub fn key_batch(spec: &UpsertSpec, incoming: &[RecordBatch]) -> Result<RecordBa
     Ok(arrow::compute::concat_batches(&schema, &parts)?)
 }
 
-/// Decides what `incoming` does to a table that has the rows `old` for those keys.
+/// Decides what `incoming` does to a table that has the rows `old` for those keys, and of which
+/// `remembered` is what [`Remembered::of`] gives for them.
 ///
 /// `old` has the table's schema; rows of other keys in it are ignored. The result does not depend
 /// on how incoming rows are cut into batches, and with a position column not on their order.
 ///
 /// # Errors
 /// `Bug` when columns are not where `spec` says; `Data` when a row does not fit the table.
-pub fn resolve(spec: &UpsertSpec, incoming: &[RecordBatch], old: &RecordBatch) -> Result<Resolved> {
+pub fn resolve(
+    spec: &UpsertSpec,
+    incoming: &[RecordBatch],
+    old: &RecordBatch,
+    remembered: Option<&RecordBatch>,
+) -> Result<Resolved> {
     check(spec, incoming, old)?;
     let table = old.schema();
     let width = table.fields().len();
@@ -108,18 +121,18 @@ pub fn resolve(spec: &UpsertSpec, incoming: &[RecordBatch], old: &RecordBatch) -
             null_keys.push(with_schema(&table, rows.columns()[..width].to_vec(), rows.num_rows())?);
         }
     }
-    let histories = Histories::new(spec, incoming, old)?;
-    let sources: Vec<&RecordBatch> = incoming.iter().chain([old]).collect();
-    let mut verdicts = Verdicts::default();
+    let histories = Histories::new(spec, incoming, old, remembered)?;
+    let mut verdicts = Verdicts::new(spec, &histories);
     for history in &histories.of_key {
-        verdicts.judge(spec, history, &sources);
+        verdicts.judge(history);
     }
-    let rows = verdicts.rows(spec, &sources, &table)?;
+    let rows = verdicts.rows(&table)?;
     let removed = UInt64Array::from_iter_values(verdicts.removed.iter().map(|&row| row as u64));
     let removed_keys = take_record_batch(&old.project(&spec.keys)?, &removed)?;
     Ok(Resolved {
         removed_keys,
         rows,
+        remember: remembered.map(|r| histories.remember(spec, &r.schema())).transpose()?,
         null_keys,
         deduplicated: verdicts.deduplicated,
         deleted: verdicts.deleted,
@@ -128,108 +141,54 @@ pub fn resolve(spec: &UpsertSpec, incoming: &[RecordBatch], old: &RecordBatch) -
     })
 }
 
-/// One row of a key's history.
-#[derive(Debug, Clone, Copy)]
-struct Entry {
-    /// Which batch; the table's rows are the last.
-    source: usize,
-    row: usize,
-    old: bool,
-    delete: bool,
-}
-
-/// All rows per key, oldest first; keys in the order of their first incoming row.
-struct Histories {
-    of_key: Vec<Vec<Entry>>,
-}
-
-impl Histories {
-    fn new(spec: &UpsertSpec, incoming: &[RecordBatch], old: &RecordBatch) -> Result<Self> {
-        let schema = incoming.first().map_or_else(|| old.schema(), |b| b.schema());
-        let key_rows = converter(&old.schema(), &spec.keys)?;
-        let mut keys = Keys::default();
-        let mut of_key: Vec<Vec<Entry>> = vec![];
-        for (source, batch) in incoming.iter().enumerate() {
-            let rows = key_rows.convert_columns(batch.project(&spec.keys)?.columns())?;
-            let whole = complete(batch, &spec.keys);
-            let deletes = spec.delete.map(|column| batch.column(column).as_boolean());
-            for row in (0..batch.num_rows()).filter(|&row| whole.value(row)) {
-                let (number, is_new) = keys.number(rows.row(row).as_ref());
-                if is_new {
-                    of_key.push(vec![]);
-                }
-                let delete = deletes.is_some_and(|d| d.is_valid(row) && d.value(row));
-                of_key[number].push(Entry { source, row, old: false, delete });
-            }
-        }
-        let rows = key_rows.convert_columns(old.project(&spec.keys)?.columns())?;
-        for row in 0..old.num_rows() {
-            if let Some(&number) = keys.numbers.get(rows.row(row).as_ref()) {
-                let source = incoming.len();
-                of_key[number].push(Entry { source, row, old: true, delete: false });
-            }
-        }
-        let mut histories = Self { of_key };
-        histories.sort(spec, incoming, old, &schema)?;
-        Ok(histories)
-    }
-
-    fn sort(
-        &mut self,
-        spec: &UpsertSpec,
-        incoming: &[RecordBatch],
-        old: &RecordBatch,
-        schema: &SchemaRef,
-    ) -> Result<()> {
-        let all: Vec<&RecordBatch> = incoming.iter().chain([old]).collect();
-        let sequences = comparable(&all, spec.sequence, schema)?;
-        let positions = comparable(&all[..incoming.len()], spec.position, schema)?;
-        for entries in &mut self.of_key {
-            // The sort is stable, so that rows that compare equal stay as they came.
-            entries.sort_by(|a, b| {
-                by_rows(&sequences, a, b).then(b.old.cmp(&a.old)).then_with(|| match a.old {
-                    true => Ordering::Equal,
-                    false => by_rows(&positions, a, b),
-                })
-            });
-        }
-        Ok(())
-    }
-}
-
 /// What was decided, key by key.
-#[derive(Default)]
-struct Verdicts {
+struct Verdicts<'a> {
+    spec: &'a UpsertSpec,
+    histories: &'a Histories,
     /// Rows of the table that go; one per key.
     removed: Vec<usize>,
     /// Per row to write, what is left of its history: after the last delete, oldest first.
-    written: Vec<Vec<Entry>>,
+    written: Vec<&'a [Entry]>,
     deduplicated: u64,
     deleted: u64,
     inserted: u64,
     updated: u64,
 }
 
-impl Verdicts {
-    fn judge(&mut self, spec: &UpsertSpec, history: &[Entry], sources: &[&RecordBatch]) {
+impl<'a> Verdicts<'a> {
+    fn new(spec: &'a UpsertSpec, histories: &'a Histories) -> Self {
+        Self {
+            spec,
+            histories,
+            removed: vec![],
+            written: vec![],
+            deduplicated: 0,
+            deleted: 0,
+            inserted: 0,
+            updated: 0,
+        }
+    }
+
+    fn judge(&mut self, history: &'a [Entry]) {
         let Some(winner) = history.last() else { return };
         let incoming = history.iter().filter(|e| !e.old).count() as u64;
-        let old = history.iter().find(|e| e.old);
-        let alive = match history.iter().rposition(|e| e.delete) {
-            Some(last) => &history[last + 1..],
-            None => history,
+        let old = history.iter().find(|e| e.is_table_row());
+        let alive = history::alive(history);
+        let same = match alive {
+            [] => winner.old,
+            alive => !self.histories.changes(self.spec, alive),
         };
-        if winner.old && !fills(spec, alive, sources) {
+        if same {
             self.deduplicated += incoming;
             return;
         }
         self.deduplicated += incoming - 1;
         self.removed.extend(old.map(|e| e.row));
-        if winner.delete {
+        if alive.is_empty() {
             self.deleted += 1;
             return;
         }
-        self.written.push(alive.to_vec());
+        self.written.push(alive);
         match old {
             Some(_) => self.updated += 1,
             None => self.inserted += 1,
@@ -237,51 +196,31 @@ impl Verdicts {
     }
 
     /// The rows to write, column by column.
-    fn rows(
-        &self,
-        spec: &UpsertSpec,
-        sources: &[&RecordBatch],
-        table: &SchemaRef,
-    ) -> Result<RecordBatch> {
+    fn rows(&self, table: &SchemaRef) -> Result<RecordBatch> {
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(table.fields().len());
-        for column in 0..table.fields().len() {
-            let parts: Vec<&dyn Array> =
-                sources.iter().map(|batch| batch.column(column).as_ref()).collect();
-            let picks: Vec<(usize, usize)> =
-                self.written.iter().filter_map(|h| pick(spec, h, &parts)).collect();
+        for (column, field) in table.fields().iter().enumerate() {
+            let nothing = new_null_array(field.data_type(), 1);
+            let mut parts = self.histories.parts(column);
+            parts.push(nothing.as_ref());
+            let absent = (parts.len() - 1, 0);
+            let pick = |alive: &&[Entry]| {
+                let entry = self.histories.pick(self.spec, alive, column);
+                entry.map_or(absent, |e| (e.source, e.row))
+            };
+            let picks: Vec<(usize, usize)> = self.written.iter().map(pick).collect();
             columns.push(interleave(&parts, &picks)?);
         }
         with_schema(table, columns, self.written.len())
     }
 }
 
-/// Which row a field of the result comes from.
-fn pick(spec: &UpsertSpec, alive: &[Entry], column: &[&dyn Array]) -> Option<(usize, usize)> {
-    let last = alive.last()?;
-    let known = |e: &&Entry| column[e.source].is_valid(e.row);
-    let entry = match spec.coalesce {
-        true => alive.iter().rev().find(known).unwrap_or(last),
-        false => last,
-    };
-    Some((entry.source, entry.row))
-}
-
-/// Whether an older row gives a value to a field that the table's winning row left open.
-fn fills(spec: &UpsertSpec, alive: &[Entry], sources: &[&RecordBatch]) -> bool {
-    let Some((winner, older)) = alive.split_last() else { return false };
-    let width = sources.last().map_or(0, |old| old.num_columns());
-    let is_valid = |e: &Entry, column: usize| sources[e.source].column(column).is_valid(e.row);
-    let open = |column: &usize| !is_valid(winner, *column);
-    spec.coalesce && (0..width).filter(open).any(|column| older.iter().any(|e| is_valid(e, column)))
-}
-
 /// Numbers for keys, in the order they are met.
 #[derive(Default)]
-struct Keys {
+struct Numbers {
     numbers: HashMap<Box<[u8]>, usize>,
 }
 
-impl Keys {
+impl Numbers {
     /// The key's number, and whether it is new.
     fn number(&mut self, key: &[u8]) -> (usize, bool) {
         if let Some(&number) = self.numbers.get(key) {
@@ -290,6 +229,11 @@ impl Keys {
         let number = self.numbers.len();
         self.numbers.insert(key.into(), number);
         (number, true)
+    }
+
+    /// The key's number, if it was met.
+    fn of(&self, key: &[u8]) -> Option<usize> {
+        self.numbers.get(key).copied()
     }
 }
 
@@ -328,28 +272,6 @@ fn converter(schema: &Schema, columns: &[usize]) -> Result<RowConverter> {
             .hint("use numbers, strings, dates or timestamps")
             .because(e)
     })
-}
-
-/// One column of every batch in a form that compares as bytes, NULL first; nothing without column.
-fn comparable(
-    batches: &[&RecordBatch],
-    column: Option<usize>,
-    schema: &SchemaRef,
-) -> Result<Option<Vec<Rows>>> {
-    let Some(column) = column.filter(|_| !batches.is_empty()) else { return Ok(None) };
-    let converter = converter(schema, &[column])?;
-    let mut rows = Vec::with_capacity(batches.len());
-    for batch in batches {
-        rows.push(converter.convert_columns(&[batch.column(column).clone()])?);
-    }
-    Ok(Some(rows))
-}
-
-fn by_rows(rows: &Option<Vec<Rows>>, a: &Entry, b: &Entry) -> Ordering {
-    match rows {
-        Some(rows) => rows[a.source].row(a.row).cmp(&rows[b.source].row(b.row)),
-        None => Ordering::Equal,
-    }
 }
 
 fn with_schema(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {

@@ -4,7 +4,7 @@
 //! groups cost their bytes and some 30 more each. NULL is a value like any other here, as SQL's
 //! `GROUP BY` wants it. Slots are never given back.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasher;
 
 use arrow::array::ArrayRef;
@@ -16,7 +16,7 @@ use sluice_core::{Error, Result};
 const END: u32 = u32::MAX;
 
 /// All keys met so far.
-pub(super) struct Keys {
+pub(in crate::operator) struct Keys {
     converter: RowConverter,
     rows: Rows,
     /// The newest slot per hash.
@@ -29,7 +29,7 @@ pub(super) struct Keys {
 
 impl Keys {
     /// Keys over columns of these types; without any there is one group.
-    pub(super) fn new(types: Vec<DataType>) -> Result<Self> {
+    pub(in crate::operator) fn new(types: Vec<DataType>) -> Result<Self> {
         let single = types.is_empty();
         let fields: Vec<SortField> = types.iter().cloned().map(SortField::new).collect();
         let converter = RowConverter::new(fields).map_err(|e| {
@@ -43,12 +43,16 @@ impl Keys {
     }
 
     /// How many keys there are; slots are `0..len`.
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::operator) fn len(&self) -> usize {
         self.next.len()
     }
 
     /// The slot of every row, new ones for new keys in row order.
-    pub(super) fn assign(&mut self, columns: &[ArrayRef], rows: usize) -> Result<Vec<u32>> {
+    pub(in crate::operator) fn assign(
+        &mut self,
+        columns: &[ArrayRef],
+        rows: usize,
+    ) -> Result<Vec<u32>> {
         if self.single {
             if rows > 0 && self.next.is_empty() {
                 self.next.push(END);
@@ -74,8 +78,23 @@ impl Keys {
         Ok(slots)
     }
 
+    /// The slots of those rows whose key is there, each once, in row order.
+    pub(in crate::operator) fn known(&self, columns: &[ArrayRef], rows: usize) -> Result<Vec<u32>> {
+        if self.single {
+            return Ok((0..rows.min(self.next.len()) as u32).collect());
+        }
+        let wanted = self.converter.convert_columns(columns)?;
+        let mut met = HashSet::new();
+        let slot = |key: &[u8]| {
+            let head = self.heads.get(&self.heads.hasher().hash_one(key)).copied();
+            self.find(head.unwrap_or(END), key)
+        };
+        let slots = wanted.iter().filter_map(|row| slot(row.as_ref()));
+        Ok(slots.filter(|slot| met.insert(*slot)).collect())
+    }
+
     /// The group columns of `slots`, in that order.
-    pub(super) fn columns(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+    pub(in crate::operator) fn columns(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
         if self.single {
             return Ok(vec![]);
         }
@@ -83,7 +102,7 @@ impl Keys {
         Ok(self.converter.convert_rows(rows)?)
     }
 
-    pub(super) fn memory_bytes(&self) -> usize {
+    pub(in crate::operator) fn memory_bytes(&self) -> usize {
         // A hash table keeps an eighth free and one control byte per entry.
         let entry = std::mem::size_of::<(u64, u32)>() + 1;
         let index = self.heads.capacity() * entry * 8 / 7;
@@ -132,6 +151,8 @@ mod tests {
         let mut keys = Keys::new(vec![DataType::Utf8]).unwrap();
         let values = column(&[Some("b"), None, Some(""), Some("b"), None]);
         assert_eq!(keys.assign(&values, 5).unwrap(), [0, 1, 2, 0, 1]);
+        let asked = column(&[Some("c"), Some(""), None, Some("")]);
+        assert_eq!(keys.known(&asked, 4).unwrap(), [2, 1]);
         let back = keys.columns(&[2, 1, 0]).unwrap();
         assert_eq!(back[0].as_ref(), &StringArray::from(vec![Some(""), None, Some("b")]));
     }
