@@ -20,5 +20,6 @@ mod epochs;
 mod protocol;
 
 mod audit_fails;
+mod definitions;
 mod disasters;
 mod stores;

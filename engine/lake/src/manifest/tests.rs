@@ -62,6 +62,7 @@ fn manifest(epoch: u64, run: &str, previous: Option<&str>) -> Manifest {
         watermarks: BTreeMap::new(),
         state: BTreeMap::new(),
         tables: BTreeMap::from([("t".into(), TablePart { counts, action: Action::None })]),
+        definitions: BTreeMap::new(),
         repairs: 0,
     }
 }

@@ -51,6 +51,10 @@ pub struct Manifest {
     /// What happens to each table, and the counts of its rows.
     #[serde(default)]
     pub tables: BTreeMap<String, TablePart>,
+    /// Hashes of parts of the job that no table carries in its properties, also of sources that
+    /// are not in the job any more.
+    #[serde(default)]
+    pub definitions: BTreeMap<String, String>,
     /// 0 for an epoch; k for its k-th repair, `<n>.r<k>`.
     #[serde(default)]
     pub repairs: u32,

@@ -44,6 +44,8 @@ pub struct WorkerState {
     pub files: BTreeMap<String, Vec<FileRef>>,
     /// The next position of every source.
     pub offsets: BTreeMap<String, Offsets>,
+    /// Hashes of those parts of the job that no table carries.
+    pub definitions: BTreeMap<String, String>,
     /// The next epoch.
     pub epoch: u64,
     /// Hash of the manifest before it.
@@ -384,6 +386,7 @@ impl Worker {
             watermarks: BTreeMap::new(),
             state,
             tables,
+            definitions: self.state.definitions.clone(),
             repairs: 0,
         }
     }

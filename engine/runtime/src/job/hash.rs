@@ -36,6 +36,14 @@ impl Job {
     }
 }
 
+impl SourceSpec {
+    /// Hash of where the source reads and how, but not of its name.
+    pub fn settings_hash(&self) -> String {
+        let settings = self.config.value.as_object().into_iter().flatten();
+        hash(&(&self.connector, settings.collect::<BTreeMap<_, _>>(), source_hash(self)))
+    }
+}
+
 #[derive(Serialize)]
 struct TableDefinition<'a> {
     sql: &'a str,

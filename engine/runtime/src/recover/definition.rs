@@ -1,16 +1,15 @@
-//! Definitions: whether a table's rows are those of its statement, and what a run would change.
+//! Definitions: whether what lies in a lake is what the job would make.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
-use arrow::datatypes::FieldRef;
+use arrow::datatypes::{FieldRef, SchemaRef};
 use sha2::{Digest, Sha256};
-use sluice_core::{Error, Result, Secrets};
+use sluice_core::{Error, Result};
 use sluice_lake::delta::Head;
 use sluice_lake::manifest::Manifest;
 
-use super::open::{Opening, RecoverOptions, lake_of};
-use crate::epoch::{Environment, Identity, Kind, Relation};
-use crate::job::TableFormat;
+use crate::epoch::{Kind, Relation};
+use crate::job::{TableFormat, TableSpec};
 use crate::plan::Graph;
 
 /// Whether the table's rows are those of its definition. A changed view is built afresh; a changed
@@ -29,11 +28,7 @@ pub(super) fn same_definition(relation: &Relation, head: &Head) -> Result<bool> 
     if columns && partitions {
         return Ok(true);
     }
-    let name = &relation.name;
-    Err(Error::config(format!(
-        "the table has other columns or partitions than its job table={name}"
-    ))
-    .hint("run with --rebuild to make it again from the sources, or give the table a new name"))
+    Err(other_columns(&relation.name))
 }
 
 /// Whether the job went on for some epochs without a relation that it had, and has again. A view
@@ -64,56 +59,57 @@ pub fn definition_of(graph: &Graph, name: &str) -> String {
     hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// What a run would change, for `plan`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
-    /// The relation.
-    pub relation: String,
-    /// What will happen to it.
-    pub text: String,
+/// Hashes of those parts of a job that no table carries in its properties: what sources read, and
+/// the columns of datasets.
+pub(super) fn parts(graph: &Graph) -> BTreeMap<String, String> {
+    let sources = graph.sources.iter();
+    let sources = sources.map(|s| (format!("{SOURCE}{}", s.spec.name), s.spec.settings_hash()));
+    let datasets = graph.tables.iter().filter(|t| t.spec.format == TableFormat::Parquet);
+    let datasets =
+        datasets.map(|t| (format!("{DATASET}{}", t.spec.name), columns(&t.schema, &t.spec)));
+    sources.chain(datasets).collect()
 }
 
-/// Compares the job with what lies in its lake. Nothing is written.
-pub async fn definition_changes(
-    env: &Environment,
-    graph: &Arc<Graph>,
-    secrets: &Secrets,
-) -> Result<Vec<Change>> {
-    let lake = lake_of(env, graph, secrets)?;
-    let last = lake.chain.last().await?;
-    let manifest = last.as_ref().map(|e| e.manifest.clone());
-    let incarnation = last.as_ref().map(|e| e.manifest.incarnation.clone()).unwrap_or_default();
-    let identity = Identity { job: graph.job.name.clone(), run: String::new(), incarnation };
-    let options = RecoverOptions::default();
-    let opening = Opening { env, graph, lake, identity, last, record: None, options };
-    let relations = opening.relations()?;
-    let heads = opening.heads(&relations).await?;
-    let mut changes = Vec::new();
-    let mut say = |relation: &Relation, text: String| {
-        changes.push(Change { relation: relation.name.clone(), text });
-    };
-    for relation in relations.values() {
-        match (relation.kind, heads.get(&relation.name)) {
-            (Kind::Table | Kind::View, None) if relation.format == TableFormat::Delta => {
-                say(relation, "will be created".to_string());
-            }
-            (Kind::Table | Kind::View, Some(head)) => match same_definition(relation, head)
-                .and_then(|same| Ok(!was_away(relation, manifest.as_ref())? && same))
-            {
-                Ok(true)
-                    if head.properties().get("sluice.definition") != Some(&relation.definition) =>
-                {
-                    say(relation, "changed: applies to rows from the next epoch on".to_string());
-                }
-                Ok(true) => {}
-                Ok(false) => say(
-                    relation,
-                    "changed, or was away: will be rebuilt from its inputs".to_string(),
-                ),
-                Err(e) => say(relation, format!("{}; --rebuild makes it again", e.message())),
-            },
-            _ => {}
+/// Where the hash of a source's settings stands among a manifest's definitions.
+const SOURCE: &str = "source/";
+
+/// Where the columns of a dataset stand.
+const DATASET: &str = "dataset/";
+
+fn columns(schema: &SchemaRef, spec: &TableSpec) -> String {
+    let column = |f: &FieldRef| format!("{} {}", f.name(), f.data_type());
+    let columns = schema.fields().iter().map(column).collect::<Vec<_>>().join(", ");
+    format!("{columns} by {}", spec.partition_by.join(", "))
+}
+
+/// Refuses to go on where a source was renamed, which would read its data a second time, and where
+/// a dataset has other columns than its files.
+pub(super) fn check_parts(graph: &Graph, last: &Manifest) -> Result<()> {
+    let now = parts(graph);
+    for (part, hash) in &now {
+        let before = last.definitions.get(part);
+        if let Some(name) = part.strip_prefix(DATASET)
+            && before.is_some_and(|b| b != hash)
+        {
+            return Err(other_columns(name));
+        }
+        let Some(name) = part.strip_prefix(SOURCE) else { continue };
+        let gone = |(p, h): &(&String, &String)| *h == hash && !now.contains_key(*p);
+        let gone = last.definitions.iter().find(gone).and_then(|(p, _)| p.strip_prefix(SOURCE));
+        if let Some(gone) = gone.filter(|_| !last.offsets.contains_key(name)) {
+            return Err(Error::config(format!(
+                "a source was renamed: all it has would be read a second time source={name} \
+                 before={gone}"
+            ))
+            .hint(format!(
+                "name it `{gone}` again, or run with --rebuild to make all tables again"
+            )));
         }
     }
-    Ok(changes)
+    Ok(())
+}
+
+fn other_columns(table: &str) -> Error {
+    Error::config(format!("the table has other columns or partitions than its job table={table}"))
+        .hint("run with --rebuild to make it again from the sources, or give the table a new name")
 }

@@ -5,10 +5,12 @@
 //! out. It is the only way in: a first run, a restart and a failure take the same path.
 
 mod adopt;
+mod changes;
 mod decide;
 mod definition;
 mod files;
 mod foreign;
+mod judge;
 mod open;
 mod state;
 
@@ -16,8 +18,9 @@ use sluice_lake::manifest::Lease;
 
 use crate::epoch::{Publisher, SourceRun, Worker};
 
+pub use changes::{Change, definition_changes};
 pub use decide::{Found, Known, Verdict, decide_table};
-pub use definition::{Change, definition_changes, definition_of};
+pub use definition::definition_of;
 pub use open::{RecoverOptions, lake_of, open};
 
 /// A job ready to run epochs.

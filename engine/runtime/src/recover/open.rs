@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use sluice_core::{Error, Offsets, Result, SOURCE_FILE_COLUMN, Secrets, Start, Step, reach};
 use sluice_lake::delta::{self, Head};
-use sluice_lake::manifest::{Action, Chain, Entry, Holder, Lease};
-use sluice_lake::snapshot::{Published, PublishedTable, Snapshots};
+use sluice_lake::manifest::{Chain, Entry, Holder, Lease};
+use sluice_lake::snapshot::{Published, Snapshots};
 use sluice_lake::store::{self, Location};
 use sluice_lake::table::{Dataset, list_dataset};
 
-use super::decide::{Found, Known, Verdict, decide_table};
-use super::definition::{definition_of, same_definition, was_away};
+use super::definition::{check_parts, definition_of, parts, same_definition, was_away};
 use super::files::{folders, refuse_strays, rooted};
 use super::{Running, adopt, foreign, state};
 use crate::catalog::quarantine_schema;
@@ -73,12 +72,16 @@ pub async fn open(
     let heads = opening.heads(&relations).await?;
     if !options.rebuild && !options.adopt {
         opening.judge(&relations, &heads)?;
+        if let Some(entry) = &opening.last {
+            check_parts(graph, &entry.manifest)?;
+        }
     }
     let mut publisher = opening.publisher(&relations, heads)?;
     if !fresh {
         opening.publish_last(&mut publisher).await?;
     }
     opening.load(&mut relations, &publisher).await?;
+    opening.warn_of_new_tables(&relations);
     let folders = folders(graph, &opening.lake, &env.registry, &relations)?;
     if opening.last.is_none() && !options.rebuild && !options.adopt {
         refuse_strays(&folders).await?;
@@ -101,11 +104,7 @@ pub(super) struct Opening<'a> {
     pub options: RecoverOptions,
 }
 
-/// What a person may do about a table that is not as the manifests left it.
-const WAYS_OUT: &str = "--rebuild reads the sources again and replaces the table; --adopt keeps \
-                        the table as it is and takes what comes from now on";
-
-type Heads = BTreeMap<String, Head>;
+pub(super) type Heads = BTreeMap<String, Head>;
 
 impl Opening<'_> {
     /// All relations of the job, without files yet.
@@ -195,49 +194,6 @@ impl Opening<'_> {
         Ok(loaded.into_iter().filter_map(|(name, head)| Some((name, head?))).collect())
     }
 
-    /// Stops on the first table that is not as the manifests left it.
-    fn judge(&self, relations: &Relations, heads: &Heads) -> Result<()> {
-        let manifest = self.last.as_ref().map(|e| &e.manifest);
-        for relation in relations.values().filter(|r| r.format == TableFormat::Delta) {
-            let part = manifest.and_then(|m| m.tables.get(&relation.name));
-            let recorded = |r: &Published| {
-                Some(r.epoch) == manifest.map(|m| m.epoch) && r.tables.contains_key(&relation.name)
-            };
-            let published = self.record.as_ref().is_some_and(recorded);
-            let existed = part.is_some_and(|p| match &p.action {
-                Action::Delta(action) => action.create.is_none() || published,
-                _ => true,
-            });
-            let known = Known {
-                job: self.identity.job.clone(),
-                incarnation: manifest.map(|m| m.incarnation.clone()),
-                last: manifest.map(|m| m.epoch),
-                existed,
-            };
-            let found = self.found(relation, heads.get(&relation.name));
-            let verdict = decide_table(&found, &known);
-            if verdict != Verdict::Fine {
-                return Err(refusal(relation, &verdict, &known));
-            }
-        }
-        Ok(())
-    }
-
-    fn found(&self, relation: &Relation, head: Option<&Head>) -> Found {
-        let Some(head) = head else { return Found::Nothing };
-        let properties = head.properties();
-        let of = |key: &str| properties.get(key).cloned();
-        match (of("sluice.job"), of("sluice.incarnation")) {
-            (Some(job), Some(incarnation)) => {
-                let txn = self.identity.txn(&relation.name);
-                let epoch = head.txns.get(&txn).and_then(|v| u64::try_from(*v).ok());
-                let other_table = of("sluice.table").is_some_and(|t| t != relation.name);
-                Found::Ours { job, incarnation, other_table, epoch }
-            }
-            _ => Found::Stranger,
-        }
-    }
-
     fn publisher(&self, relations: &Relations, mut heads: Heads) -> Result<Publisher> {
         let mut tables = BTreeMap::new();
         for relation in relations.values() {
@@ -303,25 +259,16 @@ impl Opening<'_> {
         Ok(())
     }
 
-    /// A dataset that lost files since its last publication is not gone on with.
-    fn check_dataset(&self, relation: &Relation, there: u64) -> Result<()> {
-        let table = self.record.as_ref().and_then(|r| r.tables.get(&relation.name));
-        if let Some(PublishedTable::Delta { .. }) = table {
-            let name = &relation.name;
-            return Err(Error::config(format!(
-                "the table is kept as Delta until now table={name}"
-            ))
-            .hint("run with --rebuild to make it again from the sources, or give it a new name"));
+    /// Says which tables begin without what their sources gave before.
+    fn warn_of_new_tables(&self, relations: &Relations) {
+        let old = self.last.is_some() && !self.options.rebuild && !self.options.adopt;
+        for relation in relations.values().filter(|r| old && r.kind == Kind::Table && !r.exists) {
+            let table = &relation.name;
+            tracing::warn!(
+                table,
+                "a new table begins with the next rows; --rebuild makes it from all of them"
+            );
         }
-        let Some(PublishedTable::Files { files, .. }) = table else { return Ok(()) };
-        if there >= *files {
-            return Ok(());
-        }
-        let (name, place) = (&relation.name, relation.location.describe());
-        Err(Error::conflict(format!(
-            "files of a dataset are gone table={name} files={there} published={files} path={place}"
-        ))
-        .hint(WAYS_OUT))
     }
 
     async fn start(
@@ -353,6 +300,8 @@ impl Opening<'_> {
         let fresh = self.options.rebuild || self.options.adopt;
         let manifest = self.last.as_ref().map(|e| &e.manifest);
         let kept = manifest.filter(|_| !fresh);
+        let mut definitions = kept.map(|m| m.definitions.clone()).unwrap_or_default();
+        definitions.extend(parts(self.graph));
         let worker_state = WorkerState {
             relations,
             views: BTreeMap::new(),
@@ -363,6 +312,7 @@ impl Opening<'_> {
             epoch: manifest.map_or(0, |m| m.epoch + 1),
             previous: self.last.as_ref().map(|e| e.sha256.clone()),
             cleared: BTreeMap::new(),
+            definitions,
             leftovers: if self.options.rebuild { there.clone() } else { BTreeSet::new() },
             adopted: if self.options.adopt { there } else { BTreeSet::new() },
         };
@@ -408,30 +358,4 @@ impl Opening<'_> {
 
 fn place(root: &Location, folder: &str) -> Result<Location> {
     if folder.is_empty() { Ok(root.clone()) } else { root.join(folder) }
-}
-
-fn refusal(relation: &Relation, verdict: &Verdict, known: &Known) -> Error {
-    let table = &relation.name;
-    let last = known.last.map_or("none".to_string(), |n| n.to_string());
-    let text = match verdict {
-        Verdict::Gone => format!("the manifests know a table that is gone table={table}"),
-        Verdict::Unknown => {
-            format!("there is a table that no epoch of this job knows table={table}")
-        }
-        Verdict::Other { job, incarnation } => format!(
-            "the table belongs to another job or another life of this one table={table} \
-             job={job} incarnation={incarnation} expected={}",
-            known.incarnation.as_deref().unwrap_or("none")
-        ),
-        Verdict::Ahead { epoch } => format!(
-            "the table is ahead of the manifests table={table} table_epoch={epoch} \
-             last_sealed={last}"
-        ),
-        Verdict::Swapped => {
-            format!("another table of this job lies in the place of this one table={table}")
-        }
-        Verdict::Fine => String::new(),
-    };
-    let place = relation.location.describe();
-    Error::conflict(format!("{text} last_epoch={last} path={place}")).hint(WAYS_OUT)
 }
