@@ -191,7 +191,9 @@ sources:
     on_changed_file: "${vars.policy}"
     schema: {fields: [{name: id, type: int64}, {name: note, type: string}]}
 tables:
-  kept: {sql: "SELECT id, note FROM lines"}
+  kept:
+    sql: "SELECT id, note FROM lines"
+    expect: {positive: {that: id > 0, else: quarantine}}
 views:
   notes: {sql: "SELECT note, count(*) AS n FROM kept GROUP BY note"}
 "#;
@@ -240,6 +242,23 @@ fn a_changed_file_replaces_its_rows_if_it_shall() {
     assert_eq!(output.code, Some(0), "{}", output.text());
     assert_eq!(kept(&place), "cdlongerxy");
     place.holds("changed.yaml");
+
+    // Rows that went elsewhere are taken back from there.
+    let parts = [
+        "string_agg(note, '' ORDER BY note) FROM kept__quarantine",
+        "string_agg(arrow_cast(bytes, 'Utf8'), ';' ORDER BY position) FROM lines__rejected",
+        "string_agg(note, '' ORDER BY note) FROM kept",
+    ];
+    for (text, expected) in [
+        ("id,note\n-1,p\n-2,q\nten,r\neleven,s\n7,t\n", ["pq", "ten,r;eleven,s", "cdt"]),
+        ("id,note\n-3,u\ntwelve,v\n", ["u", "twelve,v", "cd"]),
+        ("id,note\n8,w\n", ["", "", "cdw"]),
+    ] {
+        place.write("input/1.csv", text);
+        place.job("run", "changed.yaml").arg("--set").arg("policy=replace").ok();
+        assert_eq!(place.figures("changed.yaml", &parts), expected, "{text}");
+        place.holds("changed.yaml");
+    }
 }
 
 #[test]

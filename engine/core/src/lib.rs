@@ -30,7 +30,7 @@ pub use schema::{DataSchema, FieldSpec, parse_type, type_name};
 pub use secret::Secrets;
 pub use sink::{FileEncoder, FileSink, FileSizing};
 pub use source::{
-    Decoded, Intake, Limit, POSITION_COLUMN, Reader, Rejected, RowStream, SOURCE_FILE_COLUMN,
-    Source, Split, Start, rejected_schema, with_position,
+    Decoded, Intake, Limit, POSITION_COLUMN, REJECTED_FILE_COLUMN, Reader, Rejected, RowStream,
+    SOURCE_FILE_COLUMN, Source, Split, Start, rejected_schema, with_position,
 };
 pub use step::{Step, reach};

@@ -19,6 +19,9 @@ pub const POSITION_COLUMN: &str = "_position";
 /// The column of a table whose rows may be taken back: the object a row came from (Utf8).
 pub const SOURCE_FILE_COLUMN: &str = "_source_file";
 
+/// The column of rejected rows that says which file they stood in.
+pub const REJECTED_FILE_COLUMN: &str = "source_file";
+
 /// How much one poll may take. The source may stop earlier, never later than the first split
 /// that crosses a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,7 +146,7 @@ pub fn with_position(schema: &Schema) -> SchemaRef {
 pub fn rejected_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
         Field::new("epoch", DataType::Int64, false),
-        Field::new("source_file", DataType::Utf8, false),
+        Field::new(REJECTED_FILE_COLUMN, DataType::Utf8, false),
         Field::new("position", DataType::Int64, false),
         Field::new("reason", DataType::Utf8, false),
         Field::new("bytes", DataType::Binary, true),

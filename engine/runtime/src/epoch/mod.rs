@@ -10,6 +10,7 @@ mod kept;
 mod publish;
 mod refresh;
 mod relation;
+mod retract;
 mod routing;
 mod sink;
 

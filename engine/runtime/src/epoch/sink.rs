@@ -98,11 +98,11 @@ impl Worker {
     /// Appends the rows a source could not decode to `<source>__rejected`.
     pub(super) async fn run_rejected(&mut self, open: &mut Open<'_>, taken: &Taken) -> Result<()> {
         let rejected = taken.tally.rejected();
-        if rejected.is_empty() {
-            return Ok(());
-        }
-        let rows = rejected_rows(open.epoch, &rejected)?;
-        self.append_rows(open, &rejected_name(&taken.name), vec![rows]).await
+        let rows = match rejected.is_empty() {
+            true => Vec::new(),
+            false => vec![rejected_rows(open.epoch, &rejected)?],
+        };
+        self.replace_files(open, &rejected_name(&taken.name), &taken.retracted, rows).await
     }
 }
 

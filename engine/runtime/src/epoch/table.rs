@@ -4,12 +4,10 @@
 //! resolved against the rows it holds: last by sequence wins, and what loses is counted.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, StringArray};
-use arrow::datatypes::Schema;
+use arrow::array::RecordBatch;
 use datafusion::physical_plan::SendableRecordBatchStream;
-use sluice_core::{Result, SOURCE_FILE_COLUMN};
+use sluice_core::Result;
 use sluice_lake::manifest::{Action, Copy, DataFile, DeltaAction, FilesAction, TableCounts};
 use sluice_lake::parquet::Layout;
 use sluice_lake::store::Location;
@@ -29,9 +27,9 @@ impl Worker {
         let Some(streams) = self.table_streams(open, node).await? else { return Ok(()) };
         let name = node.spec.name.clone();
         let router = self.router(node).at(open.epoch);
-        let retracted = retracted(open, node);
+        let retracted = super::retract::retracted(open, node);
         let outcome = if !retracted.is_empty() {
-            self.retract_table(open, node, streams, &router, retracted).await?
+            self.retract_table(open, node, streams, &router, &retracted).await?
         } else if node.spec.key.is_empty() {
             self.append_table(open, node, streams, &router).await?
         } else {
@@ -41,7 +39,7 @@ impl Worker {
         for (expectation, rows) in outcome.broken.iter().filter(|(_, rows)| **rows > 0) {
             tracing::warn!(table = name, expectation, rows, "rows break an expectation");
         }
-        self.append_rows(open, &quarantine_name(&name), outcome.quarantined).await
+        self.replace_files(open, &quarantine_name(&name), &retracted, outcome.quarantined).await
     }
 
     async fn table_streams(
@@ -82,37 +80,6 @@ impl Worker {
             None => NewRows::Files(files),
         };
         open.new_rows.insert(relation.name.clone(), new_rows);
-        self.record(open, &relation.name, action, counts)?;
-        Ok(outcome)
-    }
-
-    /// Takes the rows of changed files back and appends what the files hold now, in one commit.
-    async fn retract_table(
-        &mut self,
-        open: &mut Open<'_>,
-        node: &TableNode,
-        streams: Vec<SendableRecordBatchStream>,
-        router: &Router,
-        files: Vec<String>,
-    ) -> Result<Outcome> {
-        let relation = self.relation(&node.spec.name)?.clone();
-        let (rows, outcome, entering) =
-            super::append::gather(streams, &relation.schema, node, router).await?;
-        let field = relation.schema.field_with_name(SOURCE_FILE_COLUMN)?.clone();
-        let column: ArrayRef = Arc::new(StringArray::from(files));
-        let keys = RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![column])?;
-        let layout = self.layout(&relation)?;
-        let old = table::lookup(&layout, &relation.files, &relation.key, &keys).await?;
-        let counts = TableCounts {
-            entering,
-            written: rows.iter().map(|b| b.num_rows() as u64).sum(),
-            quarantined: outcome.quarantined_rows(),
-            dropped: outcome.dropped,
-            removed: old.rows.num_rows() as u64,
-            ..TableCounts::default()
-        };
-        let action = self.replace_rows(open, &relation, &old.files, &keys, rows).await?;
-        open.new_rows.insert(relation.name.clone(), NewRows::Replaced);
         self.record(open, &relation.name, action, counts)?;
         Ok(outcome)
     }
@@ -317,15 +284,6 @@ impl Worker {
             operation: "WRITE".to_string(),
         })
     }
-}
-
-/// The files of a table's source whose earlier rows go.
-fn retracted(open: &Open<'_>, node: &TableNode) -> Vec<String> {
-    if !node.carried.source_file {
-        return Vec::new();
-    }
-    let taken = open.taken.iter().filter(|t| node.inputs.iter().any(|i| i.name == t.name));
-    taken.flat_map(|t| t.retracted.clone()).collect()
 }
 
 fn counts(appended: &Appended) -> TableCounts {

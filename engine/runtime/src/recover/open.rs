@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use sluice_core::{Error, Offsets, Result, SOURCE_FILE_COLUMN, Secrets, Start, Step, reach};
+use sluice_core::{Error, Offsets, REJECTED_FILE_COLUMN, Result, SOURCE_FILE_COLUMN, Secrets};
+use sluice_core::{Start, Step, reach};
 use sluice_lake::delta::{self, Head};
 use sluice_lake::manifest::{Chain, Entry, Holder, Lease};
 use sluice_lake::snapshot::{Published, Snapshots};
@@ -140,7 +141,7 @@ impl Opening<'_> {
                 kind: Kind::Quarantine,
                 schema: quarantine_schema(&table.schema),
                 partition_by: Vec::new(),
-                key: Vec::new(),
+                key: if table.carried.source_file { main.key.clone() } else { Vec::new() },
                 format: TableFormat::Delta,
                 ..main.clone()
             });
@@ -158,7 +159,8 @@ impl Opening<'_> {
             let name = rejected_name(&source.spec.name);
             let schema = sluice_core::rejected_schema();
             let root = self.lake.root.clone();
-            add(self.delta_relation(&name, Kind::Rejected, root, &schema, Vec::new()));
+            let key = vec![REJECTED_FILE_COLUMN.to_string()];
+            add(self.delta_relation(&name, Kind::Rejected, root, &schema, key));
         }
         Ok(relations)
     }
