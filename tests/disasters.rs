@@ -364,3 +364,34 @@ fn a_run_that_is_asked_to_end_finishes_its_epoch_and_ends() {
         place.holds("writer.yaml");
     }
 }
+
+/// A job whose every epoch replaces state: of a view, of a keyed table, of expectations.
+const STATEFUL: &str = r#"job: stateful
+lake: "${vars.lake}"
+vars: {lake: ./lake}
+sources:
+  numbers: {connector: generate, rows: 600, columns: {id: {sequence: {start: 1}}}}
+tables:
+  kept: {sql: SELECT id FROM numbers, expect: {small: {that: id < 590, else: quarantine, fail_above: 50%}}}
+  latest: {sql: "SELECT id % 7 AS k, id, id % 5 = 0 AS gone FROM numbers", key: [k], sequence_by: id, delete_when: gone}
+  copies: {sql: SELECT id FROM numbers, format: parquet}
+views:
+  groups: {sql: "SELECT id % 3 AS g, count(DISTINCT id) AS n FROM kept GROUP BY 1"}
+epoch: {rows: 10}
+"#;
+
+#[test]
+fn epochs_leave_no_state_behind_that_nobody_needs() {
+    let place = Place::local();
+    place.write("stateful.yaml", STATEFUL);
+    place.run("stateful.yaml");
+    let own = place.lake_folder().join("_sluice/stateful");
+    let last = own.join(format!("epochs/{:020}.json", place.next_epoch("stateful.yaml") - 1));
+    let last: serde_json::Value = serde_json::from_slice(&fs::read(last).unwrap()).unwrap();
+    let owners = last["state"].as_object().unwrap();
+    assert!(owners.len() >= 3, "{owners:?}");
+    let named: usize = owners.values().map(|files| files.as_array().unwrap().len()).sum();
+    assert_eq!(listing(&own.join("state")).len(), named);
+    assert_eq!(listing(&own.join("staged")).len(), 0);
+    place.holds("stateful.yaml");
+}

@@ -4,6 +4,7 @@
 //! published tables. The loop that decides when epochs open, and recovery, are further up.
 
 mod append;
+mod clean;
 mod compact;
 mod intake;
 mod kept;
@@ -25,6 +26,7 @@ use sluice_core::{Clock, Context, Ids, Memory, Registry, Secrets};
 use sluice_lake::manifest::Chain;
 use sluice_lake::store::Location;
 
+pub use clean::Cleaner;
 pub use compact::Compaction;
 pub use intake::{SourceRun, Taken, take};
 pub use kept::{read_windows, remembered_owner, source_owner, windows_owner};

@@ -42,6 +42,8 @@ pub struct WorkerState {
     pub routers: BTreeMap<String, Router>,
     /// The files that make up each owner's state.
     pub files: BTreeMap<String, Vec<FileRef>>,
+    /// State files that the last sealed epoch replaced.
+    pub superseded: Vec<String>,
     /// The next position of every source.
     pub offsets: BTreeMap<String, Offsets>,
     /// Hashes of those parts of the job that no table carries.
@@ -220,18 +222,6 @@ impl Worker {
         *self.seconds.entry(name).or_default() += spent;
     }
 
-    /// Deletes the staged files of a published epoch: they have their final names.
-    pub async fn clean_staged(&self, manifest: &Manifest) -> Result<()> {
-        for part in manifest.tables.values() {
-            let Action::Files(files) = &part.action else { continue };
-            for copy in &files.copies {
-                let staged = self.lake.store_root().join(&copy.from)?;
-                staged.store.delete(&staged.path).await?;
-            }
-        }
-        Ok(())
-    }
-
     /// Whether some table may have enough small files to fold.
     pub fn wants_compaction(&self, compaction: super::Compaction) -> bool {
         let small = |f: &&sluice_lake::manifest::DataFile| f.bytes < compaction.target_bytes / 2;
@@ -393,6 +383,7 @@ impl Worker {
 
     /// Moves on after `manifest` was sealed.
     pub fn sealed(&mut self, manifest: &Manifest, hash: String) {
+        self.supersede(manifest);
         self.state.epoch = manifest.epoch + 1;
         self.state.previous = Some(hash);
         self.state.offsets = manifest.offsets.clone();

@@ -17,7 +17,7 @@ use super::{Running, adopt, foreign, state};
 use crate::catalog::quarantine_schema;
 use crate::epoch::{
     Environment, Identity, Kind, Lake, Publisher, PublisherTable, Relation, Relations, SourceRun,
-    Worker, WorkerState, source_owner,
+    Worker, WorkerState, fenced, source_owner,
 };
 use crate::function::{SessionOptions, session};
 use crate::job::TableFormat;
@@ -87,7 +87,12 @@ pub async fn open(
     if opening.last.is_none() && !options.rebuild && !options.adopt {
         refuse_strays(&folders).await?;
     }
-    let mut running = opening.start(relations, publisher, secrets, lease).await?;
+    let (chain, last) =
+        (opening.lake.chain.clone(), opening.last.as_ref().map(|e| e.manifest.epoch));
+    let mut running = match opening.start(relations, publisher, secrets, lease).await {
+        Ok(running) => running,
+        Err(error) => return Err(overtaken(&chain, last).await?.unwrap_or(error)),
+    };
     if options.rebuild {
         running.worker.state.cleared = folders;
     }
@@ -315,6 +320,7 @@ impl Opening<'_> {
             previous: self.last.as_ref().map(|e| e.sha256.clone()),
             cleared: BTreeMap::new(),
             definitions,
+            superseded: Vec::new(),
             leftovers: if self.options.rebuild { there.clone() } else { BTreeSet::new() },
             adopted: if self.options.adopt { there } else { BTreeSet::new() },
         };
@@ -356,6 +362,13 @@ impl Opening<'_> {
         }
         Ok(runs)
     }
+}
+
+/// Another runner went on meanwhile, and cleaned up behind itself what was to be restored here.
+async fn overtaken(chain: &Chain, last: Option<u64>) -> Result<Option<Error>> {
+    let newest = chain.last().await?.map(|e| e.manifest);
+    let newest = newest.filter(|m| Some(m.epoch) != last);
+    Ok(newest.map(|m| fenced(m.epoch, &m.run, &m.host)))
 }
 
 fn place(root: &Location, folder: &str) -> Result<Location> {

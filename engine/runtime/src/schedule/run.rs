@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::report::{EpochReport, Progress, Summary};
 use crate::epoch::{
-    Compaction, Environment, PublishOutcome, Publisher, Taken, Worker, fenced, take,
+    Cleaner, Compaction, Environment, PublishOutcome, Publisher, Taken, Worker, fenced, take,
 };
 use crate::plan::Graph;
 use crate::recover::{RecoverOptions, Running, lake_of, open};
@@ -146,6 +146,7 @@ struct Run<'a> {
     lease: Option<Lease>,
     renewed: Duration,
     publishing: Option<Publishing>,
+    cleaner: Cleaner,
     adopting: bool,
     first_epoch: u64,
 }
@@ -177,6 +178,7 @@ impl<'a> Run<'a> {
             lease: Some(running.lease),
             renewed: env.clock.monotonic(),
             publishing: None,
+            cleaner: Cleaner::default(),
             adopting: running.adopting,
             first_epoch,
         }
@@ -190,6 +192,7 @@ impl<'a> Run<'a> {
         let ended = self.epochs(summary).await;
         // Whatever was sealed is published before the run ends, even when it ends by an error.
         let published = self.finish_publishing(None).await;
+        let published = published.and(self.cleaner.finish().await);
         summary.hold(&self.worker.state.relations);
         if let Some(lease) = self.lease.take() {
             lease.release().await?;
@@ -313,7 +316,8 @@ impl<'a> Run<'a> {
         }
         self.acknowledge(&manifest.offsets).await?;
         reach(Step::Acknowledged, manifest.epoch);
-        self.worker.clean_staged(&manifest).await
+        let gone = self.worker.left_behind(&manifest);
+        self.cleaner.delete(&self.worker.lake.root.store, gone).await
     }
 
     async fn acknowledge(&mut self, offsets: &BTreeMap<String, Offsets>) -> Result<()> {
