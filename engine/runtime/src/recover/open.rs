@@ -67,8 +67,23 @@ pub async fn open(
         _ => env.ids.fresh(),
     };
     let identity = Identity { job, run, incarnation };
+    let (chain, before) = (lake.chain.clone(), last.as_ref().map(|e| e.manifest.epoch));
     let record = Snapshots::new(&lake.root, &identity.job).latest().await?;
     let opening = Opening { env, graph, lake, identity, last, record, options };
+    match restore(opening, secrets, lease, fresh).await {
+        Ok(running) => Ok(running),
+        Err(error) => Err(overtaken(&chain, before).await?.unwrap_or(error)),
+    }
+}
+
+/// From the last manifest to a job that can go on.
+async fn restore(
+    opening: Opening<'_>,
+    secrets: &Secrets,
+    lease: Lease,
+    fresh: bool,
+) -> Result<Running> {
+    let (env, graph, options) = (opening.env, opening.graph, opening.options);
     let mut relations = opening.relations()?;
     let heads = opening.heads(&relations).await?;
     if !options.rebuild && !options.adopt {
@@ -87,12 +102,7 @@ pub async fn open(
     if opening.last.is_none() && !options.rebuild && !options.adopt {
         refuse_strays(&folders).await?;
     }
-    let (chain, last) =
-        (opening.lake.chain.clone(), opening.last.as_ref().map(|e| e.manifest.epoch));
-    let mut running = match opening.start(relations, publisher, secrets, lease).await {
-        Ok(running) => running,
-        Err(error) => return Err(overtaken(&chain, last).await?.unwrap_or(error)),
-    };
+    let mut running = opening.start(relations, publisher, secrets, lease).await?;
     if options.rebuild {
         running.worker.state.cleared = folders;
     }
@@ -364,7 +374,8 @@ impl Opening<'_> {
     }
 }
 
-/// Another runner went on meanwhile, and cleaned up behind itself what was to be restored here.
+/// Another runner went on meanwhile: tables are ahead of what was read here, and what was to be
+/// restored is cleaned up. That is no reason to offer a rebuild.
 async fn overtaken(chain: &Chain, last: Option<u64>) -> Result<Option<Error>> {
     let newest = chain.last().await?.map(|e| e.manifest);
     let newest = newest.filter(|m| Some(m.epoch) != last);
