@@ -1,6 +1,7 @@
 """What a foreign hand can do to a Delta table. Arguments: what, and the table's path or URL.
 
-optimize: compacts all files once. double: adds the rows of one data file a second time, as a
+optimize: compacts all files once, and fails when there is nothing to compact. sort: rewrites all
+files in another order, a single one too. double: adds the rows of one data file a second time, as a
 writer that lost its place would. lose: deletes one active data file. Prints what it touched.
 """
 
@@ -47,7 +48,15 @@ def lose():
     print(path)
 
 
-if what == "optimize":
-    print(table.optimize.compact())
-else:
-    {"double": double, "lose": lose}[what]()
+def optimize():
+    done = table.optimize.compact()
+    if done["numFilesRemoved"] == 0:
+        raise SystemExit(f"nothing was compacted: {done}")
+    print(done)
+
+
+def sort():
+    print(table.optimize.z_order([table.schema().fields[0].name]))
+
+
+{"optimize": optimize, "sort": sort, "double": double, "lose": lose}[what]()

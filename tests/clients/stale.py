@@ -1,14 +1,14 @@
 """A foreign OPTIMIZE that looked at the table long ago. Argument: the table, as path or URL.
 
-Loads the table and says so; compacts what it saw then when its standard input ends. Prints what
-came of it.
+Loads the table and says so; compacts what it saw then when its standard input ends. Says `refused`
+and why, or `removed <files>`.
 """
 
 import os
 import sys
 
 from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError
+from deltalake.exceptions import CommitFailedError
 
 names = ["AWS_ENDPOINT_URL", "AWS_ALLOW_HTTP", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"]
 options = {name: os.environ[name] for name in names if name in os.environ}
@@ -16,6 +16,6 @@ table = DeltaTable(sys.argv[1], storage_options=options)
 print("loaded", flush=True)
 sys.stdin.read()
 try:
-    print(table.optimize.compact())
-except DeltaError as error:
+    print("removed", table.optimize.compact()["numFilesRemoved"])
+except CommitFailedError as error:
     print("refused:", error)

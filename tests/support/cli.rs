@@ -117,9 +117,7 @@ impl Running {
 
     /// Sends a signal: `KILL`, `STOP`, `CONT`, `TERM`.
     pub fn signal(&self, name: &str) {
-        let id = self.id().to_string();
-        let status = Command::new("kill").args(["-s", name, &id]).status().unwrap();
-        assert!(status.success(), "kill -s {name} {id}");
+        signal(self.id(), name);
     }
 
     /// Waits until it has stopped itself (or has ended, which the caller did not want).
@@ -155,6 +153,23 @@ impl Running {
         Output { code: status.code(), stdout: self.read("stdout"), stderr: self.read("stderr") }
     }
 
+    /// Waits for its end, which must be a success, and gives the most memory it had resident.
+    ///
+    /// The kernel keeps the peak; what is missed is what it grows by in the last moment.
+    pub fn peak_bytes(mut self) -> u64 {
+        let status = format!("/proc/{}/status", self.id());
+        let mut peak = 0;
+        let what = format!("the end of sluice {}", self.shown);
+        wait::until(&what, SECONDS_MAX, || {
+            peak = peak.max(high_water_bytes(Path::new(&status)).unwrap_or(0));
+            self.ended()
+        });
+        let output = self.wait();
+        assert_eq!(output.code, Some(0), "{}", output.text());
+        assert!(peak > 0, "{status} was never read");
+        peak
+    }
+
     /// What it has said so far.
     pub fn said(&self) -> String {
         format!("{}{}", self.read("stdout"), self.read("stderr"))
@@ -173,6 +188,12 @@ impl Drop for Running {
     }
 }
 
+/// Sends a signal to a process.
+pub fn signal(id: u32, name: &str) {
+    let status = Command::new("kill").args(["-s", name, &id.to_string()]).status().unwrap();
+    assert!(status.success(), "kill -s {name} {id}");
+}
+
 /// The state of each thread of a process.
 fn states(tasks: &Path) -> Option<Vec<char>> {
     let threads = std::fs::read_dir(tasks).ok()?;
@@ -181,4 +202,11 @@ fn states(tasks: &Path) -> Option<Vec<char>> {
         text.rsplit_once(") ")?.1.chars().next()
     };
     threads.map(|thread| state(thread.ok()?.path().join("stat"))).collect()
+}
+
+/// The most memory that a process has had resident; nothing when it has ended.
+fn high_water_bytes(status: &Path) -> Option<u64> {
+    let text = std::fs::read_to_string(status).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
 }

@@ -1,12 +1,18 @@
 //! Other readers and writers of the same tables: Python's `deltalake`, `polars` and `duckdb`.
 
 use std::collections::BTreeMap;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use tempfile::TempDir;
+
 use super::place::Place;
-use super::{installed, root};
+use super::{cli, installed, root, wait};
+
+/// How long a client may take to end; far more than any does on a busy machine.
+const SECONDS_MAX: u64 = 300;
 
 /// Runs a script to its end and gives what it printed; fails when it fails.
 pub fn python(script: &Path, args: &[&str], env: &BTreeMap<String, String>) -> String {
@@ -40,26 +46,63 @@ pub fn damage(place: &Place, what: &str, table: &str) -> String {
     python(&root().join("tests/clients/damage.py"), &[what, &url], place.env())
 }
 
-/// A foreign OPTIMIZE that goes on over some tables until it is dropped.
+/// A foreign OPTIMIZE that goes on over some tables until it is stopped.
 pub struct Optimizer {
     child: Child,
-    _lifeline: ChildStdin,
+    lifeline: Option<ChildStdin>,
+    log: TempDir,
 }
 
 impl Optimizer {
     pub fn start(place: &Place, tables: &[&str]) -> Self {
+        let log = tempfile::tempdir().unwrap();
         let urls = tables.iter().map(|table| format!("{}/{table}", place.lake()));
         let mut child = Command::new(installed(".venv/bin/python"))
             .arg(root().join("tests/clients/optimize.py"))
             .args(urls)
             .envs(place.env())
             .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stdout(File::create(log.path().join("stdout")).unwrap())
+            .stderr(File::create(log.path().join("stderr")).unwrap())
             .spawn()
             .unwrap();
-        let lifeline = child.stdin.take().unwrap();
-        Self { child, _lifeline: lifeline }
+        let lifeline = child.stdin.take();
+        Self { child, lifeline, log }
+    }
+
+    /// How many compactions have gone into a table's log so far; fails when it has died.
+    pub fn committed(&mut self) -> usize {
+        let ended = self.child.try_wait().unwrap();
+        assert!(ended.is_none(), "the foreign OPTIMIZE has died\n{}", self.said());
+        self.commits()
+    }
+
+    /// Keeps it from working while `work` goes on.
+    pub fn aside<T>(&self, work: impl FnOnce() -> T) -> T {
+        cli::signal(self.child.id(), "STOP");
+        let done = work();
+        cli::signal(self.child.id(), "CONT");
+        done
+    }
+
+    /// Lets it finish what it is at. Gives how many compactions it has committed in all; fails when
+    /// anything went wrong that a writer beside others need not expect.
+    pub fn stop(mut self) -> usize {
+        drop(self.lifeline.take());
+        let what = "the end of the foreign OPTIMIZE";
+        let status = wait::until(what, SECONDS_MAX, || self.child.try_wait().unwrap());
+        assert!(status.success(), "the foreign OPTIMIZE failed\n{}", self.said());
+        self.commits()
+    }
+
+    fn commits(&self) -> usize {
+        let said = fs::read_to_string(self.log.path().join("stdout")).unwrap();
+        said.lines().filter(|line| line.starts_with("committed ")).count()
+    }
+
+    fn said(&self) -> String {
+        let streams = ["stdout", "stderr"].map(|stream| self.log.path().join(stream));
+        streams.map(|file| fs::read_to_string(file).unwrap()).concat()
     }
 }
 
@@ -70,9 +113,14 @@ impl Drop for Optimizer {
     }
 }
 
-/// One foreign OPTIMIZE of one table.
+/// One foreign OPTIMIZE of one table; fails when there was nothing to compact.
 pub fn optimize(place: &Place, table: &str) {
     damage(place, "optimize", table);
+}
+
+/// One foreign OPTIMIZE that sorts a table: it replaces every file, a single one too.
+pub fn sort(place: &Place, table: &str) {
+    damage(place, "sort", table);
 }
 
 /// A foreign OPTIMIZE that has looked at a table and has not begun yet.
@@ -99,7 +147,7 @@ impl StaleOptimizer {
         Self { child, said }
     }
 
-    /// Compacts what it saw then, and gives what it said.
+    /// Compacts what it saw then, and says whether it was refused or how many files it removed.
     pub fn compact(mut self) -> String {
         drop(self.child.stdin.take());
         let mut said = String::new();

@@ -214,8 +214,10 @@ impl<'a> Run<'a> {
             done += 1;
             let rows = taken.iter().flat_map(|t| &t.splits).map(|s| s.rows).sum();
             let bytes = taken.iter().flat_map(|t| &t.splits).map(|s| s.bytes).sum();
+            let epoch = self.worker.state.epoch;
+            tracing::info!(job = self.graph.job.name, epoch, "epoch opened");
             self.progress.intake(&self.graph.job.name, rows, bytes);
-            reach(Step::Polled, self.worker.state.epoch);
+            reach(Step::Polled, epoch);
             let kind = if taken.is_empty() { EpochKind::Rebuild } else { EpochKind::Data };
             let opened = self.env.clock.monotonic();
             let manifest = self.worker.run(&taken, kind).await?;
