@@ -29,7 +29,9 @@ fn fencing_holds(store: &ObjectStore, skip_probe: bool) -> bool {
     };
     let zombie = frozen(run(), Step::SideFilesWritten, 2);
     run().arg("--take-over").ok();
-    let stopped = zombie.thaw().code == Some(1);
+    let output = zombie.thaw();
+    let stopped =
+        output.code == Some(1) && output.stderr.contains("another runner sealed this epoch");
     let parts = ["count(*) FROM kept", "count(DISTINCT id) FROM kept"];
     let audited = place.job("audit", "fenced.yaml").output().code == Some(0);
     stopped && audited && place.figures("fenced.yaml", &parts) == ["60", "60"]

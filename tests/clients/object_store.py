@@ -1,18 +1,25 @@
 """An S3 store for the tests: moto behind a thin layer of latency and faults.
 
 Arguments: milliseconds to wait before each answer; of 1,000 requests, how many to refuse and how
-many to do and then answer with 500. Prints its address; ends when its standard input closes.
+many to do and then answer with 500; and if it is to hold something from the start, a bucket and a
+folder whose files it holds, at the same path and as old as they are. Prints its address; ends when its standard input
+closes.
 """
 
 import logging
 import sys
 import threading
 import time
+from datetime import UTC, datetime
+from pathlib import Path
 
+from moto.core import DEFAULT_ACCOUNT_ID
+from moto.s3.models import s3_backends
 from moto.server import create_backend_app
 from werkzeug.serving import make_server
 
 delay_ms, refused, lost = (int(argument) for argument in sys.argv[1:4])
+held = sys.argv[4:]
 logging.getLogger("werkzeug").setLevel(logging.ERROR)
 
 
@@ -51,6 +58,18 @@ class Faults:
         return [b""]
 
 
+def hold(bucket, folder):
+    backend = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
+    backend.create_bucket(bucket, "us-east-1")
+    for path in Path(folder).rglob("*"):
+        if path.is_file():
+            key = backend.put_object(bucket, str(path).lstrip("/"), path.read_bytes())
+            modified = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+            key.last_modified = modified.replace(tzinfo=None)
+
+
+if held:
+    hold(*held)
 # S3 alone: finding out which service is meant would cost as much as the answer.
 app = Faults(create_backend_app("s3"))
 server = make_server("127.0.0.1", 0, app, threaded=True)

@@ -7,14 +7,16 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use super::cli::{Output, Sluice};
-use super::csv;
 use super::store::{self, ObjectStore};
+use super::{csv, root};
 
 /// A folder for job files and input, and where the lake is.
 pub struct Place {
     folder: TempDir,
     lake: String,
     env: BTreeMap<String, String>,
+    /// A store of its own, which ends with the place.
+    _store: Option<ObjectStore>,
 }
 
 /// Both kinds of place, for tests that run on each.
@@ -35,14 +37,22 @@ impl Place {
     pub fn local() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let lake = folder.path().join("lake").display().to_string();
-        Self { folder, lake, env: BTreeMap::new() }
+        Self { folder, lake, env: BTreeMap::new(), _store: None }
     }
 
     /// A lake in a new bucket of `store`.
     pub fn on(store: &ObjectStore) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let lake = format!("s3://{}/lake", store.bucket());
-        Self { folder, lake, env: store.env() }
+        Self { folder, lake, env: store.env(), _store: None }
+    }
+
+    /// A copy of another place's lake, ages and all, in an object store of its own.
+    pub fn copied(other: &Self) -> Self {
+        let store = ObjectStore::holding(other.lake_folder());
+        let folder = tempfile::tempdir().unwrap();
+        let lake = format!("s3://{}{}", store::HELD, other.lake());
+        Self { folder, lake, env: store.env(), _store: Some(store) }
     }
 
     /// URL or path of the lake.
@@ -64,6 +74,19 @@ impl Place {
     pub fn lake_folder(&self) -> &Path {
         assert!(self.env.is_empty(), "this lake is not on local disk");
         Path::new(&self.lake)
+    }
+
+    /// The names of what lies in a folder of the lake, folders not counted on an object store.
+    pub fn names(&self, folder: &str) -> Vec<String> {
+        let Some(url) = self.lake.strip_prefix("s3://") else {
+            let entries = fs::read_dir(self.lake_folder().join(folder)).unwrap();
+            return entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        };
+        let (bucket, prefix) = url.split_once('/').unwrap_or((url, ""));
+        let folder = format!("{prefix}/{folder}");
+        let script = root().join("tests/clients/names.py");
+        let args = [bucket, folder.trim_start_matches('/')];
+        super::clients::python(&script, &args, &self.env).lines().map(str::to_string).collect()
     }
 
     /// Writes a file in the folder, with the folders above it, under its final name at once.

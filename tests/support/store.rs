@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -30,6 +31,9 @@ pub struct Faults {
     pub lost: u32,
 }
 
+/// The bucket that a store has from the start.
+pub const HELD: &str = "held";
+
 /// Stores that the tests share: each works on one core only.
 const SHARED: usize = 2;
 
@@ -44,11 +48,14 @@ pub fn s3() -> &'static ObjectStore {
 impl ObjectStore {
     /// An S3 store of moto's with these faults.
     pub fn s3(faults: Faults) -> Self {
-        let mut command = Command::new(installed(".venv/bin/python"));
-        command.arg(root().join("tests/clients/object_store.py"));
-        for number in [faults.delay_ms, faults.refused, faults.lost] {
-            command.arg(number.to_string());
-        }
+        Self::start(moto(faults))
+    }
+
+    /// An S3 store of moto's whose bucket [`HELD`] holds the files of a folder, at the same path
+    /// (manifests name files so) and as old as they are.
+    pub fn holding(folder: &Path) -> Self {
+        let mut command = moto(Faults::default());
+        command.arg(HELD).arg(folder);
         Self::start(command)
     }
 
@@ -93,6 +100,15 @@ impl ObjectStore {
         .map(|(key, value)| (key.to_string(), value.to_string()))
         .into()
     }
+}
+
+fn moto(faults: Faults) -> Command {
+    let mut command = Command::new(installed(".venv/bin/python"));
+    command.arg(root().join("tests/clients/object_store.py"));
+    for number in [faults.delay_ms, faults.refused, faults.lost] {
+        command.arg(number.to_string());
+    }
+    command
 }
 
 impl Drop for ObjectStore {
