@@ -44,7 +44,7 @@ epoch: {files: 1}
 "#;
 
 /// Figures that tell everything that could be lost or doubled.
-const FIGURES: [&str; 14] = [
+const FIGURES: [&str; 16] = [
     "count(*) FROM facts",
     "count(DISTINCT id) FROM facts",
     "sum(amount) FROM facts",
@@ -55,10 +55,12 @@ const FIGURES: [&str; 14] = [
     "sum(amount) FROM latest",
     "count(*) FROM archive",
     "sum(id) FROM archive",
+    "sum(amount) FROM archive",
     "sum(n) FROM totals",
     "sum(amount) FROM totals",
     "count(*) FROM totals",
-    "max(amount) FROM largest",
+    "sum(id) FROM largest",
+    "sum(amount) FROM largest",
 ];
 
 /// A lake under test and how many input files it was given.
@@ -145,6 +147,9 @@ impl Ledger {
         let latest: BTreeMap<u64, &Row> = all.iter().map(|row| (row.account, row)).collect();
         let sum = |rows: &[&Row]| money(rows.iter().map(|row| row.cents).sum());
         let last: Vec<&Row> = latest.values().copied().collect();
+        let mut largest = good.clone();
+        largest.sort_by_key(|row| (-row.cents, row.id));
+        largest.truncate(3);
         let regions: BTreeMap<&str, ()> = good.iter().map(|row| (row.region, ())).collect();
         vec![
             good.len().to_string(),
@@ -157,10 +162,12 @@ impl Ledger {
             sum(&last),
             all.len().to_string(),
             all.iter().map(|row| row.id).sum::<u64>().to_string(),
+            money(all.iter().map(|row| row.cents).sum()),
             good.len().to_string(),
             sum(&good),
             regions.len().to_string(),
-            money(good.iter().map(|row| row.cents).max().unwrap()),
+            largest.iter().map(|row| row.id).sum::<u64>().to_string(),
+            sum(&largest),
         ]
     }
 }
