@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 use sluice_runtime::plan::{Graph, Node, Role, TableNode};
 use sluice_runtime::query::Readable;
-use sluice_runtime::recover::{Change, definition_changes};
+use sluice_runtime::recover::{Change, Past, definition_changes, past};
 
 use super::{planned, readable};
 use crate::app::App;
@@ -25,13 +25,22 @@ struct Line {
 pub(super) async fn plan(app: &App, args: &PackArgs) -> Result<(), Failure> {
     let mut jobs = Vec::new();
     for Readable { graph, secrets } in readable(planned(app, args).await?)? {
-        let changes = definition_changes(&app.environment, &graph, &secrets).await?;
+        let mut changes = definition_changes(&app.environment, &graph, &secrets).await?;
+        changes.extend(without_epochs(past(&app.environment, &graph, &secrets).await?));
         jobs.push((lines(&graph), changes, graph));
     }
     app.answer(
         || json!({ "jobs": jobs.iter().map(|(l, c, g)| job_json(g, l, c)).collect::<Vec<_>>() }),
         || jobs.iter().map(|(l, c, g)| job_text(g, l, c)).collect::<Vec<_>>().join("\n"),
     )
+}
+
+/// Tables that a run would refuse, because no epoch of the job is there that knows them.
+fn without_epochs(past: Past) -> Vec<Change> {
+    let Past::TablesOnly { tables, .. } = past else { return Vec::new() };
+    let text = "is there, but the manifests of the job are gone: a run refuses it, unless with \
+                --adopt, which keeps it, or --rebuild, which makes it again";
+    tables.into_iter().map(|relation| Change { relation, text: text.to_string() }).collect()
 }
 
 fn lines(graph: &Graph) -> Vec<Line> {

@@ -10,6 +10,7 @@ mod definition;
 mod files;
 mod foreign;
 mod open;
+mod past;
 mod state;
 
 use sluice_lake::manifest::Lease;
@@ -19,6 +20,7 @@ use crate::epoch::{Publisher, SourceRun, Worker};
 pub use decide::{Found, Known, Verdict, decide_table};
 pub use definition::{Change, definition_changes, definition_of};
 pub use open::{RecoverOptions, lake_of, open};
+pub use past::{Past, past};
 
 /// A job ready to run epochs.
 pub struct Running {
