@@ -121,8 +121,10 @@ impl Bench {
             let graph = Arc::new(graphs.expect("the statements are right").remove(0));
             let options = RunOptions { overlap: false, compaction: None, ..RunOptions::default() };
             let (secrets, stop) = (Secrets::default(), CancellationToken::new());
-            let ran = run_job(&self.env, &graph, &secrets, &options, progress, stop).await;
-            ran.expect("the job runs")
+            let (summary, ran) =
+                run_job(&self.env, &graph, &secrets, &options, progress, stop).await;
+            ran.expect("the job runs");
+            summary
         })
     }
 }

@@ -183,5 +183,9 @@ fn tables_that_come_and_go_are_planned() {
 fn a_lake_without_its_manifests_is_told_by_plan() {
     let place = shop();
     std::fs::remove_dir_all(place.lake_folder().join("_sluice")).unwrap();
-    plan_says(&place, "shop.yaml", &["kept: a run will be refused", "no epoch of this job knows"]);
+    plan_says(
+        &place,
+        "shop.yaml",
+        &["kept: is there, but the manifests of the job are gone", "--adopt"],
+    );
 }

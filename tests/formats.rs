@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, DictionaryArray,
-    Float32Array, Float64Array, Int64Array, ListArray, RecordBatch, StringArray, StructArray,
-    TimestampMicrosecondArray, TimestampMillisecondArray, UInt64Array,
+    Float32Array, Float64Array, Int64Array, ListArray, NullArray, RecordBatch, StringArray,
+    StructArray, TimestampMicrosecondArray, TimestampMillisecondArray, UInt64Array,
 };
 use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema};
 use sluice::failure::{Failure, error_text};
@@ -40,6 +40,7 @@ fn every_type_has_one_text() {
         (Arc::new(BinaryArray::from(vec![&[0_u8, 0xff, 0x2a][..]])), "00ff2a"),
         (dictionary(), "b"),
         (Arc::new(list()), "\"[1,null]\""),
+        (Arc::new(NullArray::new(1)), ""),
     ];
     for (array, expected) in cases {
         let kind = array.data_type().to_string();

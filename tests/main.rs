@@ -19,6 +19,7 @@ mod epochs;
 
 mod protocol;
 
+mod answers;
 mod audit_fails;
 mod definitions;
 mod disasters;

@@ -148,8 +148,10 @@ Example:
   sluice status jobs/retail-360 --json";
 
 const MAINTAIN: &str = "\
-Without options: everything. A job that is being run is left alone: its runner compacts between
-epochs.
+Without options: everything. A job that is being run is left alone, and that is said: its runner
+merges small files itself between epochs, once there are eight; the rest waits until nobody runs it.
+
+Exit codes: 0 done or left alone, 1 a job could not be maintained, 2 the job file is wrong.
 
 Examples:
   sluice maintain jobs/retail-360

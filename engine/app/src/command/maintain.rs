@@ -1,39 +1,55 @@
-//! `sluice maintain`: house-keeping of a pack's tables by hand.
+//! `sluice maintain`: house-keeping of a pack's tables by hand. What one job does not allow, another
+//! may: each is told by itself.
 
 use std::fmt::Write as _;
 
-use serde_json::json;
+use serde_json::{Value, json};
+use sluice_core::Result;
 use sluice_runtime::maintain::{self, MaintainOptions};
 
-use super::{planned, readable};
+use super::{planned, readable, verdict};
 use crate::app::App;
 use crate::args::MaintainArgs;
-use crate::failure::Failure;
+use crate::failure::{Failure, error_json, error_text};
 
 pub(super) async fn maintain(app: &App, args: &MaintainArgs) -> Result<(), Failure> {
     let options = options(args);
     let mut jobs = Vec::new();
     for job in readable(planned(app, &args.pack).await?)? {
-        let lines = maintain::maintain(&app.environment, &job.graph, &job.secrets, options).await?;
-        jobs.push((job.graph.job.name.clone(), lines));
+        let done = maintain::maintain(&app.environment, &job.graph, &job.secrets, options).await;
+        jobs.push((job.graph.job.name.clone(), done));
     }
-    app.answer(
-        || {
-            let one = |(job, done): &(String, Vec<String>)| json!({ "job": job, "done": done });
-            json!({ "jobs": jobs.iter().map(one).collect::<Vec<_>>() })
-        },
-        || {
-            let mut text = String::new();
-            for (job, done) in &jobs {
-                // Writing to a string does not fail.
-                let _ = writeln!(text, "job {job}");
-                for line in done {
-                    let _ = writeln!(text, "  {line}");
-                }
-            }
-            text
-        },
-    )
+    let ok = jobs.iter().all(|(_, done)| done.is_ok());
+    let shown = app.answer(
+        || json!({ "ok": ok, "jobs": jobs.iter().map(as_json).collect::<Vec<_>>() }),
+        || jobs.iter().map(as_text).collect(),
+    );
+    for (job, error) in jobs.iter().filter_map(|(job, done)| Some((job, done.as_ref().err()?))) {
+        app.talk.say(&format!("job {job} was not maintained\n{}", error_text(error)));
+    }
+    verdict(ok, shown)
+}
+
+/// A job, and what was done to it or why nothing could be.
+type Done = (String, Result<Vec<String>>);
+
+fn as_json((job, done): &Done) -> Value {
+    match done {
+        Ok(lines) => json!({ "job": job, "done": lines }),
+        Err(error) => json!({ "job": job, "error": error_json(error) }),
+    }
+}
+
+fn as_text((job, done): &Done) -> String {
+    let mut text = String::new();
+    for (at, line) in done.iter().flatten().enumerate() {
+        if at == 0 {
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "job {job}");
+        }
+        let _ = writeln!(text, "  {line}");
+    }
+    text
 }
 
 /// What was asked for; everything when nothing was.

@@ -24,8 +24,8 @@ use crate::talk::Talk;
 pub(super) enum Ended {
     /// It took what was there, or was stopped after an epoch.
     Done(Box<Summary>),
-    /// It failed; what it had published stays.
-    Failed(Error),
+    /// It failed; what it had sealed stays, and is in the summary.
+    Failed(Error, Box<Summary>),
     /// It was not started.
     Skipped(String),
 }
@@ -38,6 +38,8 @@ struct Shared {
     talk: Talk,
     bars: Arc<Bars>,
     stop: CancellationToken,
+    /// Whether there are other jobs, which may go on for long after one failed.
+    others: bool,
 }
 
 pub(super) async fn run(app: &App, args: &RunArgs) -> Result<(), Failure> {
@@ -49,6 +51,7 @@ pub(super) async fn run(app: &App, args: &RunArgs) -> Result<(), Failure> {
         talk: app.talk.clone(),
         bars: Arc::new(Bars::new(&app.talk)),
         stop: CancellationToken::new(),
+        others: jobs.len() > 1,
     };
     let signals = tokio::spawn(watch(app.talk.clone(), shared.stop.clone()));
     let names: Vec<String> = jobs.iter().map(|j| j.graph.job.name.clone()).collect();
@@ -60,10 +63,13 @@ pub(super) async fn run(app: &App, args: &RunArgs) -> Result<(), Failure> {
     let list: Vec<(String, Ended)> = names.into_iter().zip(ended).collect();
     let is = |wanted: fn(&Ended) -> bool| list.iter().any(|(_, ended)| wanted(ended));
     let skipped = is(|ended| matches!(ended, Ended::Skipped(_)));
-    let failed = is(|ended| matches!(ended, Ended::Failed(_)));
+    let failed = is(|ended| matches!(ended, Ended::Failed(..)));
     // What a signal left out is no failure.
     let ok = !failed && (!skipped || shared.stop.is_cancelled());
     let shown = app.answer(|| summary::json(&list, ok), || summary::text(&list));
+    if let [(name, Ended::Failed(error, _))] = list.as_slice() {
+        app.talk.say(&failed_text(name, error));
+    }
     verdict(ok, shown)
 }
 
@@ -130,7 +136,7 @@ async fn together(shared: &Shared, jobs: Vec<Readable>) -> Vec<Ended> {
         let (name, shared) = (job.graph.job.name.clone(), shared.clone());
         let task = tokio::spawn(async move {
             let ended = one(shared.clone(), job).await;
-            if matches!(ended, Ended::Failed(_)) {
+            if matches!(ended, Ended::Failed(..)) {
                 shared.stop.cancel();
             }
             ended
@@ -142,7 +148,8 @@ async fn together(shared: &Shared, jobs: Vec<Readable>) -> Vec<Ended> {
         ended.push(task.await.unwrap_or_else(|e| {
             shared.stop.cancel();
             let error = Error::bug("a job ended in the middle").because(e);
-            failed(&shared.talk, &name, error)
+            let summary = Summary { job: name.clone(), ..Summary::default() };
+            failed(shared, &name, error, summary)
         }));
     }
     ended
@@ -150,20 +157,27 @@ async fn together(shared: &Shared, jobs: Vec<Readable>) -> Vec<Ended> {
 
 async fn one(shared: Shared, job: Readable) -> Ended {
     let name = job.graph.job.name.clone();
-    let Shared { environment, options, talk, bars, stop } = &shared;
-    let done =
+    let Shared { environment, options, bars, stop, .. } = &shared;
+    let (summary, done) =
         run_job(environment, &job.graph, &job.secrets, options, bars.as_ref(), stop.clone()).await;
     bars.done(&name);
     match done {
-        Ok(summary) => Ended::Done(Box::new(summary)),
-        Err(error) => failed(talk, &name, error),
+        Ok(()) => Ended::Done(Box::new(summary)),
+        Err(error) => failed(&shared, &name, error, summary),
     }
 }
 
-/// Says at once that a job failed: others may go on for long.
-fn failed(talk: &Talk, job: &str, error: Error) -> Ended {
-    talk.say(&format!("job {job} failed\n{}", error_text(&error)));
-    Ended::Failed(error)
+/// Says at once that a job failed when others go on; that of a job by itself is said last, below
+/// what it did.
+fn failed(shared: &Shared, job: &str, error: Error, summary: Summary) -> Ended {
+    if shared.others {
+        shared.talk.say(&failed_text(job, &error));
+    }
+    Ended::Failed(error, Box::new(summary))
+}
+
+fn failed_text(job: &str, error: &Error) -> String {
+    format!("job {job} failed\n{}", error_text(error))
 }
 
 /// Waits for signals: the first asks the jobs to finish their epochs, the second ends the process,

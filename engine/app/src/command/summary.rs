@@ -1,7 +1,7 @@
 //! What `sluice run` ends with: per table and view what went in and came out.
 
 use serde_json::{Value, json};
-use sluice_core::{format_bytes, format_count};
+use sluice_core::{Error, format_bytes, format_count};
 use sluice_runtime::schedule::{SinkSummary, Summary, TableSummary, ViewSummary};
 
 use super::run::Ended;
@@ -11,7 +11,8 @@ use crate::output::{Align, Grid, count, seconds};
 /// The whole run for people.
 pub(super) fn text(list: &[(String, Ended)]) -> String {
     let done = list.iter().filter_map(|(_, ended)| match ended {
-        Ended::Done(summary) => Some(job_text(summary)),
+        Ended::Done(summary) => Some(job_text(summary, "")),
+        Ended::Failed(_, summary) if summary.epochs > 0 => Some(job_text(summary, ", then failed")),
         _ => None,
     });
     done.collect::<Vec<_>>().join("\n")
@@ -20,18 +21,18 @@ pub(super) fn text(list: &[(String, Ended)]) -> String {
 /// The whole run for programs.
 pub(super) fn json(list: &[(String, Ended)], ok: bool) -> Value {
     let job = |(name, ended): &(String, Ended)| match ended {
-        Ended::Done(summary) => job_json(summary),
-        Ended::Failed(error) => {
-            json!({ "job": name, "ended": "failed", "error": error_json(error) })
-        }
+        Ended::Done(summary) => job_json(summary, None),
+        Ended::Failed(error, summary) => job_json(summary, Some(error)),
         Ended::Skipped(why) => json!({ "job": name, "ended": "skipped", "reason": why }),
     };
     json!({ "ok": ok, "jobs": list.iter().map(job).collect::<Vec<_>>() })
 }
 
-fn job_text(summary: &Summary) -> String {
+/// `how` is said behind the time.
+fn job_text(summary: &Summary, how: &str) -> String {
     let epochs = format_count(summary.epochs, "epoch");
-    let mut text = format!("job {}: {epochs} in {} s\n", summary.job, seconds(summary.seconds));
+    let spent = seconds(summary.seconds);
+    let mut text = format!("job {}: {epochs} in {spent} s{how}\n", summary.job);
     let grids = [tables(&summary.tables), views(&summary.views), sinks(&summary.sinks)];
     for grid in grids.iter().filter(|grid| !grid.is_empty()) {
         text.push_str(&format!("{grid}\n"));
@@ -90,14 +91,18 @@ fn sinks(sinks: &[SinkSummary]) -> Grid {
     grid
 }
 
-fn job_json(summary: &Summary) -> Value {
-    json!({
+fn job_json(summary: &Summary, error: Option<&Error>) -> Value {
+    let mut job = json!({
         "job": summary.job,
-        "ended": "done",
+        "ended": if error.is_some() { "failed" } else { "done" },
         "epochs": summary.epochs,
         "seconds": summary.seconds,
         "tables": summary.tables,
         "views": summary.views,
         "sinks": summary.sinks,
-    })
+    });
+    if let Some(error) = error {
+        job["error"] = error_json(error);
+    }
+    job
 }

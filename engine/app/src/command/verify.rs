@@ -7,7 +7,7 @@ use super::{planned, readable, verdict};
 use crate::app::App;
 use crate::args::PackArgs;
 use crate::failure::Failure;
-use crate::output::{Align, Grid, count};
+use crate::output::{Align, Grid, counted};
 
 /// One check, whichever command made it.
 struct Line {
@@ -25,7 +25,7 @@ pub(super) async fn verify(app: &App, args: &PackArgs) -> Result<(), Failure> {
                 job: job.graph.job.name.clone(),
                 name: view.view,
                 holds: view.equal,
-                detail: view.difference.unwrap_or_else(|| format!("{} rows", count(view.rows))),
+                detail: view.difference.unwrap_or_else(|| counted(view.rows, "row")),
             });
         }
     }

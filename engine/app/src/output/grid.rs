@@ -73,6 +73,12 @@ pub fn count(n: u64) -> String {
     text
 }
 
+/// Things counted with separators: `1 row`, `1,000,000 rows`.
+pub fn counted(n: u64, noun: &str) -> String {
+    let plural = if n == 1 { "" } else { "s" };
+    format!("{} {noun}{plural}", count(n))
+}
+
 /// Seconds with as many digits as matter: `0.012`, `1.2`, `135`.
 pub fn seconds(seconds: f64) -> String {
     match seconds {

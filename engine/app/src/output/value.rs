@@ -16,6 +16,10 @@ use sluice_core::{Error, Result};
 /// Each row's text; none is NULL.
 pub(super) fn texts(array: &ArrayRef) -> Result<Vec<Option<String>>> {
     let array = plain(array)?;
+    // Of this type nothing is valid, though no bitmap says so.
+    if array.data_type() == &DataType::Null {
+        return Ok(vec![None; array.len()]);
+    }
     if array.data_type().is_nested() {
         let text = |value: Value| (!value.is_null()).then(|| value.to_string());
         return Ok(values(&array)?.into_iter().map(text).collect());

@@ -100,6 +100,11 @@ async fn csv_piece(
 ) -> Result<Vec<Piece>> {
     let size = object.found().size;
     let (sample, ended) = first_bytes(object, gzip, HEADER_BYTES).await?;
+    if Header::ends_in_cr(layout.dialect(), &sample) {
+        let path = &object.found().path;
+        return Err(Error::data(format!("the lines of the file end in CR only path={path}"))
+            .hint("end them in LF or CRLF: save the file again, or run `tr '\\r' '\\n'` over it"));
+    }
     let (header, sample) = match has_header {
         false => (Header { names: Vec::new(), end: Header::mark(&sample) as u64 }, sample),
         true => match read_header(object, layout.dialect(), &sample, ended)? {

@@ -53,6 +53,8 @@ pub struct Lease {
     clock: Arc<dyn Clock>,
     lock: Option<LockFile>,
     version: Option<UpdateVersion>,
+    /// The live holder it was taken from, who goes on if we seal nothing.
+    before: Option<Record>,
 }
 
 /// `lease.json`.
@@ -97,7 +99,7 @@ impl Lease {
         let now = clock.wall_ms();
         let record = Record { holder, acquired_at_ms: now, renewed_at_ms: now, released: false };
         let place = folder.child("lease.json");
-        let mut lease = Lease { place, record, clock, lock: None, version: None };
+        let mut lease = Lease { place, record, clock, lock: None, version: None, before: None };
         match lease.place.store.scheme() {
             Scheme::Local => lease.lock_file(&folder.child("lock"), take_over).await?,
             _ => lease.take(take_over).await?,
@@ -120,8 +122,22 @@ impl Lease {
         self.record.renewed_at_ms = self.clock.wall_ms();
         match self.place.store.update_if(&self.place.path, self.bytes()?, version).await? {
             Updated::Unknown(error) => Err(error),
-            Updated::Done | Updated::Changed => self.reread().await,
+            Updated::Done => self.reread().await,
+            Updated::Changed => self.take_back().await,
         }
+    }
+
+    /// Takes a lease again whose new holder has given it back: we still work.
+    async fn take_back(&mut self) -> Result<Renewed> {
+        if let Some((Some(record), found)) = self.read().await?
+            && record.released
+        {
+            let update = self.place.store.update_if(&self.place.path, self.bytes()?, found.version);
+            if let Updated::Unknown(error) = update.await? {
+                return Err(error);
+            }
+        }
+        self.reread().await
     }
 
     /// Gives the lease back, so that the next runner need not wait.
@@ -130,7 +146,7 @@ impl Lease {
             // The name goes before the lock, or it would be the next holder's name.
             return match self.read().await? {
                 Some((Some(record), _)) if record.holder == self.record.holder => {
-                    self.place.store.delete(&self.place.path).await
+                    self.hand_back().await
                 }
                 _ => Ok(()),
             };
@@ -144,10 +160,24 @@ impl Lease {
         }
     }
 
+    /// Names whom the lease was taken from, if he lives: he still works, until he loses a seal.
+    async fn hand_back(&self) -> Result<()> {
+        let lives = |r: &&Record| process_alive(r.holder.pid) == Some(true);
+        match self.before.as_ref().filter(lives) {
+            Some(before) => self.place.store.put_hint(&self.place.path, bytes(before)?).await,
+            None => self.place.store.delete(&self.place.path).await,
+        }
+    }
+
     async fn lock_file(&mut self, lock: &Location, take_over: bool) -> Result<()> {
         let Some(path) = lock.store.local_path(&lock.path) else {
             return Err(Error::bug("a local lake has a local path"));
         };
+        if take_over {
+            let found = self.read().await?.and_then(|(record, _)| record);
+            let own = &self.record.holder;
+            self.before = found.filter(|r| r.holder.host == own.host && r.holder.pid != own.pid);
+        }
         self.lock = LockFile::take(path, take_over).await?;
         if self.lock.is_none() {
             let found = self.read().await?;
@@ -210,9 +240,7 @@ impl Lease {
     }
 
     fn bytes(&self) -> Result<Bytes> {
-        let json = serde_json::to_vec(&self.record);
-        let json = json.map_err(|e| Error::bug("cannot write the lease as json").because(e))?;
-        Ok(json.into())
+        bytes(&self.record)
     }
 
     fn refused(&self, found: Option<&Record>) -> Error {
@@ -228,6 +256,12 @@ impl Lease {
         Error::fenced(message)
             .hint("wait until it ends, or pass `--take-over` if it hangs; it then stops by itself")
     }
+}
+
+fn bytes(record: &Record) -> Result<Bytes> {
+    let json = serde_json::to_vec(record);
+    let json = json.map_err(|e| Error::bug("cannot write the lease as json").because(e))?;
+    Ok(json.into())
 }
 
 #[cfg(test)]

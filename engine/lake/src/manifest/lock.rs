@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use sluice_core::{Error, Result};
 
+use crate::store::IN_THE_WAY;
+
 /// Tries to lock a file that others replace at the same time.
 const ATTEMPTS_MAX: u32 = 16;
 
@@ -29,12 +31,16 @@ impl LockFile {
             Err(e) => return Err(Error::bug("a blocking task ended early").because(e)),
         };
         let file = taken.map_err(|e| {
-            let denied =
-                matches!(e.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem);
             let message = format!("cannot lock path={shown}");
-            match denied {
-                true => Error::config(message).hint("check that this user may write here"),
-                false => Error::unavailable(message),
+            match e.kind() {
+                ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+                    Error::config(message).hint("check that this user may write here")
+                }
+                ErrorKind::NotADirectory
+                | ErrorKind::IsADirectory
+                | ErrorKind::AlreadyExists
+                | ErrorKind::NotFound => Error::config(message).hint(IN_THE_WAY),
+                _ => Error::unavailable(message),
             }
             .because(e)
         })?;

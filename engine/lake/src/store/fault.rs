@@ -19,6 +19,8 @@ pub(super) enum Fault {
     Denied,
     /// The store cannot do this, or the path or an option is wrong.
     Unsupported,
+    /// What lies at the path, or above it, is not what has to be there.
+    InTheWay,
     /// The disk is full.
     Full,
     /// Anything else: a time-out, a server error, a broken disk. It may have happened or not.
@@ -39,7 +41,15 @@ pub(super) fn classify(error: &object_store::Error) -> Fault {
         other => match io_kind(other) {
             Some(ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => Fault::Denied,
             Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => Fault::Full,
-            Some(ErrorKind::NotADirectory | ErrorKind::InvalidFilename) => Fault::Unsupported,
+            Some(ErrorKind::InvalidFilename) => Fault::Unsupported,
+            // A folder that cannot be made says that it is not found, or that it exists; objects
+            // that are not there, or are, have errors of their own.
+            Some(
+                ErrorKind::NotADirectory
+                | ErrorKind::IsADirectory
+                | ErrorKind::AlreadyExists
+                | ErrorKind::NotFound,
+            ) => Fault::InTheWay,
             _ => Fault::Unknown,
         },
     }
@@ -57,6 +67,10 @@ pub(super) fn io_kind(error: &object_store::Error) -> Option<ErrorKind> {
     None
 }
 
+/// What to do about a path of the local disk that cannot be used.
+pub(crate) const IN_THE_WAY: &str = "check the path: each part above its last must be a folder, or \
+                                     a place where one can be made, and no file may be in the way";
+
 /// Our error for `error`, which happened while `doing` something (`"read"`) at `place`.
 pub(super) fn translate(error: object_store::Error, doing: &str, place: &str) -> Error {
     let message = format!("cannot {doing} path={place}");
@@ -68,6 +82,7 @@ pub(super) fn translate(error: object_store::Error, doing: &str, place: &str) ->
             .hint("check the credentials and that they may read, write, list and delete here"),
         Fault::Unsupported => Error::config(message)
             .hint("use a local disk, S3, GCS or Azure with conditional writes"),
+        Fault::InTheWay => Error::config(message).hint(IN_THE_WAY),
         Fault::Full => Error::unavailable(message).hint("free disk space and run again"),
         Fault::Unknown => Error::unavailable(message),
     }
@@ -92,6 +107,9 @@ mod tests {
             (io(ErrorKind::PermissionDenied), Fault::Denied, Kind::Config),
             (io(ErrorKind::ReadOnlyFilesystem), Fault::Denied, Kind::Config),
             (io(ErrorKind::StorageFull), Fault::Full, Kind::Unavailable),
+            (io(ErrorKind::NotADirectory), Fault::InTheWay, Kind::Config),
+            (io(ErrorKind::IsADirectory), Fault::InTheWay, Kind::Config),
+            (io(ErrorKind::NotFound), Fault::InTheWay, Kind::Config),
             (io(ErrorKind::TimedOut), Fault::Unknown, Kind::Unavailable),
             (io(ErrorKind::Other), Fault::Unknown, Kind::Unavailable),
         ];

@@ -24,6 +24,7 @@ use url::{Position, Url};
 use sluice_core::{Error, Result};
 
 pub use copy::Copied;
+pub(crate) use fault::IN_THE_WAY;
 pub use object::{Create, Updated, Versioned};
 pub use open::open;
 pub use series::Series;

@@ -60,7 +60,7 @@ impl Store {
         match classify(&error) {
             Fault::Exists => Ok(Create::Exists),
             Fault::Full | Fault::Unknown => Ok(Create::Unknown(self.fail(error, "create", path))),
-            Fault::Missing | Fault::Denied | Fault::Unsupported => {
+            Fault::Missing | Fault::Denied | Fault::Unsupported | Fault::InTheWay => {
                 Err(self.fail(error, "create", path))
             }
         }
@@ -166,7 +166,9 @@ impl Store {
         match classify(&error) {
             Fault::Exists | Fault::Missing => Ok(Updated::Changed),
             Fault::Full | Fault::Unknown => Ok(Updated::Unknown(self.fail(error, "update", path))),
-            Fault::Denied | Fault::Unsupported => Err(self.fail(error, "update", path)),
+            Fault::Denied | Fault::Unsupported | Fault::InTheWay => {
+                Err(self.fail(error, "update", path))
+            }
         }
     }
 

@@ -21,6 +21,7 @@ use url::{Position, Url};
 
 use sluice_core::{Error, Result, Secrets};
 
+use super::fault::IN_THE_WAY;
 use super::local::DurableDisk;
 use super::{Location, Scheme, Store};
 
@@ -30,8 +31,12 @@ use super::{Location, Scheme, Store};
 /// Errors: `Config` for what is none of these, or lacks settings.
 pub fn open(url_or_path: &str, secrets: &Secrets) -> Result<Location> {
     let wrong = |e: Box<dyn std::error::Error + Send + Sync>| {
+        let hint = match e.downcast_ref::<std::io::Error>() {
+            Some(_) => IN_THE_WAY,
+            None => "write a path, or file://, s3://bucket, gs://bucket, az://container",
+        };
         Error::config(format!("this is not a store sluice can open url={url_or_path}"))
-            .hint("write a path, or file://, s3://bucket, gs://bucket, az://container")
+            .hint(hint)
             .because(e)
     };
     if !url_or_path.contains("://") {

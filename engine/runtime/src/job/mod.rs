@@ -15,7 +15,7 @@ mod read;
 
 mod report;
 
-mod suggest;
+pub(crate) mod suggest;
 
 mod named;
 

@@ -53,10 +53,12 @@ pub struct JobSpec {
     /// When an epoch closes; default: with what is there, at the latest at 8 GiB or 10,000 files.
     #[serde(default)]
     pub epoch: EpochEntry,
-    /// When `sluice serve` starts a run; default: never by itself.
+    /// When `sluice serve` starts a run; default: never by itself. Of these only `after` orders the
+    /// jobs of a `sluice run`; the others have no effect until there is `sluice serve`.
     #[serde(default)]
     pub schedule: ScheduleEntry,
-    /// Given rows and the rows expected of them, for `sluice test`.
+    /// Given rows and the rows expected of them, for `sluice test`. This version checks them and does
+    /// not run them.
     #[serde(default)]
     pub tests: Vec<TestEntry>,
 }
@@ -153,7 +155,8 @@ pub struct TableEntry {
     /// How it is stored: `delta` (default) or `parquet`.
     #[serde(default)]
     pub format: TableFormat,
-    /// The column that holds the time of what a row tells.
+    /// The date or timestamp column that holds the time of what a row tells. This version checks it
+    /// and makes no row late.
     pub event_time: Option<EventTimeEntry>,
     /// What must hold for each row.
     #[serde(default)]

@@ -1,21 +1,22 @@
 //! Maintenance by hand: fold small files, vacuum, write Delta checkpoints, fold old manifests.
 //!
-//! In: a job. Out: lines that say what was done. It takes the job's lease like any runner, so on a
-//! job that runs it refuses and names the holder, whose own compaction goes on between epochs.
+//! In: a job. Out: lines that say what was done. It takes the job's lease like any runner, so a job
+//! that runs is left alone: its runner folds small files itself, between epochs. Nothing is written
+//! where the job has sealed nothing.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use object_store::ObjectMeta;
-use sluice_core::{Result, Secrets, format_bytes, format_count};
+use sluice_core::{Error, Kind, Result, Secrets, format_bytes, format_count};
 use sluice_lake::maintain::{self as lake_maintain, Keep};
 use sluice_lake::manifest::{Action, KEEP_MS, KEEP_NEWEST, job_folder};
 use sluice_lake::snapshot::{self, Published, PublishedTable, Snapshots};
 use sluice_lake::store::Store;
 
-use crate::epoch::{Compaction, Environment, Lake};
+use crate::epoch::{Compaction, Environment, Lake, Publisher};
 use crate::plan::Graph;
-use crate::recover::{RecoverOptions, lake_of, open};
+use crate::recover::{RecoverOptions, Running, lake_of, open, past};
 use crate::schedule::compact_job;
 
 /// What to do.
@@ -39,24 +40,56 @@ impl Default for MaintainOptions {
     }
 }
 
-/// Maintains one job's tables.
+/// Maintains one job's tables. A job that another runner holds is left alone, which is no error.
 pub async fn maintain(
     env: &Environment,
     graph: &Arc<Graph>,
     secrets: &Secrets,
     options: MaintainOptions,
 ) -> Result<Vec<String>> {
-    let mut lines = Vec::new();
-    if options.compact {
-        let compaction = Compaction { files_min: 2, ..Compaction::default() };
-        let done = compact_job(env, graph, secrets, options.take_over, compaction).await?;
-        lines.push(format_count(done, "compaction"));
+    if let Some(finding) = past(env, graph, secrets).await?.finding() {
+        return Err(Error::config(finding).hint("there is nothing to maintain before that"));
     }
     let lake = lake_of(env, graph, secrets)?;
     let how = RecoverOptions { take_over: options.take_over, ..RecoverOptions::default() };
-    let running = open(env, graph, lake.clone(), secrets, how).await?;
+    let mut running = match open(env, graph, lake.clone(), secrets, how).await {
+        Err(held) if held.kind() == Kind::Fenced => return Ok(left_alone(&held)),
+        opened => opened?,
+    };
+    let mut lines = Vec::new();
+    if options.compact {
+        let compaction = Compaction { files_min: 2, ..Compaction::default() };
+        let done = compact_job(env, graph, running, compaction).await?;
+        lines.push(format_count(done, "compaction"));
+        running = open(env, graph, lake.clone(), secrets, how).await?;
+    }
+    let Running { publisher, lease, .. } = running;
+    lines.extend(keep_house(env, graph, &lake, publisher, options).await?);
+    lease.release().await?;
+    Ok(lines)
+}
+
+/// What is said of a job that another runner holds.
+fn left_alone(held: &Error) -> Vec<String> {
+    let files = Compaction::default().files_min;
+    vec![
+        format!("left alone: {}", held.message()),
+        format!("its runner folds small files itself, between epochs, once there are {files}"),
+        "checkpoints, old manifests and vacuum wait until nobody runs the job".to_string(),
+    ]
+}
+
+/// Everything but compaction.
+async fn keep_house(
+    env: &Environment,
+    graph: &Graph,
+    lake: &Lake,
+    publisher: Publisher,
+    options: MaintainOptions,
+) -> Result<Vec<String>> {
+    let mut lines = Vec::new();
     let now_ms = env.clock.wall_ms();
-    for (name, table) in &running.publisher.tables {
+    for (name, table) in &publisher.tables {
         let Some(head) = &table.head else { continue };
         if options.checkpoint {
             sluice_lake::delta::checkpoint(&table.location).await?;
@@ -67,7 +100,7 @@ pub async fn maintain(
     if options.vacuum {
         let store_now = lake_maintain::store_now_ms(&lake.root.child("_sluice")).await?;
         let needed = snapshots.needed(now_ms, snapshot::KEEP_MS).await?;
-        for (name, table) in &running.publisher.tables {
+        for (name, table) in &publisher.tables {
             let Some(head) = &table.head else { continue };
             let keep = Keep {
                 since_version: oldest(&needed, name),
@@ -79,7 +112,7 @@ pub async fn maintain(
             lines.extend(delete(&lake.root.store, name, &gone).await?);
         }
         let job = &graph.job.name;
-        let named = named(&lake).await?;
+        let named = named(lake).await?;
         for folder in ["state", "staged"] {
             let folder = job_folder(&lake.root, job).child(folder);
             let old = lake_maintain::ORPHAN_MS;
@@ -92,7 +125,6 @@ pub async fn maintain(
         snapshots.clean(now_ms, snapshot::KEEP_MS).await?;
         lines.push(format!("{} folded", format_count(folded.folded, "manifest")));
     }
-    running.lease.release().await?;
     Ok(lines)
 }
 

@@ -5,6 +5,7 @@
 
 mod columns;
 mod graph;
+mod order;
 mod places;
 mod run;
 mod statement;
@@ -20,6 +21,7 @@ use datafusion::physical_plan::PhysicalExpr;
 use crate::job::{ExpectAction, Job, SinkSpec, SourceSpec, TableSpec, ViewSpec};
 
 pub use graph::{Foreign, Graph, build_pack};
+pub use order::{DIGESTS, ORDER_DEPENDENT};
 pub use run::{leaf_plan, physical, streams};
 pub use statement::{Names, Planned, plan_statement};
 pub use view::{Incremental, Strategy};

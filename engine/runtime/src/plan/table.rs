@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::DFSchema;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::logical_plan::TableScanBuilder;
 use datafusion::logical_expr::{Expr, LogicalPlan, col};
@@ -16,11 +17,11 @@ use datafusion::prelude::SessionContext;
 use sluice_core::{POSITION_COLUMN, Problems, SOURCE_FILE_COLUMN, with_position};
 
 use super::columns::{select_columns, table_columns};
-use super::statement::{Names, Wrong, find_node, optimise, plan_statement, wrong};
+use super::statement::{Names, Wrong, find_node, find_word, optimise, plan_statement, wrong};
 use super::view::Growth;
 use super::{Carried, ExpectationNode, Foreign, Input, Role, SourceNode, TableNode};
 use crate::catalog::{Leaf, with_source_file};
-use crate::job::{Job, SqlText, TableFormat, TableSpec};
+use crate::job::{Job, SqlText, TableFormat, TableSpec, suggest};
 
 /// What the graph knows when it plans a table.
 pub(super) struct Scope<'a> {
@@ -153,6 +154,35 @@ fn check_columns(job: &Job, spec: &TableSpec, schema: &SchemaRef, problems: &mut
     if let Some(name) = &spec.sequence_by {
         check(format!("{}/sequence_by", spec.pointer), name, "sequence_by");
     }
+    if known.iter().all(|name| spec.partition_by.iter().any(|by| by == name)) {
+        let span = job.span(&format!("{}/partition_by", spec.pointer));
+        let message = "all columns of the table are in partition_by, its files would hold nothing";
+        let hint = "partition by columns with few values, and leave at least one other column";
+        problems.push(&job.file, span, message, Some(hint.to_string()));
+    }
+    check_event_time(job, spec, schema, problems);
+}
+
+fn check_event_time(job: &Job, spec: &TableSpec, schema: &SchemaRef, problems: &mut Problems) {
+    let Some(event_time) = &spec.event_time else { return };
+    let name = event_time.column.as_str();
+    let is_time = |t: &DataType| matches!(t, DataType::Date32 | DataType::Timestamp(_, _));
+    let times = schema.fields().iter().filter(|f| is_time(f.data_type()));
+    let times: Vec<&str> = times.map(|f| f.name().as_str()).collect();
+    let message = match schema.fields().iter().find(|f| f.name() == name) {
+        Some(field) if is_time(field.data_type()) => return,
+        Some(field) => {
+            format!(
+                "event_time is not a date or timestamp column={name} type={}",
+                field.data_type()
+            )
+        }
+        None => format!("event_time is not a column of the table column={name}"),
+    };
+    let otherwise = "take a column with a date or timestamp, or make one in the statement";
+    let hint = suggest::names(name, times.iter().copied(), otherwise);
+    let span = job.span(&format!("{}/event_time/column", spec.pointer));
+    problems.push(&job.file, span, message, Some(hint));
 }
 
 /// The plan with what it has to carry behind its columns, where the statement only filters and
@@ -294,6 +324,7 @@ fn try_predicate(
 ) -> Result<Arc<dyn PhysicalExpr>, Wrong> {
     let df_schema = DFSchema::try_from(schema.as_ref().clone()).map_err(wrong)?;
     let expr = context.parse_sql_expr(text, &df_schema).map_err(wrong)?;
+    one_row_is_enough(&expr, text)?;
     let physical = context.create_physical_expr(expr, &df_schema).map_err(wrong)?;
     let data_type = physical.data_type(schema).map_err(wrong)?;
     if data_type == DataType::Boolean {
@@ -303,5 +334,27 @@ fn try_predicate(
         message: format!("the condition is not true or false type={data_type}"),
         hint: "write a comparison, such as `amount > 0`".into(),
         at: None,
+    })
+}
+
+/// Refuses what cannot be told from one row.
+fn one_row_is_enough(expr: &Expr, text: &str) -> Result<(), Wrong> {
+    let mut found = None;
+    let walked = expr.apply(|part| {
+        found = match part {
+            Expr::AggregateFunction(f) => Some(("an aggregate", f.func.name().to_string())),
+            Expr::WindowFunction(f) => Some(("a window function", f.fun.name().to_string())),
+            Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) => {
+                Some(("a subquery", "select".to_string()))
+            }
+            _ => None,
+        };
+        Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    let Some((what, name)) = walked.ok().and(found) else { return Ok(()) };
+    Err(Wrong {
+        message: format!("a condition looks at one row, this is {what} name={name}"),
+        hint: "compare columns of the row; what holds for many rows goes into a view".into(),
+        at: find_word(text, &name),
     })
 }

@@ -11,6 +11,7 @@ use datafusion::prelude::SessionContext;
 use sluice_core::Problems;
 
 use super::columns::table_columns;
+use super::order::check_order;
 use super::statement::{
     Names, Wrong, find_node, find_word, leaf_scan, optimise, plan_statement, wrong,
 };
@@ -116,7 +117,7 @@ fn check(
         node.expressions().into_iter().find(Expr::is_volatile).map(|e| e.to_string())
     });
     match volatile {
-        None => Ok(()),
+        None => check_order(plan, &spec.sql.text),
         Some(text) => {
             let name = text.split('(').next().unwrap_or_default().to_string();
             Err(Wrong {

@@ -7,6 +7,8 @@
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
+use datafusion::common::SchemaError;
+use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::SQLOptions;
 use datafusion::prelude::SessionContext;
@@ -72,21 +74,46 @@ pub async fn query(
 ) -> Result<(SchemaRef, SendableRecordBatchStream)> {
     let read_only =
         SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-    let refused = |e: datafusion::error::DataFusionError| {
+    let refused = |e: DataFusionError| {
         let text = e.strip_backtrace();
         if let Some((_, what)) = text.split_once(" not supported: ") {
             return Error::config(format!("a query only reads, this is {what}"))
                 .hint("change tables through the job file and `sluice run`");
         }
+        let hint = hint(&e, &text);
         let place = e.diagnostic().and_then(|d| d.span).map(|s| s.start);
         let message = e.diagnostic().map_or(text, |d| d.message.clone());
         let place =
             place.map_or(String::new(), |p| format!(" line={} column={}", p.line, p.column));
-        Error::config(format!("{message}{place}")).hint("SHOW TABLES lists what there is to read")
+        Error::config(format!("{message}{place}")).hint(hint)
     };
     let frame = context.sql_with_options(sql, read_only).await.map_err(refused)?;
     let schema = Arc::new(frame.schema().as_arrow().clone());
     let stream =
         frame.execute_stream().await.map_err(|e| sql_error("the query cannot be run", e))?;
     Ok((schema, stream))
+}
+
+/// What helps against a refused query: what DataFusion itself suggests, else what there is.
+fn hint(error: &DataFusionError, text: &str) -> String {
+    let diagnostic = error.diagnostic();
+    let own = diagnostic.and_then(|d| {
+        let help = d.helps.first().map(|h| h.message.clone());
+        help.or_else(|| d.notes.first().map(|n| n.message.clone()))
+    });
+    let meant = text.lines().find_map(|line| Some(&line[line.find("Did you mean")?..]));
+    if let DataFusionError::SchemaError(inner, _) = error.find_root()
+        && let SchemaError::FieldNotFound { valid_fields, .. } = inner.as_ref()
+        && own.is_none()
+        && !valid_fields.is_empty()
+    {
+        let columns: Vec<&str> = valid_fields.iter().map(|c| c.name.as_str()).collect();
+        return format!("columns: {}", columns.join(", "));
+    }
+    if text.contains("table '") && text.contains("' not found") {
+        return "SHOW TABLES lists what there is to read".to_string();
+    }
+    own.or(meant.map(str::to_string)).unwrap_or_else(|| {
+        "the dialect is DataFusion's SQL; names are lower-cased unless in double quotes".to_string()
+    })
 }

@@ -12,6 +12,7 @@ use sluice_lake::snapshot::Snapshots;
 
 use super::definition::{check_parts, same_definition, was_away};
 use super::open::{Opening, RecoverOptions, lake_of};
+use super::past::{Past, past};
 use crate::epoch::{Environment, Identity, Kind, Relation, sink_name};
 use crate::job::TableFormat;
 use crate::plan::{Graph, quarantine_name, rejected_name};
@@ -37,6 +38,10 @@ pub async fn definition_changes(
     graph: &Arc<Graph>,
     secrets: &Secrets,
 ) -> Result<Vec<Change>> {
+    let orphans = match past(env, graph, secrets).await? {
+        Past::TablesOnly { tables, .. } => tables,
+        _ => Vec::new(),
+    };
     let lake = lake_of(env, graph, secrets)?;
     let last = lake.chain.last().await?;
     let manifest = last.as_ref().map(|e| e.manifest.clone());
@@ -49,6 +54,10 @@ pub async fn definition_changes(
     let heads = opening.heads(&relations).await?;
     let mut changes = Vec::new();
     for relation in relations.values() {
+        if orphans.contains(&relation.name) {
+            changes.push(Change::new(&relation.name, WITHOUT_EPOCHS));
+            continue;
+        }
         let text = change(&opening, relation, heads.get(&relation.name), manifest.as_ref());
         changes.extend(text.map(|text| Change::new(&relation.name, text)));
     }
@@ -61,6 +70,11 @@ pub async fn definition_changes(
     }
     Ok(changes)
 }
+
+/// Of tables that a run would refuse, because no epoch of the job is there that knows them.
+const WITHOUT_EPOCHS: &str = "is there, but the manifests of the job are gone: a run refuses it, \
+                              unless with --adopt, which keeps it, or --rebuild, which makes it \
+                              again";
 
 fn refused(error: &sluice_core::Error) -> String {
     let hint = error.hint_text().map(|hint| format!("; {hint}")).unwrap_or_default();

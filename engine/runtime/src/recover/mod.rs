@@ -12,6 +12,7 @@ mod files;
 mod foreign;
 mod judge;
 mod open;
+mod past;
 mod state;
 
 use sluice_lake::manifest::Lease;
@@ -22,6 +23,7 @@ pub use changes::{Change, definition_changes};
 pub use decide::{Found, Known, Verdict, decide_table};
 pub use definition::definition_of;
 pub use open::{RecoverOptions, lake_of, open};
+pub use past::{Past, past};
 
 /// A job ready to run epochs.
 pub struct Running {

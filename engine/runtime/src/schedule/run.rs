@@ -63,7 +63,8 @@ impl Default for RunOptions {
     }
 }
 
-/// Runs a job until its sources are empty, or until stopped.
+/// Runs a job until its sources are empty, or until stopped. The summary tells what was sealed,
+/// whatever the end.
 pub async fn run_job(
     env: &Environment,
     graph: &Arc<Graph>,
@@ -71,57 +72,73 @@ pub async fn run_job(
     options: &RunOptions,
     progress: &dyn Progress,
     stop: CancellationToken,
-) -> Result<Summary> {
+) -> (Summary, Result<()>) {
     let started = env.clock.monotonic();
     let mut summary = Summary::new(graph);
-    let mut how = RecoverOptions {
-        take_over: options.take_over,
-        rebuild: options.rebuild,
-        adopt: options.adopt,
-    };
-    let mut failures = 0;
-    loop {
-        let lake = lake_of(env, graph, secrets)?;
-        let sealed_before = summary.epochs;
-        let ended = match open(env, graph, lake, secrets, how).await {
-            Ok(running) => {
-                let mut run = Run::new(env, graph, options, progress, running, &stop);
-                let ended = run.until_done(&mut summary).await;
-                if run.began_anew() {
-                    // The new life has begun: a failure from here on continues it.
-                    how = RecoverOptions::default();
-                }
-                ended
-            }
-            Err(e) => Err(e),
-        };
-        let Err(error) = ended else { break };
-        if summary.epochs > sealed_before {
-            failures = 0;
-        }
-        failures += 1;
-        if !error.retry() || failures > FAILURES_MAX || stop.is_cancelled() {
-            return Err(error);
-        }
-        let wait = FIRST_WAIT * 2u32.pow(failures - 1);
-        progress.note(&format!("{}; trying again in {} s", error.chain(), wait.as_secs()));
-        env.clock.sleep(wait).await;
-    }
+    let run = Attempts { env, graph, secrets, options, progress, stop };
+    let ended = run.until_done(&mut summary).await;
     summary.seconds = env.clock.monotonic().saturating_sub(started).as_secs_f64();
-    Ok(summary)
+    (summary, ended)
 }
 
-/// Folds the small files of a job's tables, and nothing else. Gives the number of compactions.
+/// What every attempt of a run has.
+struct Attempts<'a> {
+    env: &'a Environment,
+    graph: &'a Arc<Graph>,
+    secrets: &'a Secrets,
+    options: &'a RunOptions,
+    progress: &'a dyn Progress,
+    stop: CancellationToken,
+}
+
+impl Attempts<'_> {
+    /// Opens the job and runs it, again after a failure that may pass.
+    async fn until_done(&self, summary: &mut Summary) -> Result<()> {
+        let Attempts { env, graph, secrets, options, progress, stop } = self;
+        let mut how = RecoverOptions {
+            take_over: options.take_over,
+            rebuild: options.rebuild,
+            adopt: options.adopt,
+        };
+        let mut failures = 0;
+        loop {
+            let lake = lake_of(env, graph, secrets)?;
+            let sealed_before = summary.epochs;
+            let ended = match open(env, graph, lake, secrets, how).await {
+                Ok(running) => {
+                    let mut run = Run::new(env, graph, options, *progress, running, stop);
+                    let ended = run.until_done(summary).await;
+                    if run.began_anew() {
+                        // The new life has begun: a failure from here on continues it.
+                        how = RecoverOptions::default();
+                    }
+                    ended
+                }
+                Err(e) => Err(e),
+            };
+            let Err(error) = ended else { return Ok(()) };
+            if summary.epochs > sealed_before {
+                failures = 0;
+            }
+            failures += 1;
+            if !error.retry() || failures > FAILURES_MAX || stop.is_cancelled() {
+                return Err(error);
+            }
+            let wait = FIRST_WAIT * 2u32.pow(failures - 1);
+            progress.note(&format!("{}; trying again in {} s", error.chain(), wait.as_secs()));
+            env.clock.sleep(wait).await;
+        }
+    }
+}
+
+/// Folds the small files of an opened job's tables, nothing else, and gives its lease back. Gives
+/// the number of compactions.
 pub async fn compact_job(
     env: &Environment,
     graph: &Arc<Graph>,
-    secrets: &Secrets,
-    take_over: bool,
+    running: Running,
     compaction: Compaction,
 ) -> Result<u64> {
-    let lake = lake_of(env, graph, secrets)?;
-    let how = RecoverOptions { take_over, ..RecoverOptions::default() };
-    let running = open(env, graph, lake, secrets, how).await?;
     let options =
         RunOptions { epochs_max: Some(0), compaction: Some(compaction), ..RunOptions::default() };
     let stop = CancellationToken::new();

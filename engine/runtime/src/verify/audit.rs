@@ -14,7 +14,7 @@ use super::tables;
 use crate::epoch::Environment;
 use crate::plan::rejected_name;
 use crate::query::{Readable, published};
-use crate::recover::lake_of;
+use crate::recover::{lake_of, past};
 
 /// At most this many findings are kept per check: enough to see what happened.
 const FINDINGS_MAX: usize = 10;
@@ -61,6 +61,11 @@ impl Check {
 
 /// Recounts a job.
 pub async fn audit(env: &Environment, job: &Readable) -> Result<Audit> {
+    let name = job.graph.job.name.clone();
+    if let Some(finding) = past(env, &job.graph, &job.secrets).await?.finding() {
+        let check = Check::new("manifests", String::new(), &[finding]);
+        return Ok(Audit { job: name, checks: vec![check] });
+    }
     let lake = lake_of(env, &job.graph, &job.secrets)?;
     let base = lake.chain.base().await?;
     let (entries, mut checks) = read_chain(&lake.chain, base.as_ref()).await?;
@@ -69,6 +74,7 @@ pub async fn audit(env: &Environment, job: &Readable) -> Result<Audit> {
     checks.push(rejected(job, &entries));
     let published = published(job).await?;
     let seen = published.as_ref().map(|p| p.epoch);
+    checks.extend(unpublished(seen, &entries));
     let earlier: Vec<Entry> =
         entries.iter().filter(|e| Some(e.manifest.epoch) <= seen).cloned().collect();
     // An epoch that is sealed and not recorded yet may have reached a table or not.
@@ -77,7 +83,15 @@ pub async fn audit(env: &Environment, job: &Readable) -> Result<Audit> {
         Totals::of(&lake.chain, &entries, base.as_ref()).await?,
     ];
     checks.extend(tables::check_tables(job, &lake, published.as_ref(), &totals).await?);
-    Ok(Audit { job: job.graph.job.name.clone(), checks })
+    Ok(Audit { job: name, checks })
+}
+
+/// An epoch is sealed only when the one before it is published: no record at all is a loss, unless
+/// the first epoch was not finished.
+fn unpublished(seen: Option<u64>, entries: &[Entry]) -> Option<Check> {
+    let last = entries.last().map_or(0, |e| e.manifest.epoch);
+    let finding = format!("no published record is there, the last sealed epoch is {last}");
+    (seen.is_none() && last > 0).then(|| Check::new("published", String::new(), &[finding]))
 }
 
 /// All manifests that can be read, and whether they form a chain.
@@ -186,7 +200,11 @@ fn balances(job: &Readable, entries: &[Entry]) -> Check {
             }
         }
     }
-    Check::new("rows add up", format!("{tables} tables of epochs"), &findings)
+    Check::new(
+        "rows add up",
+        format!("{}, epoch by epoch", format_count(tables, "table")),
+        &findings,
+    )
 }
 
 /// Every row that could not be decoded is in its `__rejected`.

@@ -6,7 +6,7 @@ use arrow::compute::{cast, concat_batches};
 use arrow::datatypes::{DataType, Float64Type, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 use arrow::util::display::array_value_to_string;
-use sluice_core::Result;
+use sluice_core::{Result, format_count};
 
 /// The relative difference that two floats may have.
 const TOLERANCE: f64 = 1e-9;
@@ -19,8 +19,9 @@ pub fn difference(
 ) -> Result<Option<String>> {
     let (expected, kept) = (whole(schema, expected)?, whole(schema, kept)?);
     if expected.num_rows() != kept.num_rows() {
-        let (a, b) = (expected.num_rows(), kept.num_rows());
-        return Ok(Some(format!("the statement gives {a} rows, the view holds {b}")));
+        let a = format_count(expected.num_rows() as u64, "row");
+        let b = kept.num_rows();
+        return Ok(Some(format!("the statement gives {a}, the view holds {b}")));
     }
     let (left, right) = (Sorted::new(&expected)?, Sorted::new(&kept)?);
     for at in 0..expected.num_rows() {

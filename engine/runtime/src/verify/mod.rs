@@ -10,6 +10,7 @@ mod tables;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrow::datatypes::{FieldRef, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::physical_plan::collect;
 use serde::Serialize;
@@ -19,6 +20,7 @@ use crate::catalog::{SnapshotTable, sql_error};
 use crate::epoch::Environment;
 use crate::plan::physical;
 use crate::query::{Readable, open, published, snapshot_table};
+use crate::recover::{Past, past};
 
 pub use audit::{Audit, Check, audit};
 pub use compare::difference;
@@ -38,11 +40,20 @@ pub struct Verified {
 
 /// Compares every view of a job with its statement over the tables of the same snapshot.
 pub async fn verify(env: &Environment, job: &Readable) -> Result<Vec<Verified>> {
-    let context = open(env, std::slice::from_ref(job)).await?;
     let published = published(job).await?;
+    if published.is_none() {
+        return not_yet(env, job).await;
+    }
+    let context = open(env, std::slice::from_ref(job)).await?;
     let mut tables: BTreeMap<String, Arc<dyn TableProvider>> = BTreeMap::new();
+    let mut others: BTreeMap<String, String> = BTreeMap::new();
     for (name, schema) in job.graph.relations() {
         let table = snapshot_table(job, published.as_ref(), &name, &schema).await?;
+        let is_view = job.graph.views.iter().any(|v| v.spec.name == name);
+        let kept = table.as_ref().map(|t| &t.schema);
+        if let Some(column) = kept.and_then(|kept| other_column(&schema, kept, is_view)) {
+            others.insert(name.clone(), column);
+        }
         let provider = SnapshotTable::provider(table.as_ref(), &context, &schema)?;
         tables.insert(name, provider);
     }
@@ -52,6 +63,11 @@ pub async fn verify(env: &Environment, job: &Readable) -> Result<Vec<Verified>> 
         let foreign = view.inputs.iter().find(|i| !tables.contains_key(*i));
         if let Some(input) = foreign {
             tracing::info!(view = name, input, "not verified: it reads a table of another job");
+            continue;
+        }
+        let read = view.inputs.iter().chain([&name]);
+        if let Some((relation, column)) = read.filter_map(|r| others.get_key_value(r)).next() {
+            verified.push(failed_view(name.clone(), other_definition(&name, relation, column)));
             continue;
         }
         let plan = physical(&context, &view.plan, &tables).await?;
@@ -64,4 +80,48 @@ pub async fn verify(env: &Environment, job: &Readable) -> Result<Vec<Verified>> 
         verified.push(Verified { view: name, rows, equal: difference.is_none(), difference });
     }
     Ok(verified)
+}
+
+fn failed_view(view: String, difference: String) -> Verified {
+    Verified { view, rows: 0, equal: false, difference: Some(difference) }
+}
+
+/// Every view of a job that has published nothing: there is nothing to hold them against, and a
+/// lake whose path is mistyped must not look right.
+async fn not_yet(env: &Environment, job: &Readable) -> Result<Vec<Verified>> {
+    let why = match past(env, &job.graph, &job.secrets).await? {
+        Past::Epochs => {
+            "no epoch is published: run the job, which finishes what is sealed".to_string()
+        }
+        other => other.finding().unwrap_or_default(),
+    };
+    let views = job.graph.views.iter();
+    Ok(views.map(|view| failed_view(view.spec.name.clone(), why.clone())).collect())
+}
+
+/// The first column of a definition that the lake has in another way, or not at all, with both
+/// types. Columns behind them harm nothing where rows are read; a view has none.
+fn other_column(defined: &SchemaRef, kept: &SchemaRef, is_view: bool) -> Option<String> {
+    let of = |field: Option<&FieldRef>| match field {
+        Some(field) => format!("{}:{}", field.name(), field.data_type()),
+        None => "none".to_string(),
+    };
+    let (ours, theirs) = (defined.fields().len(), kept.fields().len());
+    let columns = if is_view { ours.max(theirs) } else { ours };
+    (0..columns).find_map(|at| {
+        let (ours, theirs) = (of(defined.fields().get(at)), of(kept.fields().get(at)));
+        (ours != theirs).then(|| format!("definition={ours} lake={theirs}"))
+    })
+}
+
+/// What to do about a relation that was written by another definition than the job file's.
+fn other_definition(view: &str, relation: &str, column: &str) -> String {
+    let what_to_do = match relation == view {
+        true => "run the job, which builds the view afresh, then verify",
+        false => {
+            "verify with the job file that wrote it, or run with --rebuild to make it again from \
+             the sources"
+        }
+    };
+    format!("{relation} was written by another definition {column}: {what_to_do}")
 }

@@ -45,7 +45,8 @@ pub(super) async fn check_tables(
         let (rows, mut findings) = count(&layout, &table.files).await?;
         let there = i128::from(rows);
         if findings.is_empty() && there != recorded.rows && there != sealed.rows {
-            findings.push(format!("{rows} rows are there, the manifests say {}", sealed.rows));
+            let there = format_count(rows, "row");
+            findings.push(format!("the table holds {there}, the manifests say {}", sealed.rows));
             if !totals[1].folded {
                 findings.extend(strangers(&table.location, &table.files, &sealed).await?);
             }
@@ -105,7 +106,8 @@ async fn look(layout: &Layout, file: DataFile) -> Result<std::result::Result<u64
     Ok(match footer_rows(layout, &file).await {
         // The rows of listed files are not known and given as 0.
         Ok(rows) if file.rows > 0 && rows != file.rows => {
-            Err(format!("a file holds {rows} rows, not {} path={}", file.rows, file.path))
+            let there = format_count(rows, "row");
+            Err(format!("a file holds {there}, not {} path={}", file.rows, file.path))
         }
         Ok(rows) => Ok(rows),
         Err(e) => Err(e.chain()),
@@ -121,13 +123,17 @@ async fn strangers(location: &Location, files: &[DataFile], total: &Total) -> Re
     let mut found: Vec<String> = files
         .iter()
         .filter(|f| !known(f))
-        .map(|f| format!("a file that no epoch wrote holds {} rows path={}", f.rows, f.path))
+        .map(|f| {
+            let there = format_count(f.rows, "row");
+            format!("a file that no epoch wrote holds {there} path={}", f.path)
+        })
         .collect();
     let there = |path: &String| files.iter().any(|f| f.path == *path || path.ends_with(&f.path));
     let missing = total.files.iter().filter(|(path, _)| !there(path));
     let version = delta::load(location).await?.map(|h| h.version);
     found.extend(missing.map(|(path, rows)| {
-        format!("a file of {rows} rows is not in the table path={path} version={version:?}")
+        let there = format_count(*rows, "row");
+        format!("a file of {there} is not in the table path={path} version={version:?}")
     }));
     Ok(found)
 }

@@ -30,6 +30,23 @@ async fn columns_that_do_not_fit_stop_the_poll_or_are_passed_over() {
 }
 
 #[tokio::test]
+async fn lines_that_end_in_cr_only_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    write(folder.path(), "old.csv", "id,Text\r7,x\r8,y\r");
+    for header in [true, false] {
+        let value = json!({"path": path("old.csv"), "header": header});
+        let error = started(value).await.poll(EVERYTHING).await.unwrap_err();
+        assert!(error.message().starts_with("the lines of the file end in CR only"), "{error}");
+        assert!(error.hint_text().is_some());
+    }
+    // Within quotes, or at the end of the only line, it is something else.
+    write(folder.path(), "one.csv", "id,\"Te\rxt\",Text\r");
+    let value = json!({"path": path("one.csv"), "on_new_column": "ignore"});
+    assert_eq!(started(value).await.poll(EVERYTHING).await.unwrap().splits.len(), 0);
+}
+
+#[tokio::test]
 async fn an_epoch_ends_before_a_file_with_a_new_column() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), "1.csv", "id,Text\n1,a\n");

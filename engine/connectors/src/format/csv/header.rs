@@ -51,6 +51,20 @@ impl Header {
         Ok(Some(Self { names, end }))
     }
 
+    /// Whether lines end in CR alone, as on a Mac before 2001: there is one, with something behind it,
+    /// outside of quotes, and no line feed anywhere.
+    pub fn ends_in_cr(dialect: Dialect, bytes: &[u8]) -> bool {
+        if memchr::memchr(b'\n', bytes).is_some() {
+            return false;
+        }
+        let mut quoted = false;
+        let body = bytes.strip_suffix(b"\r").unwrap_or(bytes);
+        body.iter().any(|byte| {
+            quoted ^= *byte == dialect.quote;
+            *byte == b'\r' && !quoted
+        })
+    }
+
     /// Bytes that a byte order mark takes at the beginning of a file.
     pub fn mark(bytes: &[u8]) -> usize {
         if bytes.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 }

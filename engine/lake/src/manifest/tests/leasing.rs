@@ -47,6 +47,19 @@ async fn taking_over_leaves_the_former_holder_without() {
 }
 
 #[tokio::test]
+async fn a_lease_that_was_taken_over_and_given_back_is_taken_again() {
+    let lake = memory("lease-back");
+    let mut first = acquire(&lake, "a", false, 0).await.unwrap();
+    let second = acquire(&lake, "b", true, 0).await.unwrap();
+    assert_eq!(first.renew().await.unwrap(), Renewed::Lost(holder("b")));
+    second.release().await.unwrap();
+    assert_eq!(Lease::holder(&lake, "job").await.unwrap(), None);
+    assert_eq!(first.renew().await.unwrap(), Renewed::Held);
+    assert_eq!(Lease::holder(&lake, "job").await.unwrap(), Some(holder("a")));
+    assert!(acquire(&lake, "c", false, 0).await.is_err());
+}
+
+#[tokio::test]
 async fn a_remote_lease_dies_of_age_unless_renewed() {
     let lake = memory("lease-age");
     let clock = Arc::new(ManualClock::at(0));

@@ -15,15 +15,7 @@ use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use sluice_core::{Error, Result};
 
 use crate::catalog::sql_error;
-
-/// Their result is another one when rows arrive in another order, unless they say which order.
-const ORDER_DEPENDENT: [&str; 6] =
-    ["any_value", "array_agg", "first_value", "last_value", "nth_value", "string_agg"];
-
-/// They summarise by digests whose merge depends on its order: two ways through the same rows give
-/// two results, none of them wrong, and a view could not be verified.
-const DIGESTS: [&str; 3] =
-    ["approx_median", "approx_percentile_cont", "approx_percentile_cont_with_weight"];
+use crate::plan::{DIGESTS, ORDER_DEPENDENT};
 
 /// The aggregates of one `GROUP BY`.
 #[derive(Debug)]

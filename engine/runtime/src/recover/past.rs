@@ -1,0 +1,79 @@
+//! Whether a job has a past in its lake, for those who only look: a lake whose path is mistyped
+//! must not look like one in which all is well.
+//!
+//! In: a job's graph and lake. Out: whether it ever sealed an epoch there, and its tables when the
+//! epochs are gone. Nothing is written.
+
+use std::sync::Arc;
+
+use sluice_core::{Result, Secrets};
+use sluice_lake::table::published_files;
+
+use super::open::{Opening, RecoverOptions, lake_of};
+use crate::epoch::{Environment, Identity};
+use crate::job::TableFormat;
+use crate::plan::Graph;
+
+/// What a lake knows of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Past {
+    /// Epochs were sealed.
+    Epochs,
+    /// There is nothing of the job.
+    Nothing {
+        /// Where it was looked for.
+        lake: String,
+    },
+    /// There are tables of the job, and no epoch.
+    TablesOnly {
+        /// Where they are.
+        lake: String,
+        /// Their names.
+        tables: Vec<String>,
+    },
+}
+
+impl Past {
+    /// What is to be said where epochs are needed; nothing when there are some.
+    pub fn finding(&self) -> Option<String> {
+        match self {
+            Past::Epochs => None,
+            Past::Nothing { lake } => Some(format!(
+                "no epoch was ever sealed here: run the job first, or correct its lake lake={lake}"
+            )),
+            Past::TablesOnly { lake, tables } => Some(format!(
+                "the manifests of the job are gone, its tables are there tables={} lake={lake}",
+                tables.join(", ")
+            )),
+        }
+    }
+}
+
+/// Looks for epochs of a job, and for its tables when there are none.
+pub async fn past(env: &Environment, graph: &Arc<Graph>, secrets: &Secrets) -> Result<Past> {
+    let lake = lake_of(env, graph, secrets)?;
+    if !lake.chain.numbers().await?.is_empty() {
+        return Ok(Past::Epochs);
+    }
+    let place = lake.root.describe();
+    let job = graph.job.name.clone();
+    let identity = Identity { job, run: String::new(), incarnation: String::new() };
+    let options = RecoverOptions::default();
+    let opening = Opening { env, graph, lake, identity, last: None, record: None, options };
+    let relations = opening.relations()?;
+    let heads = opening.heads(&relations).await?;
+    let mut tables = Vec::new();
+    for relation in relations.values() {
+        let there = match relation.format {
+            TableFormat::Delta => heads.contains_key(&relation.name),
+            TableFormat::Parquet => !published_files(&relation.location).await?.is_empty(),
+        };
+        if there {
+            tables.push(relation.name.clone());
+        }
+    }
+    match tables.is_empty() {
+        true => Ok(Past::Nothing { lake: place }),
+        false => Ok(Past::TablesOnly { lake: place, tables }),
+    }
+}
