@@ -76,6 +76,21 @@ fn a_job_that_never_ran_is_not_found_right() {
 }
 
 #[test]
+fn a_job_that_never_ran_is_no_finding_beside_one_that_did() {
+    let place = Place::local();
+    place.write("pack/1.yaml", TEXT);
+    let other = "tables: {more: {sql: SELECT id FROM numbers}}\nviews: {n: {sql: SELECT count(*) AS n FROM more}}\n";
+    let head = TEXT.split("tables:").next().unwrap().replace("job: counted", "job: other");
+    place.write("pack/2.yaml", &format!("{head}{other}"));
+    place.job("run", "pack").arg("--only").arg("counted").ok();
+    for command in ["audit", "verify"] {
+        let output = place.job(command, "pack").ok();
+        assert!(output.stdout.contains("not run"), "{}", output.text());
+        assert!(output.stdout.contains("no epoch was ever sealed"), "{}", output.text());
+    }
+}
+
+#[test]
 fn tables_without_manifests_are_a_finding() {
     let place = place();
     place.run(JOB);
