@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 use sluice_core::Result;
 use sluice_runtime::maintain::{self, MaintainOptions};
+use sluice_runtime::recover::{Past, past};
 
 use super::{planned, readable, verdict};
 use crate::app::App;
@@ -15,11 +16,19 @@ use crate::failure::{Failure, error_json, error_text};
 pub(super) async fn maintain(app: &App, args: &MaintainArgs) -> Result<(), Failure> {
     let options = options(args);
     let mut jobs = Vec::new();
+    let mut idle = 0;
     for job in readable(planned(app, &args.pack).await?)? {
+        let past = past(&app.environment, &job.graph, &job.secrets).await?;
+        if let (Past::Nothing { .. }, Some(finding)) = (&past, past.finding()) {
+            jobs.push((job.graph.job.name.clone(), Ok(vec![finding])));
+            idle += 1;
+            continue;
+        }
         let done = maintain::maintain(&app.environment, &job.graph, &job.secrets, options).await;
         jobs.push((job.graph.job.name.clone(), done));
     }
-    let ok = jobs.iter().all(|(_, done)| done.is_ok());
+    // By itself a job that never ran may be one whose lake is mistyped.
+    let ok = idle < jobs.len() && jobs.iter().all(|(_, done)| done.is_ok());
     let shown = app.answer(
         || json!({ "ok": ok, "jobs": jobs.iter().map(as_json).collect::<Vec<_>>() }),
         || jobs.iter().map(as_text).collect(),
