@@ -252,15 +252,21 @@ fn follow(place: &Place) -> crate::support::cli::Running {
 }
 
 #[test]
-fn a_job_that_somebody_runs_is_left_alone_and_taken_over_for_a_while() {
+fn the_runner_of_a_job_maintains_it_when_asked() {
     for kind in [Kind::Local, Kind::S3] {
         let place = Place::new(kind);
         place.write(JOB, &format!("{TEXT}epoch: {{rows: 1000}}\n"));
         let run = follow(&place);
         let own = run.id().to_string();
         let maintained = place.job("maintain", JOB).ok();
-        assert!(maintained.stdout.contains("left alone: another runner works this job"));
-        assert!(maintained.stdout.contains(&format!("pid={own}")), "{}", maintained.text());
+        let done = ["done by its runner", &format!("pid={own}"), "checkpoint of version", "folded"];
+        for part in done {
+            assert!(maintained.stdout.contains(part), "{part}: {}", maintained.text());
+        }
+        run.signal("STOP");
+        let maintained = place.job("maintain", JOB).arg("--wait").arg("1").ok();
+        assert!(maintained.stdout.contains("not come to it yet"), "{}", maintained.text());
+        run.signal("CONT");
         run.signal("TERM");
         assert_eq!(run.wait().code, Some(0));
         let status = place.job("status", JOB).ok().stdout;

@@ -132,3 +132,59 @@ fn answers_are_right_in_the_second_and_in_the_hundredth_epoch() {
     ];
     assert_eq!(place.figures(JOB, &times), ["103", "0"]);
 }
+
+/// Aggregates of every kind, one view each.
+const AGGREGATES: [&str; 27] = [
+    "array_agg(x ORDER BY id)",
+    "string_agg(CAST(x AS VARCHAR), ',' ORDER BY id)",
+    "first_value(x ORDER BY id)",
+    "last_value(x ORDER BY id)",
+    "nth_value(x, 2 ORDER BY id)",
+    "median(x)",
+    "percentile_cont(0.5) WITHIN GROUP (ORDER BY x)",
+    "corr(x, id)",
+    "regr_slope(x, id)",
+    "bit_and(id)",
+    "bool_or(x > 3)",
+    "stddev(x)",
+    "var_pop(x)",
+    "covar_samp(x, id)",
+    "approx_distinct(id)",
+    "count(DISTINCT x)",
+    "sum(DISTINCT x)",
+    "avg(DISTINCT x)",
+    "max([x, id])",
+    "array_agg(DISTINCT x ORDER BY x)",
+    "grouping(g)",
+    "max(named_struct('a', x))",
+    "count(DISTINCT [x])",
+    "min(x > 2)",
+    "sum(x) FILTER (WHERE x > 2)",
+    "array_agg(struct(x) ORDER BY id)",
+    "CAST(max(arrow_cast(id, 'Duration(Second)')) AS VARCHAR)",
+];
+
+#[test]
+fn every_aggregate_is_kept_or_recomputed() {
+    let mut job =
+        "job: aggregates\nlake: \"${vars.lake}\"\nvars: {lake: ./lake, rows: 0}\nsources:\n  \
+        numbers:\n    connector: generate\n    rows: \"${vars.rows}\"\n    columns:\n      \
+        id: {sequence: {start: 1}}\n      x: {integer: {from: 0, to: 50}}\ntables:\n  \
+        kept: {sql: \"SELECT id, id % 7 AS g, CAST(x AS DOUBLE) AS x FROM numbers\"}\n\
+        epoch: {rows: 100}\nviews:\n"
+            .to_string();
+    for (k, aggregate) in AGGREGATES.iter().enumerate() {
+        let line =
+            format!("  v{k}: {{sql: \"SELECT g, {aggregate} AS r FROM kept GROUP BY g\"}}\n");
+        job.push_str(&line);
+    }
+    let place = Place::local();
+    place.write("aggregates.yaml", &job);
+    for rows in [300, 600] {
+        place.job("run", "aggregates.yaml").arg("--set").arg(format!("rows={rows}")).ok();
+        place.holds("aggregates.yaml");
+    }
+    let plan = place.job("plan", "aggregates.yaml").ok().stdout;
+    let strategies = |name: &str| plan.lines().filter(|l| l.contains(name)).count();
+    assert_eq!((strategies("incremental"), strategies("recomputed")), (26, 1), "{plan}");
+}

@@ -148,10 +148,10 @@ Example:
   sluice status jobs/retail-360 --json";
 
 const MAINTAIN: &str = "\
-Without options: everything. A job that is being run is left alone, and that is said: its runner
-merges small files itself between epochs, once there are eight; the rest waits until nobody runs it.
+Without options: everything. The runner of a job that is being run is asked to do it between two
+of its epochs; if it does not come to it in time, that is said, and it will be done later.
 
-Exit codes: 0 done or left alone, 1 a job could not be maintained, 2 the job file is wrong.
+Exit codes: 0 done or asked for, 1 a job could not be maintained, 2 the job file is wrong.
 
 Examples:
   sluice maintain jobs/retail-360
@@ -250,6 +250,9 @@ pub struct MaintainArgs {
     /// Go on although another runner holds the job; it will stop by itself
     #[arg(long)]
     pub take_over: bool,
+    /// How long to wait for the runner of a job that is being run, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub wait: u64,
 }
 
 /// `sluice schema`.

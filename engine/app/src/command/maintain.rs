@@ -2,11 +2,13 @@
 //! may: each is told by itself.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use sluice_core::Result;
 use sluice_runtime::maintain::{self, MaintainOptions};
 use sluice_runtime::recover::{Past, past};
+use sluice_runtime::schedule::Upkeep;
 
 use super::{planned, readable, verdict};
 use crate::app::App;
@@ -63,10 +65,8 @@ fn as_text((job, done): &Done) -> String {
 
 /// What was asked for; everything when nothing was.
 fn options(args: &MaintainArgs) -> MaintainOptions {
-    let MaintainArgs { compact, vacuum, checkpoint, fold, take_over, .. } = *args;
-    if compact || vacuum || checkpoint || fold {
-        MaintainOptions { compact, vacuum, checkpoint, fold, take_over }
-    } else {
-        MaintainOptions { take_over, ..MaintainOptions::default() }
-    }
+    let MaintainArgs { compact, vacuum, checkpoint, fold, take_over, wait, .. } = *args;
+    let some = compact || vacuum || checkpoint || fold;
+    let upkeep = if some { Upkeep { compact, vacuum, checkpoint, fold } } else { Upkeep::ALL };
+    MaintainOptions { upkeep, take_over, wait: Duration::from_secs(wait) }
 }

@@ -11,6 +11,9 @@ use sluice_lake::manifest::{Action, EpochKind, Manifest, TableCounts};
 use super::work::{Open, Worker};
 use crate::job::TableFormat;
 
+/// Large enough that a reader's requests are few, small enough to be rewritten now and then.
+const TARGET_BYTES: u64 = 128 * 1024 * 1024;
+
 /// When small files are folded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Compaction {
@@ -20,9 +23,14 @@ pub struct Compaction {
     pub target_bytes: u64,
 }
 
+impl Compaction {
+    /// Whatever can be folded, as somebody asked for it.
+    pub const ALL: Self = Self { files_min: 2, target_bytes: TARGET_BYTES };
+}
+
 impl Default for Compaction {
     fn default() -> Self {
-        Self { files_min: 8, target_bytes: 128 * 1024 * 1024 }
+        Self { files_min: 8, target_bytes: TARGET_BYTES }
     }
 }
 

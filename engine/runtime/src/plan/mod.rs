@@ -20,6 +20,7 @@ use datafusion::physical_plan::PhysicalExpr;
 
 use crate::job::{ExpectAction, Job, SinkSpec, SourceSpec, TableSpec, ViewSpec};
 
+pub use columns::can_be_kept;
 pub use graph::{Foreign, Graph, build_pack};
 pub use order::{DIGESTS, ORDER_DEPENDENT};
 pub use run::{leaf_plan, physical, streams};

@@ -5,12 +5,12 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, Schema, SchemaRef};
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder};
 use datafusion::prelude::SessionContext;
 use sluice_core::Problems;
 
-use super::columns::table_columns;
+use super::columns::{can_be_kept, table_columns};
 use super::order::check_order;
 use super::statement::{
     Names, Wrong, find_node, find_word, leaf_scan, optimise, plan_statement, wrong,
@@ -183,6 +183,7 @@ fn better(
     if !is_stateless(&node.input) {
         return Err("it aggregates more than a filtered, projected table".to_string());
     }
+    check_state(node)?;
     let key = key_columns(&chain, aggregate, node.group_expr.len())?;
     let groups = group_schema(aggregate);
     let finish = finish_plan(&chain, aggregate, &groups)
@@ -192,6 +193,23 @@ fn better(
     let reason = format!("partial aggregates per group, {input} only grows");
     let pieces = Incremental { aggregate, finish, groups, key };
     Ok((Strategy::Incremental(Box::new(pieces)), reason))
+}
+
+/// Refuses aggregates whose partial state has no column type that a file can hold: it is made of
+/// arguments and results.
+fn check_state(node: &Aggregate) -> Result<(), String> {
+    let results = node.schema.fields().iter().skip(node.group_expr.len());
+    let mut types: Vec<DataType> = results.map(|f| f.data_type().clone()).collect();
+    for expr in &node.aggr_expr {
+        if let Expr::AggregateFunction(f) = expr.clone().unalias() {
+            let arguments = f.params.args.iter();
+            types.extend(arguments.filter_map(|a| a.get_type(node.input.schema()).ok()));
+        }
+    }
+    match types.into_iter().find(|t| !can_be_kept(t)) {
+        Some(of) => Err(format!("state of type {of} cannot be kept in a file")),
+        None => Ok(()),
+    }
 }
 
 fn is_stateless(plan: &LogicalPlan) -> bool {

@@ -4,7 +4,12 @@
 //! In: a graph and options. Out: a summary. When a run starts is the caller's decision.
 
 mod report;
+mod request;
 mod run;
+mod tender;
+mod upkeep;
 
 pub use report::{EpochReport, Progress, Silent, SinkSummary, Summary, TableSummary, ViewSummary};
+pub use request::{Request, Requests};
 pub use run::{RunOptions, compact_job, run_job};
+pub use upkeep::{Upkeep, keep_house};

@@ -11,12 +11,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sluice_core::{Error, Kind, Offsets, Result, Secrets, Step, reach};
-use sluice_lake::manifest::{Action, EpochKind, LEASE_TTL, Lease, Manifest, Renewed, Sealed};
+use sluice_core::{Error, Kind, Offsets, Result, Secrets, Step, format_count, reach};
+use sluice_lake::manifest::{Action, EpochKind, Manifest, Sealed};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::report::{EpochReport, Progress, Summary};
+use super::request::Requests;
+use super::tender::Tender;
+use super::upkeep::keep_house;
 use crate::epoch::{
     Cleaner, Compaction, Environment, PublishOutcome, Publisher, Taken, Worker, fenced, take,
 };
@@ -160,8 +163,7 @@ struct Run<'a> {
     /// Here between publications, else with the task that publishes.
     publisher: Option<Publisher>,
     sources: Vec<crate::epoch::SourceRun>,
-    lease: Option<Lease>,
-    renewed: Duration,
+    tender: Option<Tender>,
     publishing: Option<Publishing>,
     cleaner: Cleaner,
     adopting: bool,
@@ -183,6 +185,7 @@ impl<'a> Run<'a> {
         stop: &'a CancellationToken,
     ) -> Self {
         let first_epoch = running.worker.state.epoch;
+        let requests = Requests::new(&running.worker.lake.root, &graph.job.name);
         Self {
             env,
             graph,
@@ -192,8 +195,7 @@ impl<'a> Run<'a> {
             worker: running.worker,
             publisher: Some(running.publisher),
             sources: running.sources,
-            lease: Some(running.lease),
-            renewed: env.clock.monotonic(),
+            tender: Some(Tender::start(env.clock.clone(), running.lease, requests)),
             publishing: None,
             cleaner: Cleaner::default(),
             adopting: running.adopting,
@@ -211,8 +213,8 @@ impl<'a> Run<'a> {
         let published = self.finish_publishing(None).await;
         let published = published.and(self.cleaner.finish().await);
         summary.hold(&self.worker.state.relations);
-        if let Some(lease) = self.lease.take() {
-            lease.release().await?;
+        if let Some(tender) = self.tender.take() {
+            tender.end().await?.release().await?;
         }
         ended.and(published)
     }
@@ -223,11 +225,16 @@ impl<'a> Run<'a> {
         }
         let mut done = 0;
         while self.options.epochs_max.is_none_or(|max| done < max) {
-            self.renew().await?;
+            self.upkeep(summary).await?;
             if self.stop.is_cancelled() {
                 return Ok(());
             }
-            let Some(taken) = self.next().await? else { return Ok(()) };
+            let Some(taken) = self.next().await? else {
+                match self.tender.as_ref().is_some_and(Tender::is_asked) {
+                    true => continue,
+                    false => return Ok(()),
+                }
+            };
             done += 1;
             let rows = taken.iter().flat_map(|t| &t.splits).map(|s| s.rows).sum();
             let bytes = taken.iter().flat_map(|t| &t.splits).map(|s| s.bytes).sum();
@@ -247,7 +254,8 @@ impl<'a> Run<'a> {
     /// What the next epoch works on; nothing when the run is over.
     async fn next(&mut self) -> Result<Option<Vec<Taken>>> {
         let stop = self.stop.clone();
-        let stopped = || stop.is_cancelled();
+        let tender = self.tender.as_ref();
+        let stopped = || stop.is_cancelled() || tender.is_some_and(Tender::is_asked);
         if self.worker.stale_views() {
             return Ok(Some(Vec::new()));
         }
@@ -350,16 +358,22 @@ impl<'a> Run<'a> {
 
     /// Folds small files when there are enough of them, as an epoch of its own.
     async fn compact(&mut self, summary: &mut Summary) -> Result<()> {
-        let Some(compaction) = self.options.compaction else { return Ok(()) };
-        if !self.worker.wants_compaction(compaction) {
-            return Ok(());
+        match self.options.compaction {
+            Some(compaction) => self.fold_files(compaction, summary).await.map(|_| ()),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether there was anything to fold.
+    async fn fold_files(&mut self, how: Compaction, summary: &mut Summary) -> Result<bool> {
+        if !self.worker.wants_compaction(how) {
+            return Ok(false);
         }
         self.finish_publishing(None).await?;
         let opened = self.env.clock.monotonic();
-        match self.worker.compact(compaction).await? {
-            Some(manifest) => self.seal(manifest, opened, summary).await,
-            None => Ok(()),
-        }
+        let Some(manifest) = self.worker.compact(how).await? else { return Ok(false) };
+        self.seal(manifest, opened, summary).await?;
+        Ok(true)
     }
 
     /// Takes note of everything sources have, without reading it.
@@ -381,21 +395,24 @@ impl<'a> Run<'a> {
         }
     }
 
-    async fn renew(&mut self) -> Result<()> {
-        let now = self.env.clock.monotonic();
-        if now.saturating_sub(self.renewed) < LEASE_TTL / 3 {
-            return Ok(());
+    /// Does what `maintain` asked of this runner.
+    async fn upkeep(&mut self, summary: &mut Summary) -> Result<()> {
+        let Some(request) = self.tender.as_ref().and_then(Tender::take) else { return Ok(()) };
+        self.finish_publishing(None).await?;
+        let mut done = Vec::new();
+        if request.upkeep.compact {
+            let folded = u64::from(self.fold_files(Compaction::ALL, summary).await?);
+            self.finish_publishing(None).await?;
+            done.push(format_count(folded, "compaction"));
         }
-        self.renewed = now;
-        let Some(lease) = &mut self.lease else { return Ok(()) };
-        match lease.renew().await {
-            Ok(Renewed::Held) => {}
-            Ok(Renewed::Lost(holder)) => {
-                tracing::warn!(run = holder.run, host = holder.host, "another runner took over");
-            }
-            Err(error) => tracing::warn!(error = error.chain(), "the lease was not renewed"),
+        let Some(publisher) = &self.publisher else { return Ok(()) };
+        match keep_house(publisher, request.upkeep, self.env.clock.wall_ms()).await {
+            Ok(lines) => done.extend(lines),
+            // The run does not end because its tables could not be tidied.
+            Err(error) => done.push(format!("failed: {}", error.chain())),
         }
-        Ok(())
+        let requests = Requests::new(&publisher.lake.root, &self.graph.job.name);
+        requests.answer(&request, done).await
     }
 }
 

@@ -15,7 +15,7 @@ use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use sluice_core::{Error, Result};
 
 use crate::catalog::sql_error;
-use crate::plan::{DIGESTS, ORDER_DEPENDENT};
+use crate::plan::{DIGESTS, ORDER_DEPENDENT, can_be_kept};
 
 /// The aggregates of one `GROUP BY`.
 #[derive(Debug)]
@@ -175,25 +175,6 @@ fn check(aggregate: &AggregateFunctionExpr) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Whether a column of this type can be written to a Parquet file and read back the same.
-fn can_be_kept(data_type: &DataType) -> bool {
-    match data_type {
-        DataType::List(field) | DataType::LargeList(field) => can_be_kept(field.data_type()),
-        DataType::Struct(fields) => fields.iter().all(|f| can_be_kept(f.data_type())),
-        DataType::Dictionary(_, values) => can_be_kept(values),
-        other => {
-            other.is_integer()
-                || other.is_floating()
-                || other.is_decimal()
-                || other.is_string()
-                || other.is_binary()
-                || matches!(other, DataType::Boolean | DataType::Date32 | DataType::Date64)
-                || matches!(other, DataType::Timestamp(_, _))
-                || matches!(other, DataType::Time32(_) | DataType::Time64(_))
-        }
-    }
 }
 
 fn fields_of(aggregate: &AggregateFunctionExpr) -> Result<Vec<DataType>> {

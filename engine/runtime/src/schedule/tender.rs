@@ -1,0 +1,97 @@
+//! Beside a run: renews its lease, however long an epoch takes or nothing comes, and listens for
+//! what `maintain` asks.
+//!
+//! It decides nothing: a request is worked by the run, between two epochs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use sluice_core::{Clock, Error, Result};
+use sluice_lake::manifest::{LEASE_TTL, Lease, Renewed};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::request::{Request, Requests};
+
+/// How often it looks for a request; every second time it renews the lease.
+const LOOK: Duration = Duration::from_secs(LEASE_TTL.as_secs() / 6);
+
+/// A lease in good hands.
+#[derive(Debug)]
+pub(super) struct Tender {
+    task: JoinHandle<Lease>,
+    over: CancellationToken,
+    asked: Arc<Mutex<Option<Request>>>,
+}
+
+impl Tender {
+    /// Takes care of `lease` from now on.
+    pub fn start(clock: Arc<dyn Clock>, lease: Lease, requests: Requests) -> Self {
+        let (over, asked) = (CancellationToken::new(), Arc::new(Mutex::new(None)));
+        let task = tokio::spawn(tend(clock, lease, requests, over.clone(), asked.clone()));
+        Self { task, over, asked }
+    }
+
+    /// Whether something is asked.
+    pub fn is_asked(&self) -> bool {
+        self.asked.lock().is_some()
+    }
+
+    /// What is asked, once.
+    pub fn take(&self) -> Option<Request> {
+        self.asked.lock().take()
+    }
+
+    /// Gives the lease back.
+    pub async fn end(self) -> Result<Lease> {
+        self.over.cancel();
+        self.task.await.map_err(|e| Error::bug("the lease was lost track of").because(e))
+    }
+}
+
+async fn tend(
+    clock: Arc<dyn Clock>,
+    mut lease: Lease,
+    requests: Requests,
+    over: CancellationToken,
+    asked: Arc<Mutex<Option<Request>>>,
+) -> Lease {
+    let (mut lost, mut heard) = (false, None);
+    for round in 1_u64.. {
+        tokio::select! {
+            () = over.cancelled() => break,
+            () = clock.sleep(LOOK) => {}
+        }
+        if round % 2 == 0 {
+            lost = renew(&mut lease, lost).await;
+        }
+        match requests.pending().await {
+            // It stays there until it is answered.
+            Ok(Some(request)) if heard.as_ref() != Some(&request.id) => {
+                heard = Some(request.id.clone());
+                *asked.lock() = Some(request);
+            }
+            Ok(_) => {}
+            Err(error) => tracing::debug!(error = error.chain(), "requests were not read"),
+        }
+    }
+    lease
+}
+
+/// Renews, and says whether somebody else has the lease now.
+async fn renew(lease: &mut Lease, lost_before: bool) -> bool {
+    match lease.renew().await {
+        Ok(Renewed::Held) => false,
+        Ok(Renewed::Lost(holder)) => {
+            if !lost_before {
+                tracing::warn!(run = holder.run, host = holder.host, "another runner took over");
+            }
+            true
+        }
+        Err(error) => {
+            tracing::warn!(error = error.chain(), "the lease was not renewed");
+            lost_before
+        }
+    }
+}
