@@ -177,6 +177,11 @@ fn tables_that_come_and_go_are_planned() {
     plan_says(&place, "shop.yaml", &["total: is not in the job any more", "late: is not in"]);
     place.write("shop.yaml", &JOB.replace("count(*)", "count(id)"));
     plan_says(&place, "shop.yaml", &["total: changed: will be built afresh"]);
+    place.write("shop.yaml", &JOB.replace("count(*)", "count(*) + 1"));
+    let verified = place.job("verify", "shop.yaml").expect(1).stdout;
+    assert!(verified.contains("its definition changed"), "{verified}");
+    place.run("shop.yaml");
+    place.holds("shop.yaml");
 }
 
 #[test]

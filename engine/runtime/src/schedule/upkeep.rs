@@ -49,8 +49,12 @@ pub async fn keep_house(
         }
     }
     let snapshots = Snapshots::new(&lake.root, job);
+    // Ages of objects are told by the store's own clock.
+    let store_now = match options.vacuum || options.fold {
+        true => lake_maintain::store_now_ms(&lake.root.child("_sluice")).await?,
+        false => now_ms,
+    };
     if options.vacuum {
-        let store_now = lake_maintain::store_now_ms(&lake.root.child("_sluice")).await?;
         let needed = snapshots.needed(now_ms, snapshot::KEEP_MS).await?;
         for (name, table) in &publisher.tables {
             let Some(head) = &table.head else { continue };
@@ -72,7 +76,7 @@ pub async fn keep_house(
         }
     }
     if options.fold {
-        let folded = lake.chain.fold(now_ms, KEEP_NEWEST, KEEP_MS).await?;
+        let folded = lake.chain.fold(store_now, KEEP_NEWEST, KEEP_MS).await?;
         snapshots.clean(now_ms, snapshot::KEEP_MS).await?;
         lines.push(format!("{} folded", format_count(folded.folded, "manifest")));
     }

@@ -15,12 +15,14 @@ use datafusion::catalog::TableProvider;
 use datafusion::physical_plan::collect;
 use serde::Serialize;
 use sluice_core::Result;
+use sluice_lake::delta;
+use sluice_lake::store::Location;
 
 use crate::catalog::{SnapshotTable, sql_error};
 use crate::epoch::Environment;
 use crate::plan::physical;
 use crate::query::{Readable, open, published, snapshot_table};
-use crate::recover::{Past, past};
+use crate::recover::{Past, definition_of, past};
 
 pub use audit::{Audit, Check, audit};
 pub use compare::difference;
@@ -47,9 +49,11 @@ pub async fn verify(env: &Environment, job: &Readable) -> Result<Vec<Verified>> 
     let context = open(env, std::slice::from_ref(job)).await?;
     let mut tables: BTreeMap<String, Arc<dyn TableProvider>> = BTreeMap::new();
     let mut others: BTreeMap<String, String> = BTreeMap::new();
+    let mut places: BTreeMap<String, Location> = BTreeMap::new();
     for (name, schema) in job.graph.relations() {
         let table = snapshot_table(job, published.as_ref(), &name, &schema).await?;
         let is_view = job.graph.views.iter().any(|v| v.spec.name == name);
+        places.extend(table.as_ref().map(|t| (name.clone(), t.location.clone())));
         let kept = table.as_ref().map(|t| &t.schema);
         if let Some(column) = kept.and_then(|kept| other_column(&schema, kept, is_view)) {
             others.insert(name.clone(), column);
@@ -76,10 +80,24 @@ pub async fn verify(env: &Environment, job: &Readable) -> Result<Vec<Verified>> 
         let kept = context.table(name.as_str()).await.map_err(failed)?;
         let kept = kept.collect().await.map_err(failed)?;
         let rows = expected.iter().map(|b| b.num_rows() as u64).sum();
-        let difference = difference(&view.schema, &expected, &kept)?;
+        let mut difference = difference(&view.schema, &expected, &kept)?;
+        if let Some(found) = &mut difference
+            && changed_since(job, &name, places.get(&name)).await?
+        {
+            *found =
+                format!("its definition changed: run the job, which builds it afresh; {found}");
+        }
         verified.push(Verified { view: name, rows, equal: difference.is_none(), difference });
     }
     Ok(verified)
+}
+
+/// Whether the view in the lake was made by another statement than the job file's.
+async fn changed_since(job: &Readable, view: &str, place: Option<&Location>) -> Result<bool> {
+    let Some(place) = place else { return Ok(false) };
+    let head = delta::load(place).await?;
+    let made_by = head.as_ref().and_then(|h| h.properties().get("sluice.definition"));
+    Ok(made_by.is_some_and(|made_by| *made_by != definition_of(&job.graph, view)))
 }
 
 fn failed_view(view: String, difference: String) -> Verified {

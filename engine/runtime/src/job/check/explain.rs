@@ -87,7 +87,11 @@ fn unknown_key(pointer: &str, key: &str, known: &[&str]) -> Finding {
     Finding {
         pointer: format!("{pointer}{}", segment(key)),
         message: format!("unknown key key={key}"),
-        hint: suggest::names(key, known.iter().copied(), "take it away"),
+        hint: match key.contains(' ') {
+            // A statement in braces without quotes ends at its first comma.
+            true => "put the text before it in quotes: in braces a comma ends it".to_string(),
+            false => suggest::names(key, known.iter().copied(), "take it away"),
+        },
         cut: Cut::Key,
     }
 }
