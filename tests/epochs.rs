@@ -188,3 +188,43 @@ fn every_aggregate_is_kept_or_recomputed() {
     let strategies = |name: &str| plan.lines().filter(|l| l.contains(name)).count();
     assert_eq!((strategies("incremental"), strategies("recomputed")), (26, 1), "{plan}");
 }
+
+const JOINS: &str = r#"job: joins
+lake: "${vars.lake}"
+vars: {lake: ./lake, rows: 10}
+sources:
+  numbers: {connector: generate, rows: "${vars.rows}", columns: {id: {sequence: {start: 1}}}}
+  colours:
+    connector: files
+    path: ./input/*.csv
+    schema: {fields: [{name: k, type: int64}, {name: hue, type: int64}]}
+tables:
+  kept: {sql: SELECT id FROM numbers}
+  hues: {sql: "SELECT k, hue FROM colours", key: [k]}
+views:
+  coloured: {sql: "SELECT k.id, h.hue FROM kept AS k LEFT JOIN hues AS h ON k.id % 3 = h.k"}
+  known: {sql: "SELECT id FROM kept WHERE id IN (SELECT k FROM hues)"}
+  unknown: {sql: "SELECT id FROM kept WHERE NOT EXISTS (SELECT 1 FROM hues WHERE hues.k = kept.id)"}
+  hues_used: {sql: "SELECT h.k, k.id FROM hues AS h LEFT JOIN kept AS k ON h.k = k.id"}
+"#;
+
+#[test]
+fn a_join_takes_new_rows_while_the_other_side_stays() {
+    let place = Place::local();
+    place.write("joins.yaml", JOINS);
+    let touched = |rows: u32| {
+        let set = format!("rows={rows}");
+        let run = place.job("run", "joins.yaml").arg("--set").arg(set).arg("--json").ok().stdout;
+        let run: serde_json::Value = serde_json::from_str(&run).unwrap();
+        place.holds("joins.yaml");
+        let views = run["jobs"][0]["views"].as_array().unwrap().clone();
+        views.iter().map(|view| view["touched"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    place.write("input/1.csv", "k,hue\n0,5\n1,7\n");
+    assert_eq!(touched(10), [10, 1, 9, 2]);
+    // The last one is recomputed: a new number may replace a row without one.
+    assert_eq!(touched(14), [4, 0, 4, 2]);
+    place.write("input/2.csv", "k,hue\n2,9\n1,8\n");
+    assert_eq!(touched(16), [16, 2, 14, 3]);
+    assert_eq!(touched(17), [1, 0, 1, 3]);
+}

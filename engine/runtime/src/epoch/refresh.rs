@@ -40,7 +40,22 @@ impl Worker {
             return Ok(());
         }
         match &node.strategy {
-            Strategy::Append => self.append_view(open, node, exists).await,
+            Strategy::Append => {
+                let role = if exists { Role::New } else { Role::Head };
+                let tables = node.inputs.iter().map(|i| (i.clone(), role)).collect();
+                self.append_view(open, node, tables).await
+            }
+            Strategy::AppendJoin(grows) => {
+                let others = node.inputs.iter().filter(|i| *i != grows);
+                let still = !others.clone().any(|i| open.new_rows.contains_key(i)) && !foreign;
+                if !exists || !still {
+                    return self.full_view(open, node).await;
+                }
+                let mut tables: BTreeMap<String, Role> =
+                    others.map(|i| (i.clone(), Role::Head)).collect();
+                tables.insert(grows.clone(), Role::New);
+                self.append_view(open, node, tables).await
+            }
             Strategy::Incremental(pieces) => {
                 self.incremental_view(open, node, pieces, exists).await
             }
@@ -68,12 +83,14 @@ impl Worker {
         &mut self,
         open: &mut Open<'_>,
         node: &ViewNode,
-        exists: bool,
+        inputs: BTreeMap<String, Role>,
     ) -> Result<()> {
-        let Some((input, provider)) = self.view_input(open, node, exists)? else {
-            return Ok(());
-        };
-        let tables = BTreeMap::from([(input, provider)]);
+        let mut tables = BTreeMap::new();
+        for (input, role) in inputs {
+            let provider = self.input(open, &input, role, Carried::default())?;
+            let Some(provider) = provider else { return Ok(()) };
+            tables.insert(input, provider);
+        }
         let plan = physical(&self.context, &node.plan, &tables).await?;
         let relation = self.relation(&node.spec.name)?.clone();
         let target = self.target(open, &relation);

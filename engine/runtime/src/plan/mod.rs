@@ -5,6 +5,7 @@
 
 mod columns;
 mod graph;
+mod joined;
 mod order;
 mod places;
 mod run;

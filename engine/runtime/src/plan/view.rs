@@ -11,6 +11,7 @@ use datafusion::prelude::SessionContext;
 use sluice_core::Problems;
 
 use super::columns::{can_be_kept, table_columns};
+use super::joined::growing;
 use super::order::check_order;
 use super::statement::{
     Names, Wrong, find_node, find_word, leaf_scan, optimise, plan_statement, wrong,
@@ -23,6 +24,9 @@ use crate::job::{Refresh, ViewSpec};
 pub enum Strategy {
     /// New rows of the input become new rows of the view. Work ∝ new rows.
     Append,
+    /// New rows of the named input, joined with the others, become new rows of the view; when
+    /// the others changed, the statement is run again.
+    AppendJoin(String),
     /// Partial aggregates per group are kept. Work ∝ touched groups.
     Incremental(Box<Incremental>),
     /// The statement is run again over everything.
@@ -33,7 +37,7 @@ impl Strategy {
     /// The word people see.
     pub fn name(&self) -> &'static str {
         match self {
-            Strategy::Append => "append",
+            Strategy::Append | Strategy::AppendJoin(_) => "append",
             Strategy::Incremental(_) => "incremental",
             Strategy::Full => "full",
         }
@@ -161,7 +165,8 @@ fn better(
     growth: &(dyn Fn(&str) -> Growth + Send + Sync),
 ) -> Result<(Strategy, String), String> {
     let [input] = inputs else {
-        return Err(format!("it reads {} relations, each of which may change", inputs.len()));
+        let (name, reason) = growing(plan, inputs, growth)?;
+        return Ok((Strategy::AppendJoin(name), reason));
     };
     match growth(input) {
         Growth::Append => {}
@@ -225,7 +230,7 @@ fn is_stateless(plan: &LogicalPlan) -> bool {
     here && !subqueries && plan.inputs().into_iter().all(is_stateless)
 }
 
-fn has_subquery(expr: &Expr) -> bool {
+pub(super) fn has_subquery(expr: &Expr) -> bool {
     use datafusion::common::tree_node::TreeNode;
     expr.exists(|e| {
         Ok(matches!(e, Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_)))
