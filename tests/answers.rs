@@ -290,3 +290,27 @@ fn who_took_over_and_sealed_nothing_hands_the_job_back() {
     let status = place.job("status", JOB).ok().stdout;
     assert!(status.contains("nobody runs it"), "{status}");
 }
+
+#[test]
+fn views_over_the_tables_of_another_job_are_verified_too() {
+    let place = Place::local();
+    let own = "lake: \"${vars.lake}\"\nvars: {lake: ./lake, rows: 5}\n";
+    let first = format!(
+        "job: first\n{own}sources:\n  numbers: {{connector: generate, rows: \"${{vars.rows}}\", \
+         columns: {{id: {{sequence: {{}}}}}}}}\ntables:\n  kept: {{sql: SELECT id FROM numbers}}\n"
+    );
+    let second = format!(
+        "job: second\n{own}views:\n  total: {{sql: SELECT count(*) AS n FROM kept}}\n  \
+         double: {{sql: SELECT n * 2 AS n FROM total}}\n"
+    );
+    place.write("pack/first.yaml", &first);
+    place.write("pack/second.yaml", &second);
+    place.run("pack");
+    let verified = place.job("verify", "pack").ok().stdout;
+    assert!(verified.contains("2 of 2 hold"), "{verified}");
+    place.job("run", "pack").arg("--only").arg("first").arg("--set").arg("rows=7").ok();
+    let verified = place.job("verify", "pack").expect(1).stdout;
+    assert!(verified.contains("job first went on since"), "{verified}");
+    place.job("run", "pack").arg("--set").arg("rows=7").ok();
+    place.holds("pack");
+}

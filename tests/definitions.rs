@@ -63,7 +63,7 @@ fn a_table_that_becomes_a_dataset_is_refused() {
     place.write("dataset.yaml", DATASET);
     let output = place.job("run", "dataset.yaml").output();
     assert_eq!(output.code, Some(1), "{}", output.text());
-    output.says(&["table=kept", "hint: ", "--rebuild"]);
+    output.says(&["table=kept", "hint: ", "delete its folder"]);
     place.write("dataset.yaml", &DATASET.replace(", format: parquet", ""));
     place.run("dataset.yaml");
     assert_eq!(place.cell("dataset.yaml", "SELECT count(*) FROM kept"), "10");
@@ -193,4 +193,149 @@ fn a_lake_without_its_manifests_is_told_by_plan() {
         "shop.yaml",
         &["kept: is there, but the manifests of the job are gone", "--adopt"],
     );
+}
+
+/// A view that a table, a sink and another view go on from.
+const FED: &str = r#"job: fed
+lake: "${vars.lake}"
+vars: {lake: ./lake}
+sources:
+  lines: {connector: files, path: "./input/*.csv", schema: {fields: [{name: id, type: int64}]}}
+tables:
+  kept: {sql: SELECT id FROM lines}
+  onward: {sql: SELECT id FROM some}
+views:
+  some: {sql: SELECT id FROM kept WHERE id > 1}
+  more: {sql: SELECT id FROM some WHERE id > 2}
+sinks:
+  out: {connector: files, from: some, path: "${vars.lake}/out", format: csv, files: 1}
+"#;
+
+/// The numbers in the files of the sink, sorted.
+fn given(place: &Place) -> Vec<u64> {
+    let mut all = Vec::new();
+    for (path, _) in crate::support::place::listing(&place.lake_folder().join("out")) {
+        let text = std::fs::read_to_string(path).unwrap();
+        all.extend(text.lines().skip(1).map(|line| line.parse::<u64>().unwrap()));
+    }
+    all.sort_unstable();
+    all
+}
+
+#[test]
+fn a_view_built_afresh_gives_its_rows_to_nobody_a_second_time() {
+    let place = Place::local();
+    place.write("fed.yaml", FED);
+    place.write("input/1.csv", "id\n1\n2\n3\n4\n");
+    place.run("fed.yaml");
+    assert_eq!(given(&place), [2, 3, 4]);
+    place.write("fed.yaml", &FED.replace("id > 1", "id > 3"));
+    place.write("input/2.csv", "id\n3\n5\n");
+    place.run("fed.yaml");
+    assert_eq!(given(&place), [2, 3, 4, 5], "new rows, by the new statement");
+    let sums = ["sum(id) FROM some", "sum(id) FROM more", "sum(id) FROM onward"];
+    assert_eq!(place.figures("fed.yaml", &sums), ["9", "9", "14"]);
+    place.holds("fed.yaml");
+
+    // Without new rows a view may be built afresh too.
+    place.write("fed.yaml", FED);
+    place.run("fed.yaml");
+    assert_eq!(given(&place), [2, 3, 4, 5]);
+    assert_eq!(place.figures("fed.yaml", &sums), ["17", "15", "14"]);
+
+    let without =
+        &FED[..FED.find("views:").unwrap()].replace("  onward: {sql: SELECT id FROM some}\n", "");
+    place.write("fed.yaml", without);
+    place.write("input/3.csv", "id\n6\n");
+    place.run("fed.yaml");
+    place.write("fed.yaml", &FED.replace("  onward: {sql: SELECT id FROM some}\n", ""));
+    place.write("input/4.csv", "id\n7\n");
+    place.run("fed.yaml");
+    assert_eq!(given(&place), [2, 3, 4, 5, 7], "what came while it was away was not given");
+    assert_eq!(place.figures("fed.yaml", &sums[..2]), ["30", "28"]);
+    place.holds("fed.yaml");
+}
+
+/// What changes in the job, what `plan` says of it, and what a run does: it goes on, or needs
+/// `--rebuild`, or more than that.
+const CHANGES: [(&str, &str, &str, &str); 11] = [
+    ("format: '%d/%m/%Y'", "format: '%m/%d/%Y'", "lines: its schema changed", "goes on"),
+    ("./input/*.csv", "./input/?.csv", "lines: its settings changed", "goes on"),
+    (
+        "path: \"${vars.lake}/out\"",
+        "path: \"${vars.lake}/other\"",
+        "out: its settings changed",
+        "goes on",
+    ),
+    ("format: csv, files: 1", "format: parquet, files: 1", "out: its settings changed", "goes on"),
+    (
+        "connector: files, path: \"./input/*.csv\", schema: {fields: [{name: id, type: int64}, {name: on, type: date, format: '%d/%m/%Y'}]}",
+        "connector: generate, rows: 3, columns: {id: {sequence: {}}, on: {date: {from: 2024-01-01, to: 2024-02-01}}}",
+        "another connector",
+        "--rebuild",
+    ),
+    ("key: [id]", "key: [id, on]", "key or sequence of the table changed", "--rebuild"),
+    (", key: [id], sequence_by: on", "", "key or sequence of the table changed", "--rebuild"),
+    ("sequence_by: on", "sequence_by: id", "key or sequence of the table changed", "--rebuild"),
+    (
+        "format: parquet, partition_by",
+        "format: delta, partition_by",
+        "kept as Parquet until now",
+        "--rebuild",
+    ),
+    (
+        "{sql: SELECT id FROM lines}",
+        "{sql: SELECT id FROM lines, format: parquet}",
+        "kept as Delta until now",
+        "delete its folder",
+    ),
+    (
+        "views:\n  small: {sql: SELECT id FROM kept WHERE id < 3}",
+        "  small: {sql: SELECT id FROM lines}",
+        "was a view until now",
+        "--rebuild",
+    ),
+];
+
+const SHOP: &str = r#"job: shop
+lake: "${vars.lake}"
+vars: {lake: ./lake}
+sources:
+  lines: {connector: files, path: "./input/*.csv", schema: {fields: [{name: id, type: int64}, {name: on, type: date, format: '%d/%m/%Y'}]}}
+sinks:
+  out: {connector: files, from: lines, path: "${vars.lake}/out", format: csv, files: 1}
+tables:
+  kept: {sql: SELECT id FROM lines}
+  newest: {sql: 'SELECT id, "on" FROM lines', key: [id], sequence_by: on}
+  parted: {sql: "SELECT id, id % 2 AS even FROM lines", format: parquet, partition_by: [even]}
+views:
+  small: {sql: SELECT id FROM kept WHERE id < 3}
+"#;
+
+#[test]
+fn what_changes_is_planned_and_refused_where_rows_would_mix() {
+    for (before, after, said, then) in CHANGES {
+        let place = Place::local();
+        place.write("shop.yaml", SHOP);
+        place.write("input/1.csv", "id,on\n1,01/02/2024\n2,03/04/2024\n");
+        place.run("shop.yaml");
+        assert!(SHOP.contains(before), "{before}");
+        place.write("shop.yaml", &SHOP.replace(before, after));
+        plan_says(&place, "shop.yaml", &[said]);
+        // Readers see what is there, whatever the job says meanwhile.
+        assert_eq!(place.cell("shop.yaml", "SELECT count(*) FROM parted"), "2", "{after}");
+        place.write("input/2.csv", "id,on\n3,01/02/2024\n");
+        if then == "goes on" {
+            place.run("shop.yaml");
+        } else {
+            refused(&place, "shop.yaml", &[said, then]);
+            if then != "--rebuild" {
+                let rebuilt = place.job("run", "shop.yaml").arg("--rebuild").expect(1);
+                rebuilt.says(&[said, then]);
+                std::fs::remove_dir_all(place.lake_folder().join("kept")).unwrap();
+            }
+            place.job("run", "shop.yaml").arg("--rebuild").ok();
+        }
+        place.holds("shop.yaml");
+    }
 }

@@ -228,3 +228,39 @@ fn a_join_takes_new_rows_while_the_other_side_stays() {
     assert_eq!(touched(16), [16, 2, 14, 3]);
     assert_eq!(touched(17), [1, 0, 1, 3]);
 }
+
+const KEYS: &str = r#"job: keys
+lake: "${vars.lake}"
+vars: {lake: ./lake}
+sources:
+  lines:
+    connector: files
+    path: ./input/*.csv
+    schema: {fields: [{name: id, type: int64}, {name: p, type: int64}]}
+tables:
+  facts: {sql: "SELECT id, p FROM lines"}
+  plain: {sql: "SELECT id, p FROM lines", key: [id]}
+  chosen: {sql: "SELECT id, p FROM lines WHERE p > 0", key: [id], sequence_by: p, merge: coalesce}
+  checked: {sql: "SELECT id, p FROM lines", key: [id], expect: {above: {that: p > 0, else: quarantine}}}
+  further: {sql: "SELECT id, p FROM large", key: [id], delete_when: p > 100}
+views:
+  large: {sql: "SELECT id, p FROM facts WHERE p > 5"}
+  sums: {sql: "SELECT sum(p) AS p FROM plain"}
+"#;
+
+#[test]
+fn an_epoch_without_rows_passes_a_keyed_table() {
+    let place = Place::local();
+    place.write("keys.yaml", KEYS);
+    let files =
+        ["id,p\n", "id,p\nbad,x\n", "id,p\n1,-4\n", "id,p\n1,7\n2,3\n", "id,p\n", "id,p\n2,-1\n"];
+    for (k, text) in files.iter().enumerate() {
+        place.write(&format!("input/{k}.csv"), text);
+        place.run("keys.yaml");
+        place.holds("keys.yaml");
+    }
+    let parts = ["plain", "chosen", "checked", "further", "large"];
+    let parts = parts.map(|table| format!("string_agg(p::text, ';' ORDER BY id) FROM {table}"));
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    assert_eq!(place.figures("keys.yaml", &parts), ["7;-1", "7;3", "7;3", "7", "7"]);
+}

@@ -64,6 +64,9 @@ pub enum PublishedTable {
         /// How many files that makes.
         #[serde(default)]
         files: u64,
+        /// The partition columns, as the files were written.
+        #[serde(default)]
+        partition_by: Option<Vec<String>>,
     },
 }
 

@@ -149,7 +149,7 @@ impl FileSource {
                     "a file changed after it was taken and is not read again \
                      path={path} size={size} before={before}"
                 ));
-                let hash = hash_of(&object).await?;
+                let hash = self.hash_of(&object).await?;
                 let now = Taken::new(&found, taken.ordinal, hash);
                 survey.warned.push((found.path, now));
             }
@@ -207,7 +207,7 @@ impl FileSource {
             }
             let new = candidate.object.found().size.saturating_sub(candidate.tail.unwrap_or(0));
             bytes = bytes.saturating_add(new);
-            rows = rows.saturating_add(new / ROW_BYTES);
+            rows = rows.saturating_add((new / ROW_BYTES).max(1));
         }
         candidates.len()
     }
@@ -248,7 +248,18 @@ impl FileSource {
 
     async fn inspect(&self, candidate: &Candidate) -> Result<(Vec<Piece>, Option<String>)> {
         let pieces = inspect(&candidate.object, &self.settings, candidate.tail).await?;
-        Ok((pieces, hash_of(&candidate.object).await?))
+        Ok((pieces, self.hash_of(&candidate.object).await?))
+    }
+
+    /// The hash of a local file that is not large, and of any that may grow: what was taken of it
+    /// has to stay as it is.
+    async fn hash_of(&self, object: &Object) -> Result<Option<String>> {
+        let size = object.found().size;
+        let small = object.is_local() && size <= HASH_BYTES_MAX;
+        match small || self.settings.on_changed_file == OnChangedFile::AppendTail {
+            true => object.hash(size).await.map(Some),
+            false => Ok(None),
+        }
     }
 
     async fn cut(&self, object: &Object, pieces: Vec<Piece>) -> Result<Vec<Piece>> {
@@ -268,15 +279,6 @@ impl FileSource {
         self.told_empty = true;
         let paths: Vec<&str> = self.roots.iter().map(|root| root.pattern.text()).collect();
         vec![format!("no file is there path={}", paths.join(", "))]
-    }
-}
-
-/// The hash of a local file that is not large.
-async fn hash_of(object: &Object) -> Result<Option<String>> {
-    let size = object.found().size;
-    match object.is_local() && size <= HASH_BYTES_MAX {
-        true => object.hash(size).await.map(Some),
-        false => Ok(None),
     }
 }
 

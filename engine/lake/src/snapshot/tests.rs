@@ -12,8 +12,13 @@ fn lake(name: &str) -> Location {
 
 fn record(epoch: u64) -> Published {
     let delta = PublishedTable::Delta { location: "t".into(), version: epoch as i64 };
-    let files =
-        PublishedTable::Files { location: "f".into(), incarnation: "i".into(), epoch, files: 2 };
+    let files = PublishedTable::Files {
+        location: "f".into(),
+        incarnation: "i".into(),
+        epoch,
+        files: 2,
+        partition_by: None,
+    };
     let tables = BTreeMap::from([("t".to_string(), delta), ("f".to_string(), files)]);
     Published { epoch, incarnation: "i".into(), job: "job".into(), published_at_ms: 1_000, tables }
 }

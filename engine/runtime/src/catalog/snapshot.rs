@@ -54,7 +54,8 @@ impl SnapshotTable {
                     location,
                 }))
             }
-            PublishedTable::Files { location, incarnation, epoch, .. } => {
+            PublishedTable::Files { location, incarnation, epoch, partition_by: by, .. } => {
+                let partition_by = by.as_deref().unwrap_or(partition_by);
                 let location = place(root, location)?;
                 let wanted = Dataset { incarnation, epoch: *epoch, partition_by };
                 let files = list_dataset(&location, wanted).await?;

@@ -35,7 +35,7 @@ pub use relation::{Kind, Relation, Relations};
 pub use routing::{Outcome, Router};
 pub use sink::{sink_location, sink_name};
 pub use table::upsert_spec;
-pub use work::{ForeignTables, Worker, WorkerState};
+pub use work::{ForeignTables, Worker, WorkerState, gone_on};
 
 /// What every run of a process shares.
 #[derive(Debug, Clone)]

@@ -308,6 +308,7 @@ impl Publisher {
                     incarnation: manifest.incarnation.clone(),
                     epoch: manifest.epoch,
                     files: table.files,
+                    partition_by: Some(table.layout.partition_by.clone()),
                 },
                 _ => continue,
             };

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use datafusion::catalog::TableProvider;
+use datafusion::physical_plan::collect;
 use sluice_core::{Error, Result};
 use sluice_lake::manifest::{Action, TableCounts};
 use sluice_lake::parquet::rows_of;
@@ -17,7 +18,8 @@ use super::append::append;
 use super::relation::Relation;
 use super::routing::Router;
 use super::work::{NewRows, Open, Worker};
-use crate::plan::{Carried, Incremental, Role, Strategy, ViewNode, physical, streams};
+use crate::catalog::sql_error;
+use crate::plan::{Carried, Incremental, Role, Strategy, TableNode, ViewNode, physical, streams};
 use crate::view::IncrementalView;
 
 impl Worker {
@@ -41,9 +43,16 @@ impl Worker {
         }
         match &node.strategy {
             Strategy::Append => {
-                let role = if exists { Role::New } else { Role::Head };
-                let tables = node.inputs.iter().map(|i| (i.clone(), role)).collect();
-                self.append_view(open, node, tables).await
+                let of = |role| node.inputs.iter().map(|i| (i.clone(), role)).collect();
+                self.append_view(open, node, of(if exists { Role::New } else { Role::Head }))
+                    .await?;
+                // All rows of a view that is built afresh are new to itself only.
+                let all_new = self.state.offsets.is_empty();
+                if !exists && !all_new && self.is_taken_on(&node.spec.name) {
+                    let rows = self.view_rows(open, node, of(Role::New)).await?;
+                    open.new_rows.insert(node.spec.name.clone(), NewRows::Memory(rows));
+                }
+                Ok(())
             }
             Strategy::AppendJoin(grows) => {
                 let others = node.inputs.iter().filter(|i| *i != grows);
@@ -77,6 +86,31 @@ impl Worker {
         let Some(input) = node.inputs.first() else { return Ok(None) };
         let role = if exists { Role::New } else { Role::Head };
         Ok(self.input(open, input, role, Carried::default())?.map(|p| (input.clone(), p)))
+    }
+
+    /// Whether a table or a sink goes on from what is new in the view.
+    fn is_taken_on(&self, view: &str) -> bool {
+        let reads = |t: &TableNode| t.inputs.iter().any(|i| i.name == view && i.role == Role::New);
+        self.graph.tables.iter().any(reads) || self.graph.sinks.iter().any(|s| s.spec.from == view)
+    }
+
+    /// The rows of a view over those inputs, in memory; none when nothing is new in one.
+    async fn view_rows(
+        &self,
+        open: &Open<'_>,
+        node: &ViewNode,
+        inputs: BTreeMap<String, Role>,
+    ) -> Result<Vec<RecordBatch>> {
+        let mut tables = BTreeMap::new();
+        for (input, role) in inputs {
+            let provider = self.input(open, &input, role, Carried::default())?;
+            let Some(provider) = provider else { return Ok(Vec::new()) };
+            tables.insert(input, provider);
+        }
+        let relation = self.relation(&node.spec.name)?;
+        let plan = physical(&self.context, &node.plan, &tables).await?;
+        let rows = collect(plan, self.context.task_ctx()).await;
+        fit_all(&rows.map_err(|e| sql_error("a query failed", e))?, relation)
     }
 
     async fn append_view(

@@ -95,6 +95,10 @@ impl Worker {
         let spec = upsert_spec(node)?;
         let (incoming, mut outcome, entering) =
             super::append::gather(streams, &relation.schema, node, router).await?;
+        if incoming.is_empty() {
+            self.nothing_new(open, &relation, entering, &outcome)?;
+            return Ok(outcome);
+        }
         let keys = key_batch(&spec, &incoming)?;
         let layout = self.layout(&relation)?;
         let old = table::lookup(&layout, &relation.files, &relation.key, &keys).await?;
@@ -122,6 +126,27 @@ impl Worker {
         open.new_rows.insert(relation.name.clone(), NewRows::Replaced);
         self.record(open, &relation.name, action, counts)?;
         Ok(outcome)
+    }
+
+    /// Records that no row came through to a keyed table, which is made if it is not there.
+    fn nothing_new(
+        &mut self,
+        open: &mut Open<'_>,
+        relation: &Relation,
+        entering: u64,
+        outcome: &Outcome,
+    ) -> Result<()> {
+        let counts = TableCounts {
+            entering,
+            quarantined: outcome.quarantined_rows(),
+            dropped: outcome.dropped,
+            ..TableCounts::default()
+        };
+        let action = match relation.exists {
+            true => Action::None,
+            false => Action::Delta(self.delta_action(open, relation, vec![], vec![])?),
+        };
+        self.record(open, &relation.name, action, counts)
     }
 
     /// The action that removes the rows with `keys` from `touched` files and adds `rows`.

@@ -231,10 +231,7 @@ impl Worker {
 
     /// Whether another job published something since the last epoch.
     pub fn foreign_changed(&self) -> bool {
-        self.foreign.epochs.iter().any(|(job, epochs)| {
-            let seen = self.state.offsets.get(&job_source(job));
-            seen.and_then(|o| o.get(EPOCHS_PARTITION)) != Some(&Offset::At(*epochs))
-        })
+        !gone_on(&self.foreign.epochs, &self.state.offsets).is_empty()
     }
 
     /// The table that stands for an input of a node, or none when nothing is new in it.
@@ -418,6 +415,15 @@ impl Worker {
             created_ms: open.opened_at_ms,
         })
     }
+}
+
+/// Which jobs published since `offsets` were sealed; `epochs` is what each has.
+pub fn gone_on(epochs: &BTreeMap<String, u64>, offsets: &BTreeMap<String, Offsets>) -> Vec<String> {
+    let has = |(job, epochs): &(&String, &u64)| {
+        let seen = offsets.get(&job_source(job)).and_then(|o| o.get(EPOCHS_PARTITION));
+        seen != Some(&Offset::At(**epochs))
+    };
+    epochs.iter().filter(has).map(|(job, _)| job.clone()).collect()
 }
 
 /// The partition under which the epochs of another job are counted.

@@ -40,6 +40,7 @@ struct FilesSettings {
     delimiter: Option<String>,
     header: Option<bool>,
     min_age: Option<String>,
+    on_changed_file: Option<String>,
 }
 
 #[derive(Deserialize, JsonSchema)]

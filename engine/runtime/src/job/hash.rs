@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
-use sluice_core::type_name;
+use sluice_core::{Config, type_name};
 
 use super::model::{
-    ExpectAction, Job, Merge, Refresh, SourceSpec, TableFormat, TableSpec, ViewSpec,
+    ExpectAction, Job, Merge, Refresh, SinkSpec, SourceSpec, TableFormat, TableSpec, ViewSpec,
 };
 
 impl Job {
@@ -39,9 +40,24 @@ impl Job {
 impl SourceSpec {
     /// Hash of where the source reads and how, but not of its name.
     pub fn settings_hash(&self) -> String {
-        let settings = self.config.value.as_object().into_iter().flatten();
-        hash(&(&self.connector, settings.collect::<BTreeMap<_, _>>(), source_hash(self)))
+        hash(&(&self.connector, settings(&self.config), source_hash(self)))
     }
+
+    /// Hash of the columns of its rows and of how they are written.
+    pub fn schema_hash(&self) -> String {
+        source_hash(self)
+    }
+}
+
+impl SinkSpec {
+    /// Hash of what the sink writes, where and how, but not of its name.
+    pub fn settings_hash(&self) -> String {
+        hash(&(&self.connector, &self.from, settings(&self.config)))
+    }
+}
+
+fn settings(config: &Config) -> BTreeMap<&String, &Value> {
+    config.value.as_object().into_iter().flatten().collect()
 }
 
 #[derive(Serialize)]

@@ -232,7 +232,7 @@ pub struct SinkEntry {
 pub struct EpochEntry {
     /// Time since it opened, such as `5s`; default: no limit.
     pub every: Option<String>,
-    /// Rows taken; default: no limit.
+    /// Rows taken, where a source of files estimates them by their size; default: no limit.
     #[schemars(range(min = 1))]
     pub rows: Option<u64>,
     /// Bytes taken, such as `64MiB`; default: `8GiB`.

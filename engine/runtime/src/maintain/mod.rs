@@ -95,6 +95,10 @@ async fn ask(
             break;
         }
         if look % LOOKS_PER_TRY == 0 {
+            if requests.pending().await?.is_none() {
+                // Somebody else asked meanwhile, and was answered.
+                requests.ask(&request).await?;
+            }
             match open(env, graph, lake.clone(), secrets, RecoverOptions::default()).await {
                 Err(still) if still.kind() == Kind::Fenced => {}
                 Err(error) => return Err(error),

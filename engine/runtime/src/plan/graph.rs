@@ -271,6 +271,15 @@ impl<'a> Builder<'a> {
         let job = &self.graph.job;
         for sink in &job.sinks {
             let name = &sink.from;
+            if self.graph.sources.iter().any(|s| s.spec.name == *name && s.retracts) {
+                let span = job.span(&format!("{}/from", sink.pointer));
+                let message =
+                    format!("a file sink takes rows that stay, those of {name} are replaced");
+                let hint = "take `on_changed_file: replace` from the source, or read a Delta table \
+                    of its rows instead";
+                problems.push(&job.file, span, message, Some(hint.to_string()));
+                continue;
+            }
             if self.growth.get(name) != Some(&Growth::Changing) {
                 continue;
             }

@@ -10,7 +10,7 @@ use sluice_lake::delta::Head;
 use sluice_lake::manifest::Manifest;
 use sluice_lake::snapshot::Snapshots;
 
-use super::definition::{check_parts, same_definition, was_away};
+use super::definition::{changed_parts, check_parts, same_definition, was_away};
 use super::open::{Opening, RecoverOptions, lake_of};
 use super::past::{Past, past};
 use crate::epoch::{Environment, Identity, Kind, Relation, sink_name};
@@ -54,7 +54,9 @@ pub async fn definition_changes(
     let heads = opening.heads(&relations).await?;
     let mut changes = Vec::new();
     for relation in relations.values() {
-        if orphans.contains(&relation.name) {
+        let strange = heads.get(&relation.name).and_then(|h| h.properties().get("sluice.job"));
+        let strange = strange.is_some_and(|job| *job != graph.job.name);
+        if orphans.contains(&relation.name) && !strange {
             changes.push(Change::new(&relation.name, WITHOUT_EPOCHS));
             continue;
         }
@@ -64,6 +66,8 @@ pub async fn definition_changes(
     if let Some(manifest) = &manifest {
         changes.extend(left_behind(graph, manifest));
         changes.extend(new_inputs(graph, manifest));
+        let told = changed_parts(graph, manifest);
+        changes.extend(told.iter().map(|part| Change::new(&part.name, part.text)));
         if let Err(e) = check_parts(graph, manifest) {
             changes.push(Change::new(&graph.job.name, refused(&e)));
         }
@@ -89,6 +93,11 @@ fn change(
     manifest: Option<&Manifest>,
 ) -> Option<String> {
     if let Err(e) = opening.judge_one(relation, head) {
+        return Some(refused(&e));
+    }
+    if relation.format == TableFormat::Parquet
+        && let Err(e) = opening.check_dataset(relation, u64::MAX)
+    {
         return Some(refused(&e));
     }
     if !matches!(relation.kind, Kind::Table | Kind::View) {
@@ -141,9 +150,8 @@ fn left_behind(graph: &Graph, manifest: &Manifest) -> Vec<Change> {
         !relations.contains(name) && !sinks.contains(name) && !is_place(name.as_str())
     });
     let tables = tables.map(|name| {
-        let text = "is not in the job any more: what was written stays, nothing is added; if it \
-                    comes back as a table, it will lack the rows of the time between";
-        Change::new(name, text)
+        let text = "is not in the job any more: what was written stays, nothing is added";
+        Change::new(name.strip_prefix("sink:").unwrap_or(name), text)
     });
     let sources = manifest.offsets.keys().filter(|name| {
         !name.starts_with("job:") && !graph.sources.iter().any(|s| s.spec.name == **name)

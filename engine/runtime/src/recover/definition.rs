@@ -59,22 +59,38 @@ pub fn definition_of(graph: &Graph, name: &str) -> String {
     hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// Hashes of those parts of a job that no table carries in its properties: what sources read, and
-/// the columns of datasets.
+/// What of a job no table carries in its properties: what sources read and how, the keys of
+/// tables, the columns of datasets, what sinks write. A manifest keeps it, by kind and name.
 pub(super) fn parts(graph: &Graph) -> BTreeMap<String, String> {
-    let sources = graph.sources.iter();
-    let sources = sources.map(|s| (format!("{SOURCE}{}", s.spec.name), s.spec.settings_hash()));
-    let datasets = graph.tables.iter().filter(|t| t.spec.format == TableFormat::Parquet);
-    let datasets =
-        datasets.map(|t| (format!("{DATASET}{}", t.spec.name), columns(&t.schema, &t.spec)));
-    sources.chain(datasets).collect()
+    let mut parts = BTreeMap::new();
+    for source in graph.sources.iter().map(|s| &s.spec) {
+        let name = &source.name;
+        parts.insert(format!("{CONNECTOR}{name}"), source.connector.clone());
+        parts.insert(format!("{SCHEMA}{name}"), source.schema_hash());
+        parts.insert(format!("{SOURCE}{name}"), source.settings_hash());
+    }
+    for table in &graph.tables {
+        let spec = &table.spec;
+        let by = spec.sequence_by.as_deref().unwrap_or_default();
+        parts.insert(format!("{KEY}{}", spec.name), format!("{} by {by}", spec.key.join(", ")));
+        if spec.format == TableFormat::Parquet {
+            parts.insert(format!("{DATASET}{}", spec.name), columns(&table.schema, spec));
+        }
+    }
+    for sink in graph.sinks.iter().map(|s| &s.spec) {
+        parts.insert(format!("{SINK}{}", sink.name), sink.settings_hash());
+    }
+    parts
 }
 
-/// Where the hash of a source's settings stands among a manifest's definitions.
+const CONNECTOR: &str = "connector/";
+const SCHEMA: &str = "schema/";
+/// The hash of all settings of a source but its name.
 const SOURCE: &str = "source/";
-
-/// Where the columns of a dataset stand.
+/// The key and sequence of a table, also of one without.
+const KEY: &str = "key/";
 const DATASET: &str = "dataset/";
+const SINK: &str = "sink/";
 
 fn columns(schema: &SchemaRef, spec: &TableSpec) -> String {
     let column = |f: &FieldRef| format!("{} {}", f.name(), f.data_type());
@@ -82,31 +98,103 @@ fn columns(schema: &SchemaRef, spec: &TableSpec) -> String {
     format!("{columns} by {}", spec.partition_by.join(", "))
 }
 
-/// Refuses to go on where a source was renamed, which would read its data a second time, and where
-/// a dataset has other columns than its files.
+/// Refuses to go on where that would read data a second time, or mix rows that mean other things.
 pub(super) fn check_parts(graph: &Graph, last: &Manifest) -> Result<()> {
     let now = parts(graph);
-    for (part, hash) in &now {
+    for (part, value) in &now {
         let before = last.definitions.get(part);
-        if let Some(name) = part.strip_prefix(DATASET)
-            && before.is_some_and(|b| b != hash)
+        let changed = before.is_some_and(|before| before != value);
+        if let Some(table) = part.strip_prefix(DATASET)
+            && changed
         {
-            return Err(other_columns(name));
+            return Err(other_columns(table));
         }
-        let Some(name) = part.strip_prefix(SOURCE) else { continue };
-        let gone = |(p, h): &(&String, &String)| *h == hash && !now.contains_key(*p);
-        let gone = last.definitions.iter().find(gone).and_then(|(p, _)| p.strip_prefix(SOURCE));
-        if let Some(gone) = gone.filter(|_| !last.offsets.contains_key(name)) {
+        if let Some(source) = part.strip_prefix(CONNECTOR)
+            && changed
+        {
+            let before = before.map_or("", String::as_str);
             return Err(Error::config(format!(
-                "a source was renamed: all it has would be read a second time source={name} \
-                 before={gone}"
+                "a source has another connector than before, which knows nothing of its place \
+                 source={source} before={before} now={value}"
             ))
-            .hint(format!(
-                "name it `{gone}` again, or run with --rebuild to make all tables again"
-            )));
+            .hint("give the source a new name, or run with --rebuild"));
+        }
+        if let Some(table) = part.strip_prefix(KEY) {
+            check_key(table, before, value, last)?;
+        }
+        if let Some(source) = part.strip_prefix(SOURCE) {
+            check_name(source, value, &now, last)?;
         }
     }
     Ok(())
+}
+
+fn check_key(table: &str, before: Option<&String>, now: &str, last: &Manifest) -> Result<()> {
+    let hint = "run with --rebuild to make it again from the sources, or give it a new name";
+    match before {
+        Some(before) if before != now => Err(Error::config(format!(
+            "the key or sequence of the table changed, its rows follow the old one table={table} \
+             before={before:?} now={now:?}"
+        ))
+        .hint(hint)),
+        // Manifests without definitions are older than they.
+        None if last.tables.contains_key(table) && !last.definitions.is_empty() => {
+            Err(Error::config(format!("the table was a view until now table={table}")).hint(hint))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_name(
+    source: &str,
+    hash: &String,
+    now: &BTreeMap<String, String>,
+    last: &Manifest,
+) -> Result<()> {
+    let gone = |(part, h): &(&String, &String)| *h == hash && !now.contains_key(*part);
+    let gone = last.definitions.iter().find(gone).and_then(|(part, _)| part.strip_prefix(SOURCE));
+    let Some(gone) = gone.filter(|_| !last.offsets.contains_key(source)) else { return Ok(()) };
+    Err(Error::config(format!(
+        "a source was renamed: all it has would be read a second time source={source} \
+         before={gone}"
+    ))
+    .hint(format!("name it `{gone}` again, or run with --rebuild to make all tables again")))
+}
+
+/// A source or sink whose settings changed. A run goes on with it.
+pub(super) struct ChangedPart {
+    pub name: String,
+    /// What that means.
+    pub text: &'static str,
+    /// Whether rows before and after may not fit together, which a run says too.
+    pub loud: bool,
+}
+
+/// Sources and sinks whose settings changed.
+pub(super) fn changed_parts(graph: &Graph, last: &Manifest) -> Vec<ChangedPart> {
+    let now = parts(graph);
+    let changed = |part: &String| {
+        last.definitions.get(part).is_some_and(|before| now.get(part) != Some(before))
+    };
+    let mut told = Vec::new();
+    for source in graph.sources.iter().map(|s| &s.spec.name) {
+        if changed(&format!("{SCHEMA}{source}")) {
+            let text = "its schema changed: applies to what is read from now on; --rebuild reads \
+                        everything again";
+            told.push(ChangedPart { name: source.clone(), text, loud: true });
+        } else if changed(&format!("{SOURCE}{source}")) {
+            let text = "its settings changed: applies to what is read from now on";
+            told.push(ChangedPart { name: source.clone(), text, loud: false });
+        }
+    }
+    for sink in graph.sinks.iter().map(|s| &s.spec.name) {
+        if changed(&format!("{SINK}{sink}")) {
+            let text = "its settings changed: applies to files written from now on; the others \
+                        stay as and where they are, unless with --rebuild";
+            told.push(ChangedPart { name: sink.clone(), text, loud: true });
+        }
+    }
+    told
 }
 
 fn other_columns(table: &str) -> Error {

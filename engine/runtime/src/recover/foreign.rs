@@ -12,7 +12,7 @@ use crate::epoch::ForeignTables;
 use crate::plan::Graph;
 
 /// The tables of other jobs that a graph reads.
-pub(super) async fn load(
+pub async fn load(
     graph: &Graph,
     context: &SessionContext,
     secrets: &Secrets,

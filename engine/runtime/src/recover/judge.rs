@@ -4,7 +4,7 @@
 //! verdict itself is [`super::decide`]'s. Nothing is written.
 
 use sluice_core::{Error, Result};
-use sluice_lake::delta::Head;
+use sluice_lake::delta::{self, Head};
 use sluice_lake::manifest::Action;
 use sluice_lake::snapshot::{Published, PublishedTable};
 
@@ -20,6 +20,10 @@ const WAYS_OUT: &str = "--rebuild reads the sources again and replaces the table
 /// The same where the table was moved.
 const WAYS_BACK: &str = "set the folder back, or run with --rebuild to make the table again from \
                          the sources in its new place";
+
+/// The same where a dataset is to be in the place of a Delta table.
+const NOT_OVER_DELTA: &str = "give the table a new name or folder; or delete its folder and run \
+                              with --rebuild to make it again from the sources";
 
 impl Opening<'_> {
     /// Stops on the first table that is not as the manifests left it.
@@ -41,6 +45,11 @@ impl Opening<'_> {
         if relation.format != TableFormat::Delta {
             return Ok(());
         }
+        if let Some(PublishedTable::Files { .. }) = self.published(relation) {
+            let hint =
+                "run with --rebuild to make it again from the sources, or give it a new name";
+            return Err(other_format(relation, "Parquet").hint(hint));
+        }
         let manifest = self.last.as_ref().map(|e| &e.manifest);
         let part = manifest.and_then(|m| m.tables.get(&relation.name));
         let recorded = |r: &Published| {
@@ -61,9 +70,13 @@ impl Opening<'_> {
         if verdict == Verdict::Fine { Ok(()) } else { Err(refusal(relation, &verdict, &known)) }
     }
 
+    fn published(&self, relation: &Relation) -> Option<&PublishedTable> {
+        self.record.as_ref()?.tables.get(&relation.name)
+    }
+
     /// The folder the table was published in, when that is not its folder now.
     fn place_before(&self, relation: &Relation) -> Option<String> {
-        let table = self.record.as_ref()?.tables.get(&relation.name)?;
+        let table = self.published(relation)?;
         let (PublishedTable::Delta { location, .. } | PublishedTable::Files { location, .. }) =
             table;
         let here = relation.location.path.to_string();
@@ -85,15 +98,21 @@ impl Opening<'_> {
         }
     }
 
+    /// A dataset cannot lie where a Delta table is: its log would go on saying what is there.
+    pub async fn refuse_delta_under_datasets(&self, relations: &Relations) -> Result<()> {
+        for relation in relations.values().filter(|r| r.format == TableFormat::Parquet) {
+            if delta::load(&relation.location).await?.is_some() {
+                return Err(other_format(relation, "Delta").hint(NOT_OVER_DELTA));
+            }
+        }
+        Ok(())
+    }
+
     /// A dataset that lost files since its last publication is not gone on with.
     pub fn check_dataset(&self, relation: &Relation, there: u64) -> Result<()> {
-        let table = self.record.as_ref().and_then(|r| r.tables.get(&relation.name));
+        let table = self.published(relation);
         if let Some(PublishedTable::Delta { .. }) = table {
-            let name = &relation.name;
-            return Err(Error::config(format!(
-                "the table is kept as Delta until now table={name}"
-            ))
-            .hint("run with --rebuild to make it again from the sources, or give it a new name"));
+            return Err(other_format(relation, "Delta").hint(NOT_OVER_DELTA));
         }
         let Some(PublishedTable::Files { files, .. }) = table else { return Ok(()) };
         if there >= *files {
@@ -105,6 +124,11 @@ impl Opening<'_> {
         ))
         .hint(WAYS_OUT))
     }
+}
+
+fn other_format(relation: &Relation, format: &str) -> Error {
+    let name = &relation.name;
+    Error::config(format!("the table is kept as {format} until now table={name}"))
 }
 
 fn refusal(relation: &Relation, verdict: &Verdict, known: &Known) -> Error {

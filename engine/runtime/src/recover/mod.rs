@@ -22,6 +22,7 @@ use crate::epoch::{Publisher, SourceRun, Worker};
 pub use changes::{Change, definition_changes};
 pub use decide::{Found, Known, Verdict, decide_table};
 pub use definition::definition_of;
+pub use foreign::load as foreign_tables;
 pub use open::{RecoverOptions, lake_of, open};
 pub use past::{Past, past};
 

@@ -11,7 +11,9 @@ use sluice_lake::snapshot::{Published, Snapshots};
 use sluice_lake::store::{self, Location};
 use sluice_lake::table::{Dataset, list_dataset};
 
-use super::definition::{check_parts, definition_of, parts, same_definition, was_away};
+use super::definition::{
+    changed_parts, check_parts, definition_of, parts, same_definition, was_away,
+};
 use super::files::{folders, refuse_strays, rooted};
 use super::{Running, adopt, foreign, state};
 use crate::catalog::quarantine_schema;
@@ -85,11 +87,15 @@ async fn restore(
 ) -> Result<Running> {
     let (env, graph, options) = (opening.env, opening.graph, opening.options);
     let mut relations = opening.relations()?;
+    opening.refuse_delta_under_datasets(&relations).await?;
     let heads = opening.heads(&relations).await?;
     if !options.rebuild && !options.adopt {
         opening.judge(&relations, &heads)?;
         if let Some(entry) = &opening.last {
             check_parts(graph, &entry.manifest)?;
+            for part in changed_parts(graph, &entry.manifest).iter().filter(|p| p.loud) {
+                tracing::warn!(name = part.name, "{}", part.text);
+            }
         }
     }
     let mut publisher = opening.publisher(&relations, heads)?;

@@ -60,7 +60,11 @@ impl Requests {
     /// Says what was done for a request.
     pub async fn answer(&self, request: &Request, done: Vec<String>) -> Result<()> {
         write(&self.answered, &Answer { id: request.id.clone(), done }).await?;
-        self.withdraw().await
+        // A newer one waits for its own answer.
+        match self.pending().await? {
+            Some(other) if other.id != request.id => Ok(()),
+            _ => self.withdraw().await,
+        }
     }
 
     /// What was done for the request `id`; nothing yet when it was not answered.
