@@ -204,9 +204,11 @@ sources:
 tables:
   kept: {sql: SELECT id FROM lines}
   onward: {sql: SELECT id FROM some}
+  further: {sql: SELECT id FROM more}
 views:
   some: {sql: SELECT id FROM kept WHERE id > 1}
-  more: {sql: SELECT id FROM some WHERE id > 2}
+  more: {sql: SELECT id FROM same WHERE id > 2}
+  same: {sql: SELECT id FROM some}
 sinks:
   out: {connector: files, from: some, path: "${vars.lake}/out", format: csv, files: 1}
 "#;
@@ -233,26 +235,30 @@ fn a_view_built_afresh_gives_its_rows_to_nobody_a_second_time() {
     place.write("input/2.csv", "id\n3\n5\n");
     place.run("fed.yaml");
     assert_eq!(given(&place), [2, 3, 4, 5], "new rows, by the new statement");
-    let sums = ["sum(id) FROM some", "sum(id) FROM more", "sum(id) FROM onward"];
-    assert_eq!(place.figures("fed.yaml", &sums), ["9", "9", "14"]);
+    let sums = ["some", "more", "onward", "further"].map(|t| format!("sum(id) FROM {t}"));
+    let sums: Vec<&str> = sums.iter().map(String::as_str).collect();
+    assert_eq!(place.figures("fed.yaml", &sums), ["9", "9", "14", "12"]);
     place.holds("fed.yaml");
 
     // Without new rows a view may be built afresh too.
     place.write("fed.yaml", FED);
     place.run("fed.yaml");
     assert_eq!(given(&place), [2, 3, 4, 5]);
-    assert_eq!(place.figures("fed.yaml", &sums), ["17", "15", "14"]);
+    assert_eq!(place.figures("fed.yaml", &sums), ["17", "15", "14", "12"]);
 
-    let without =
-        &FED[..FED.find("views:").unwrap()].replace("  onward: {sql: SELECT id FROM some}\n", "");
-    place.write("fed.yaml", without);
+    let tables = "  onward: {sql: SELECT id FROM some}\n  further: {sql: SELECT id FROM more}\n";
+    let less = FED.replace(tables, "");
+    place.write("fed.yaml", &less[..less.find("views:").unwrap()]);
     place.write("input/3.csv", "id\n6\n");
     place.run("fed.yaml");
-    place.write("fed.yaml", &FED.replace("  onward: {sql: SELECT id FROM some}\n", ""));
+    place.write("fed.yaml", &less);
     place.write("input/4.csv", "id\n7\n");
     place.run("fed.yaml");
     assert_eq!(given(&place), [2, 3, 4, 5, 7], "what came while it was away was not given");
     assert_eq!(place.figures("fed.yaml", &sums[..2]), ["30", "28"]);
+    place.holds("fed.yaml");
+    place.job("run", "fed.yaml").arg("--rebuild").ok();
+    assert_eq!(given(&place), [2, 3, 3, 4, 5, 6, 7]);
     place.holds("fed.yaml");
 }
 
@@ -338,4 +344,35 @@ fn what_changes_is_planned_and_refused_where_rows_would_mix() {
         }
         place.holds("shop.yaml");
     }
+}
+
+#[test]
+fn a_table_that_was_a_view_for_a_while_is_refused() {
+    let place = shop();
+    let view = JOB.replace("views:\n", "views:\n  small: {sql: SELECT id FROM kept}\n");
+    let table = JOB.replace("views:\n", "  small: {sql: SELECT id FROM lines}\nviews:\n");
+    for (k, text) in [&table, &view, &view].iter().enumerate() {
+        place.write("shop.yaml", text);
+        place.write(&format!("input/{}.csv", k + 2), "id\n9\n");
+        place.run("shop.yaml");
+    }
+    place.write("shop.yaml", &table);
+    refused(&place, "shop.yaml", &["was a view until now", "table=small"]);
+}
+
+#[test]
+fn what_is_adopted_lies_where_it_was() {
+    let place = shop();
+    for (before, after, said) in [
+        ("FROM lines}", "FROM lines, folder: deep}", "another folder"),
+        ("FROM lines}", "FROM lines, key: [id]}", "key or sequence"),
+        ("FROM lines}", "FROM lines, format: parquet}", "kept as Delta until now"),
+    ] {
+        place.write("shop.yaml", &JOB.replace(before, after));
+        place.job("run", "shop.yaml").arg("--adopt").expect(1).says(&[said, "hint: "]);
+    }
+    place.write("shop.yaml", JOB);
+    place.job("run", "shop.yaml").arg("--adopt").ok();
+    assert_eq!(place.cell("shop.yaml", "SELECT n FROM total"), "2");
+    place.holds("shop.yaml");
 }

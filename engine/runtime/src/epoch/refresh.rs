@@ -88,10 +88,17 @@ impl Worker {
         Ok(self.input(open, input, role, Carried::default())?.map(|p| (input.clone(), p)))
     }
 
-    /// Whether a table or a sink goes on from what is new in the view.
+    /// Whether a table or a sink goes on from what is new in the view, or in one kept by append
+    /// over it.
     fn is_taken_on(&self, view: &str) -> bool {
         let reads = |t: &TableNode| t.inputs.iter().any(|i| i.name == view && i.role == Role::New);
-        self.graph.tables.iter().any(reads) || self.graph.sinks.iter().any(|s| s.spec.from == view)
+        let hands_on = |v: &ViewNode| {
+            let appends = matches!(v.strategy, Strategy::Append);
+            appends && v.inputs.iter().any(|i| i == view) && self.is_taken_on(&v.spec.name)
+        };
+        self.graph.tables.iter().any(reads)
+            || self.graph.sinks.iter().any(|s| s.spec.from == view)
+            || self.graph.views.iter().any(hands_on)
     }
 
     /// The rows of a view over those inputs, in memory; none when nothing is new in one.

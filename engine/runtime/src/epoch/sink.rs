@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 
 use super::Lake;
 use super::intake::Taken;
-use super::work::{Open, Worker};
+use super::work::{NewRows, Open, Worker};
 use crate::catalog::sql_error;
 use crate::plan::{Carried, Role, SinkNode, physical, rejected_name, streams};
 
@@ -30,6 +30,11 @@ impl Worker {
         else {
             return Ok(());
         };
+        if let Some(NewRows::Memory(rows)) = open.new_rows.get(&node.spec.from)
+            && rows.iter().all(|b| b.num_rows() == 0)
+        {
+            return Ok(());
+        }
         let factory = self
             .env
             .registry

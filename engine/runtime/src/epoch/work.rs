@@ -337,7 +337,9 @@ impl Worker {
             sources.insert(taken.name.clone(), part);
             offsets.insert(taken.name.clone(), taken.offsets.clone());
         }
-        for (job, epochs) in &self.foreign.epochs {
+        // Other jobs' epochs count as seen where views and tables took their rows.
+        let saw = matches!(kind, EpochKind::Data | EpochKind::Rebuild);
+        for (job, epochs) in self.foreign.epochs.iter().filter(|_| saw) {
             let source = job_source(job);
             let to = Offset::At(*epochs);
             let partition = EPOCHS_PARTITION.to_string();

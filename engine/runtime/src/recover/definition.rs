@@ -98,17 +98,37 @@ fn columns(schema: &SchemaRef, spec: &TableSpec) -> String {
     format!("{columns} by {}", spec.partition_by.join(", "))
 }
 
+/// Takes out what the manifests know of tables that are views now.
+pub(super) fn forget_tables(graph: &Graph, definitions: &mut BTreeMap<String, String>) {
+    for view in graph.views.iter().map(|v| &v.spec.name) {
+        definitions.remove(&format!("{KEY}{view}"));
+        definitions.remove(&format!("{DATASET}{view}"));
+    }
+}
+
+/// Refuses to go on with tables whose rows would mix with others.
+pub(super) fn check_tables(graph: &Graph, last: &Manifest) -> Result<()> {
+    for (part, value) in &parts(graph) {
+        let before = last.definitions.get(part);
+        if let Some(table) = part.strip_prefix(DATASET)
+            && before.is_some_and(|before| before != value)
+        {
+            return Err(other_columns(table));
+        }
+        if let Some(table) = part.strip_prefix(KEY) {
+            check_key(table, before, value, last)?;
+        }
+    }
+    Ok(())
+}
+
 /// Refuses to go on where that would read data a second time, or mix rows that mean other things.
 pub(super) fn check_parts(graph: &Graph, last: &Manifest) -> Result<()> {
+    check_tables(graph, last)?;
     let now = parts(graph);
     for (part, value) in &now {
         let before = last.definitions.get(part);
         let changed = before.is_some_and(|before| before != value);
-        if let Some(table) = part.strip_prefix(DATASET)
-            && changed
-        {
-            return Err(other_columns(table));
-        }
         if let Some(source) = part.strip_prefix(CONNECTOR)
             && changed
         {
@@ -118,9 +138,6 @@ pub(super) fn check_parts(graph: &Graph, last: &Manifest) -> Result<()> {
                  source={source} before={before} now={value}"
             ))
             .hint("give the source a new name, or run with --rebuild"));
-        }
-        if let Some(table) = part.strip_prefix(KEY) {
-            check_key(table, before, value, last)?;
         }
         if let Some(source) = part.strip_prefix(SOURCE) {
             check_name(source, value, &now, last)?;

@@ -7,6 +7,7 @@ use sluice_core::{Error, Result};
 use sluice_lake::delta::{self, Head};
 use sluice_lake::manifest::Action;
 use sluice_lake::snapshot::{Published, PublishedTable};
+use sluice_lake::table::published_files;
 
 use super::decide::{Found, Known, Verdict, decide_table};
 use super::open::{Heads, Opening};
@@ -31,24 +32,46 @@ impl Opening<'_> {
         relations.values().try_for_each(|r| self.judge_one(r, heads.get(&r.name)))
     }
 
-    /// Stops when a table is not as the manifests left it.
-    pub fn judge_one(&self, relation: &Relation, head: Option<&Head>) -> Result<()> {
+    /// Stops when a table that is to be adopted lies elsewhere, or in another format.
+    pub async fn judge_adopted(&self, relations: &Relations, heads: &Heads) -> Result<()> {
+        for relation in relations.values() {
+            let there = match relation.format {
+                TableFormat::Delta => heads.contains_key(&relation.name),
+                TableFormat::Parquet => !published_files(&relation.location).await?.is_empty(),
+            };
+            if !there {
+                self.judge_place(relation)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops when a table was published in another folder or format.
+    fn judge_place(&self, relation: &Relation) -> Result<()> {
         if relation.kind != Kind::Rejected
             && let Some(place) = self.place_before(relation)
         {
-            let (name, now) = (&relation.name, relation.location.describe());
+            let (name, now) = (&relation.name, &relation.location.path);
             return Err(Error::config(format!(
                 "the table lies in another folder until now table={name} before={place} now={now}"
             ))
             .hint(WAYS_BACK));
         }
-        if relation.format != TableFormat::Delta {
-            return Ok(());
-        }
-        if let Some(PublishedTable::Files { .. }) = self.published(relation) {
+        if relation.format == TableFormat::Delta
+            && let Some(PublishedTable::Files { .. }) = self.published(relation)
+        {
             let hint =
                 "run with --rebuild to make it again from the sources, or give it a new name";
             return Err(other_format(relation, "Parquet").hint(hint));
+        }
+        Ok(())
+    }
+
+    /// Stops when a table is not as the manifests left it.
+    pub fn judge_one(&self, relation: &Relation, head: Option<&Head>) -> Result<()> {
+        self.judge_place(relation)?;
+        if relation.format != TableFormat::Delta {
+            return Ok(());
         }
         let manifest = self.last.as_ref().map(|e| &e.manifest);
         let part = manifest.and_then(|m| m.tables.get(&relation.name));

@@ -12,7 +12,8 @@ use sluice_lake::store::{self, Location};
 use sluice_lake::table::{Dataset, list_dataset};
 
 use super::definition::{
-    changed_parts, check_parts, definition_of, parts, same_definition, was_away,
+    changed_parts, check_parts, check_tables, definition_of, forget_tables, parts, same_definition,
+    was_away,
 };
 use super::files::{folders, refuse_strays, rooted};
 use super::{Running, adopt, foreign, state};
@@ -89,6 +90,12 @@ async fn restore(
     let mut relations = opening.relations()?;
     opening.refuse_delta_under_datasets(&relations).await?;
     let heads = opening.heads(&relations).await?;
+    if options.adopt {
+        opening.judge_adopted(&relations, &heads).await?;
+        if let Some(entry) = &opening.last {
+            check_tables(graph, &entry.manifest)?;
+        }
+    }
     if !options.rebuild && !options.adopt {
         opening.judge(&relations, &heads)?;
         if let Some(entry) = &opening.last {
@@ -325,6 +332,7 @@ impl Opening<'_> {
         let kept = manifest.filter(|_| !fresh);
         let mut definitions = kept.map(|m| m.definitions.clone()).unwrap_or_default();
         definitions.extend(parts(self.graph));
+        forget_tables(self.graph, &mut definitions);
         let worker_state = WorkerState {
             relations,
             views: BTreeMap::new(),

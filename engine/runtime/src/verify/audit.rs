@@ -287,7 +287,7 @@ impl Total {
                 }
             }
             Action::Files(files) => {
-                if files.replace {
+                if files.replace || files.clear {
                     *self = Self::default();
                 }
                 for copy in &files.copies {
