@@ -101,6 +101,21 @@ impl Worker {
             || self.graph.views.iter().any(hands_on)
     }
 
+    /// The tables that stand for those inputs; none when nothing is new in one that is to be new.
+    fn view_inputs(
+        &self,
+        open: &Open<'_>,
+        inputs: BTreeMap<String, Role>,
+    ) -> Result<Option<BTreeMap<String, Arc<dyn TableProvider>>>> {
+        let mut tables = BTreeMap::new();
+        for (input, role) in inputs {
+            let provider = self.input(open, &input, role, Carried::default())?;
+            let Some(provider) = provider else { return Ok(None) };
+            tables.insert(input, provider);
+        }
+        Ok(Some(tables))
+    }
+
     /// The rows of a view over those inputs, in memory; none when nothing is new in one.
     async fn view_rows(
         &self,
@@ -108,12 +123,7 @@ impl Worker {
         node: &ViewNode,
         inputs: BTreeMap<String, Role>,
     ) -> Result<Vec<RecordBatch>> {
-        let mut tables = BTreeMap::new();
-        for (input, role) in inputs {
-            let provider = self.input(open, &input, role, Carried::default())?;
-            let Some(provider) = provider else { return Ok(Vec::new()) };
-            tables.insert(input, provider);
-        }
+        let Some(tables) = self.view_inputs(open, inputs)? else { return Ok(Vec::new()) };
         let relation = self.relation(&node.spec.name)?;
         let plan = physical(&self.context, &node.plan, &tables).await?;
         let rows = collect(plan, self.context.task_ctx()).await;
@@ -126,12 +136,7 @@ impl Worker {
         node: &ViewNode,
         inputs: BTreeMap<String, Role>,
     ) -> Result<()> {
-        let mut tables = BTreeMap::new();
-        for (input, role) in inputs {
-            let provider = self.input(open, &input, role, Carried::default())?;
-            let Some(provider) = provider else { return Ok(()) };
-            tables.insert(input, provider);
-        }
+        let Some(tables) = self.view_inputs(open, inputs)? else { return Ok(()) };
         let plan = physical(&self.context, &node.plan, &tables).await?;
         let relation = self.relation(&node.spec.name)?.clone();
         let target = self.target(open, &relation);

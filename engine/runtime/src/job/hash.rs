@@ -1,7 +1,8 @@
 //! What makes a job what it is, as a hash: what changes it, changes the rows.
 //!
 //! In: a job. Out: SHA-256 in hexadecimal over SQL, schemas, keys, formats, partitioning and
-//! expectations. Paths, limits, schedules, secrets and texts for people are not in it.
+//! expectations. Paths, limits, schedules, secrets and texts for people are not in it. Beside it,
+//! hashes of all settings of one source or sink, paths included, by which a change of them is seen.
 
 use std::collections::BTreeMap;
 

@@ -35,11 +35,7 @@ impl Opening<'_> {
     /// Stops when a table that is to be adopted lies elsewhere, or in another format.
     pub async fn judge_adopted(&self, relations: &Relations, heads: &Heads) -> Result<()> {
         for relation in relations.values() {
-            let there = match relation.format {
-                TableFormat::Delta => heads.contains_key(&relation.name),
-                TableFormat::Parquet => !published_files(&relation.location).await?.is_empty(),
-            };
-            if !there {
+            if !is_there(relation, heads).await? {
                 self.judge_place(relation)?;
             }
         }
@@ -147,6 +143,14 @@ impl Opening<'_> {
         ))
         .hint(WAYS_OUT))
     }
+}
+
+/// Whether something of a relation lies at its place.
+pub(super) async fn is_there(relation: &Relation, heads: &Heads) -> Result<bool> {
+    Ok(match relation.format {
+        TableFormat::Delta => heads.contains_key(&relation.name),
+        TableFormat::Parquet => !published_files(&relation.location).await?.is_empty(),
+    })
 }
 
 fn other_format(relation: &Relation, format: &str) -> Error {

@@ -7,11 +7,10 @@
 use std::sync::Arc;
 
 use sluice_core::{Result, Secrets};
-use sluice_lake::table::published_files;
 
+use super::judge::is_there;
 use super::open::{Opening, RecoverOptions, lake_of};
 use crate::epoch::{Environment, Identity};
-use crate::job::TableFormat;
 use crate::plan::Graph;
 
 /// What a lake knows of a job.
@@ -64,11 +63,7 @@ pub async fn past(env: &Environment, graph: &Arc<Graph>, secrets: &Secrets) -> R
     let heads = opening.heads(&relations).await?;
     let mut tables = Vec::new();
     for relation in relations.values() {
-        let there = match relation.format {
-            TableFormat::Delta => heads.contains_key(&relation.name),
-            TableFormat::Parquet => !published_files(&relation.location).await?.is_empty(),
-        };
-        if there {
+        if is_there(relation, &heads).await? {
             tables.push(relation.name.clone());
         }
     }

@@ -96,11 +96,6 @@ impl Remembered {
         }
         Ok(base)
     }
-
-    /// Bytes held.
-    pub fn memory_bytes(&self) -> usize {
-        self.rows.memory_bytes()
-    }
 }
 
 fn other_key() -> Error {
