@@ -12,14 +12,12 @@ use bytes::Bytes;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload, WriteMultipart};
 use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::properties::WriterProperties;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use sluice_core::{Error, Result};
 
-use super::stats;
-use super::writer::{Codec, WriteOptions};
+use super::writer::WriteOptions;
+use super::{encoding, stats};
 use crate::manifest::DataFile;
 use crate::store::Store;
 
@@ -29,15 +27,9 @@ const PART_BYTES: usize = 5 * 1024 * 1024;
 /// Two parts on their way while the next is encoded; more would only cost memory.
 const PARTS_IN_FLIGHT_MAX: usize = 2;
 
-/// A row group is cut at this size even if it has few rows: readers hold whole row groups.
-const ROW_GROUP_BYTES_MAX: usize = 64 * 1024 * 1024;
-
 /// Fewer rows than this are encoded in well under a millisecond, and moving other tasks away would
 /// cost more than it saves.
 const HEAVY_ROWS: usize = 1024;
-
-/// Zstandard's fastest regular level: higher ones cost much more time than they save bytes.
-const ZSTD_LEVEL: i32 = 1;
 
 /// Where a file will lie and what is known of it before its rows.
 pub(crate) struct Target {
@@ -60,10 +52,16 @@ pub(crate) struct SingleFile {
 }
 
 impl SingleFile {
-    /// Begins a file for rows of `schema`.
-    pub(crate) fn new(target: Target, schema: SchemaRef, options: &WriteOptions) -> Result<Self> {
+    /// Begins a file for rows of `schema`; `first` are rows it will hold, for how to encode them.
+    pub(crate) fn new(
+        target: Target,
+        schema: SchemaRef,
+        options: &WriteOptions,
+        first: &RecordBatch,
+    ) -> Result<Self> {
         let nan = vec![false; schema.fields().len()];
-        let writer = ArrowWriter::try_new(Vec::new(), schema, Some(properties(options)?))
+        let properties = encoding::properties(options, first)?;
+        let writer = ArrowWriter::try_new(Vec::new(), schema, Some(properties))
             .map_err(|e| failed("cannot begin a parquet file", &target.path, e))?;
         let upload = Upload::new(&target);
         Ok(Self { target, writer, upload, rows: 0, nan })
@@ -240,22 +238,6 @@ pub(super) fn heavy<T>(work: impl FnOnce() -> T) -> T {
         Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
         _ => work(),
     }
-}
-
-fn properties(options: &WriteOptions) -> Result<WriterProperties> {
-    let compression = match options.codec {
-        Codec::Snappy => Compression::SNAPPY,
-        Codec::Zstd => Compression::ZSTD(
-            ZstdLevel::try_new(ZSTD_LEVEL)
-                .map_err(|e| Error::bug("the compression level does not exist").because(e))?,
-        ),
-    };
-    Ok(WriterProperties::builder()
-        .set_compression(compression)
-        .set_max_row_group_row_count(Some(options.row_group_rows.max(1)))
-        .set_max_row_group_bytes(Some(ROW_GROUP_BYTES_MAX))
-        .set_created_by(concat!("sluice ", env!("CARGO_PKG_VERSION")).to_string())
-        .build())
 }
 
 fn has_nan(column: &dyn Array) -> bool {

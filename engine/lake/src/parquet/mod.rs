@@ -5,6 +5,8 @@
 //! in the folder names, not in the files. Nothing here makes a file visible: that is the log's or
 //! the publisher's doing.
 
+mod codes;
+mod encoding;
 mod file;
 mod hive;
 mod object;

@@ -1,15 +1,14 @@
-//! Splits a batch by partition: group ids once per batch, one `take`, then slices without copies.
+//! Splits a batch by partition: values of each column as small numbers, one `take`, then slices
+//! without copies.
 //!
 //! Rows of one partition keep their order. Which file a slice goes to is not decided here.
 
-use std::collections::HashMap;
-
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::{take, take_record_batch};
-use arrow::row::{Row, RowConverter, SortField};
 
 use sluice_core::{Error, Result};
 
+use super::codes::Codes;
 use super::hive;
 
 /// The partition values of a file, in `partition_by`'s order.
@@ -62,29 +61,26 @@ impl Groups {
         if u32::try_from(rows.num_rows()).is_err() {
             return Err(Error::bug("a batch has more than 2^32 rows"));
         }
-        let columns: Vec<_> = partition.iter().map(|i| rows.column(*i).clone()).collect();
-        let fields = columns.iter().map(|c| SortField::new(c.data_type().clone())).collect();
-        let keys = RowConverter::new(fields)?.convert_columns(&columns)?;
-        let mut groups =
-            Self { ids: Vec::with_capacity(rows.num_rows()), firsts: vec![], sizes: vec![] };
-        let mut known: HashMap<Row<'_>, u32> = HashMap::new();
-        let mut last: Option<(Row<'_>, u32)> = None;
-        for (at, key) in keys.iter().enumerate() {
-            let id = match last {
-                Some((same, id)) if same == key => id,
-                _ => *known.entry(key).or_insert_with(|| groups.open(at as u32)),
-            };
-            last = Some((key, id));
-            groups.ids.push(id);
-            groups.sizes[id as usize] += 1;
+        let mut codes: Option<Codes> = None;
+        for index in partition {
+            let column = Codes::of(rows.column(*index))?;
+            codes = Some(match codes {
+                None => column,
+                Some(before) => before.with(&column),
+            });
         }
+        let Codes { ids, count } =
+            codes.unwrap_or(Codes { ids: vec![0; rows.num_rows()], count: 1 });
+        let mut groups = Self { ids: Vec::new(), firsts: vec![0; count], sizes: vec![0; count] };
+        for (row, id) in ids.iter().enumerate() {
+            let size = &mut groups.sizes[*id as usize];
+            if *size == 0 {
+                groups.firsts[*id as usize] = row as u32;
+            }
+            *size += 1;
+        }
+        groups.ids = ids;
         Ok(groups)
-    }
-
-    fn open(&mut self, first: u32) -> u32 {
-        self.firsts.push(first);
-        self.sizes.push(0);
-        self.firsts.len() as u32 - 1
     }
 
     /// Row numbers with groups side by side: a counting sort, stable.

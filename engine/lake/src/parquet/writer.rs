@@ -161,7 +161,7 @@ impl PartitionedWriter {
             if self.open.len() >= self.options.open_max.max(1) {
                 self.end_oldest().await?;
             }
-            let file = self.begin(&key)?;
+            let file = self.begin(&key, rows)?;
             self.open.insert(key.clone(), Open { file, used: 0 });
         }
         let Some(open) = self.open.get_mut(&key) else { return Ok(()) };
@@ -173,7 +173,7 @@ impl PartitionedWriter {
         Ok(())
     }
 
-    fn begin(&mut self, key: &Key) -> Result<SingleFile> {
+    fn begin(&mut self, key: &Key, first: &RecordBatch) -> Result<SingleFile> {
         let folder = hive::folder(&self.layout.partition_by, key);
         let path = format!("{folder}{}-{}.parquet", self.naming.prefix, self.named);
         self.named += 1;
@@ -184,7 +184,7 @@ impl PartitionedWriter {
             partition_values: self.layout.partition_by.iter().cloned().zip(key.clone()).collect(),
             modified_ms: self.naming.modified_ms,
         };
-        SingleFile::new(target, self.stored_schema.clone(), &self.options)
+        SingleFile::new(target, self.stored_schema.clone(), &self.options, first)
     }
 
     async fn end_oldest(&mut self) -> Result<()> {

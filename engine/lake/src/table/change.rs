@@ -51,12 +51,17 @@ pub async fn write_change_file(
         partition_values: Default::default(),
         modified_ms: 0,
     };
-    let mut file = SingleFile::new(target, full.clone(), &WriteOptions::default())?;
-    let weighted = [(&changes.deletes, -1), (&changes.upserts, 1)];
-    for (batches, weight) in weighted {
+    let mut weighted = Vec::with_capacity(changes.deletes.len() + changes.upserts.len());
+    for (batches, weight) in [(&changes.deletes, -1), (&changes.upserts, 1)] {
         for rows in batches {
-            file.write(&weigh(rows, &full, weight)?).await?;
+            weighted.push(weigh(rows, &full, weight)?);
         }
+    }
+    let none = RecordBatch::new_empty(full.clone());
+    let first = weighted.first().unwrap_or(&none);
+    let mut file = SingleFile::new(target, full.clone(), &WriteOptions::default(), first)?;
+    for rows in &weighted {
+        file.write(rows).await?;
     }
     let written = file.seal()?.upload().await?;
     Ok(FileRef { path: written.path, bytes: written.bytes, sha256: None })

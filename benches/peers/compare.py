@@ -1,0 +1,177 @@
+"""Sluice beside Polars and DuckDB on the same files, in one run.
+
+usage: compare.py --sluice BINARY --work FOLDER [--rows 2000000,20000000] [--runs 5]
+                  [--cases csv-parquet,csv-delta,json-delta,sales-parquet,sales-delta]
+                  [--fsync both|on|off] [--retail FOLDER]
+
+Each case runs everyone in turn, `runs` times. Printed are medians of seconds, and peak resident
+memory, as Markdown. Sluice's seconds are those of the whole process; the others' begin after their
+imports. What everyone wrote is counted by DuckDB and must agree, or the run ends with 1.
+"""
+
+import argparse
+import glob
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+RETAIL_TIMES = 50
+
+
+def main():
+    options = parse()
+    os.makedirs(options.work, exist_ok=True)
+    print("| case | rows | fsync | " + " | ".join(WHO) + " | Sluice / best |")
+    print("|---|---|---|" + "---|" * (len(WHO) + 1))
+    for case in options.cases.split(","):
+        work, decode, form = CASES[case]
+        sizes = [int(n) for n in options.rows.split(",")] if work == "movements" else [None]
+        for size in sizes:
+            files, rows = inputs(options, work, decode, size)
+            for fsync in {"both": [True, False], "on": [True], "off": [False]}[options.fsync]:
+                compare(options, case, files, rows, fsync)
+
+
+def compare(options, case, files, rows, fsync):
+    work, decode, form = CASES[case]
+    seconds = {who: [] for who in WHO}
+    peaks = {who: [] for who in WHO}
+    for run in range(options.runs):
+        for who, command in WHO.items():
+            output = os.path.join(options.work, "out")
+            shutil.rmtree(output, ignore_errors=True)
+            os.sync()
+            taken, peak = measure(command(options, work, files, output, decode, form, fsync), fsync)
+            seconds[who].append(taken)
+            peaks[who].append(peak)
+            if run == 0:
+                check(who, output, rows)
+    medians = {who: statistics.median(taken) for who, taken in seconds.items()}
+    cells = [f"{medians[who]:.2f} s, {max(peaks[who]):.0f} MiB" for who in WHO]
+    best = min(medians[who] for who in WHO if who != "Sluice")
+    ratio = f"{medians['Sluice'] / best:.2f}"
+    said = "yes" if fsync else "no"
+    print(f"| {case} | {rows:,} | {said} | " + " | ".join(cells) + f" | {ratio} |", flush=True)
+
+
+def sluice(options, work, files, output, decode, form, fsync):
+    settings = {"input": files, "lake": output, "decode": decode, "format": form}
+    command = [options.sluice, "--json", "run", f"{HERE}/{work}.yaml"]
+    for name, value in settings.items():
+        command += ["--set", f"{name}={value}"]
+    return command
+
+
+def peer(script):
+    def command(options, work, files, output, decode, form, fsync):
+        how = "fsync" if fsync else "plain"
+        return [sys.executable, f"{HERE}/{script}", work, files, output, decode, form, how]
+
+    return command
+
+
+WHO = {"Sluice": sluice, "Polars": peer("polars_work.py"), "DuckDB": peer("duckdb_work.py")}
+
+CASES = {
+    "csv-parquet": ("movements", "csv", "parquet"),
+    "csv-delta": ("movements", "csv", "delta"),
+    "json-delta": ("movements", "json", "delta"),
+    "sales-parquet": ("sales", "csv", "parquet"),
+    "sales-delta": ("sales", "csv", "delta"),
+}
+
+
+def measure(command, fsync):
+    """Seconds and peak MiB of a command: its own word for the seconds when it gives one."""
+    environment = dict(os.environ, SLUICE_FSYNC="on" if fsync else "off")
+    started = time.monotonic()
+    child = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment, cwd=ROOT
+    )
+    said = child.stdout.read()
+    _, status, usage = os.wait4(child.pid, 0)
+    taken = time.monotonic() - started
+    if status != 0:
+        sys.exit(f"failed: {' '.join(command)}\n{said.decode()}")
+    try:
+        taken = float(said)
+    except ValueError:
+        pass
+    return taken, usage.ru_maxrss / 1024
+
+
+def check(who, output, rows):
+    import duckdb
+
+    active = [f for f in glob.glob(f"{output}/**/*.parquet", recursive=True) if "_sluice" not in f]
+    [(found,)] = duckdb.sql(f"SELECT count(*) FROM read_parquet({active!r})").fetchall()
+    if found != rows:
+        sys.exit(f"{who} wrote {found} rows of {rows}")
+
+
+def inputs(options, work, decode, size):
+    """The files of a case and their rows; made once, kept in the work folder."""
+    if work == "sales":
+        return retail(options)
+    lake = os.path.join(options.work, f"movements-{size}")
+    files = f"{lake}/raw/*.csv"
+    if not glob.glob(files):
+        job = f"{ROOT}/jobs/insurance-movements/1-generate.yaml"
+        settings = ["--set", f"lake={lake}", "--set", f"rows={size}"]
+        subprocess.run([options.sluice, "run", job, *settings], check=True, stdout=2, cwd=ROOT)
+    if decode == "json":
+        lines = f"{lake}/raw-json"
+        if not os.path.isdir(lines):
+            import duckdb
+
+            os.makedirs(lines)
+            for path in sorted(glob.glob(files)):
+                target = f"{lines}/{os.path.basename(path)}l".replace(".csvl", ".jsonl")
+                reader = f"read_csv('{path}', header = true, types = {{'montant': 'DECIMAL(18,2)'}})"
+                duckdb.sql(f"COPY (SELECT * FROM {reader}) TO '{target}' (FORMAT json)")
+        files = f"{lines}/*.jsonl"
+    return files, size
+
+
+def retail(options):
+    folder = os.path.join(options.work, "sales")
+    rows = 0
+    days = sorted(glob.glob(f"{options.retail}/*.csv"))
+    if not days:
+        sys.exit(f"no retail files in {options.retail}")
+    if not os.path.isdir(folder):
+        os.makedirs(folder)
+        for at, day in enumerate(days):
+            with open(day, "rb") as source, open(f"{folder}/{at % 5}.csv", "ab") as target:
+                header, body = source.read().split(b"\n", 1)
+                if target.tell() == 0:
+                    target.write(header + b"\n")
+                target.write((body.rstrip(b"\n") + b"\n") * RETAIL_TIMES)
+    import duckdb
+
+    [(rows,)] = duckdb.sql(f"SELECT count(*) FROM read_csv('{folder}/*.csv')").fetchall()
+    return f"{folder}/*.csv", rows
+
+
+def parse():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--sluice", required=True)
+    parser.add_argument("--work", required=True)
+    parser.add_argument("--rows", default="2000000,20000000")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--cases", default=",".join(CASES))
+    parser.add_argument("--fsync", default="both")
+    parser.add_argument("--retail", default=f"{ROOT}/../shared/data/retail/by-day")
+    options = parser.parse_args()
+    options.sluice = os.path.abspath(options.sluice)
+    options.work = os.path.abspath(options.work)
+    return options
+
+
+if __name__ == "__main__":
+    main()

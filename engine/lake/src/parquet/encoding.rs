@@ -1,0 +1,96 @@
+//! How the columns of one file are encoded: compression, and which of them get a dictionary.
+//!
+//! In: the first rows of a file. Out: the writer's properties. A dictionary makes few values small
+//! and costs a look-up per row; where nearly every row has a value of its own it only costs, and
+//! Parquet's writer would notice that after a megabyte of values, for each row group anew.
+
+use arrow::array::{Array, RecordBatch};
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+use parquet::schema::types::ColumnPath;
+
+use sluice_core::{Error, Result};
+
+use super::codes::Codes;
+use super::writer::{Codec, WriteOptions};
+
+/// Zstandard's fastest regular level: higher ones cost much more time than they save bytes.
+const ZSTD_LEVEL: i32 = 1;
+
+/// A row group is cut at this size even if it has few rows: readers hold whole row groups.
+const ROW_GROUP_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Rows looked at: enough to tell a key from a category, and counted in microseconds.
+const SAMPLE_ROWS_MAX: usize = 1024;
+
+/// Fewer rows say nothing, and their dictionary costs nothing.
+const SAMPLE_ROWS_MIN: usize = 64;
+
+/// A column is written without a dictionary when more than this share of the rows looked at have
+/// a value of their own. Among 1,024 rows that is the case from about 2,000 values on.
+const DISTINCT_PERCENT_MAX: usize = 75;
+
+/// The properties of a file that begins with `rows`.
+pub(super) fn properties(options: &WriteOptions, rows: &RecordBatch) -> Result<WriterProperties> {
+    let compression = match options.codec {
+        Codec::Snappy => Compression::SNAPPY,
+        Codec::Zstd => Compression::ZSTD(
+            ZstdLevel::try_new(ZSTD_LEVEL)
+                .map_err(|e| Error::bug("the compression level does not exist").because(e))?,
+        ),
+    };
+    let mut properties = WriterProperties::builder()
+        .set_compression(compression)
+        .set_max_row_group_row_count(Some(options.row_group_rows.max(1)))
+        .set_max_row_group_bytes(Some(ROW_GROUP_BYTES_MAX))
+        .set_created_by(concat!("sluice ", env!("CARGO_PKG_VERSION")).to_string());
+    for (field, column) in rows.schema_ref().fields().iter().zip(rows.columns()) {
+        if !field.data_type().is_nested() && nearly_unique(column)? {
+            let path = ColumnPath::from(field.name().clone());
+            properties = properties.set_column_dictionary_enabled(path, false);
+        }
+    }
+    Ok(properties.build())
+}
+
+/// Whether nearly every row of `column` has a value of its own.
+fn nearly_unique(column: &dyn Array) -> Result<bool> {
+    let sample = column.slice(0, column.len().min(SAMPLE_ROWS_MAX));
+    let rows = sample.len() - sample.null_count();
+    if rows < SAMPLE_ROWS_MIN {
+        return Ok(false);
+    }
+    let distinct = Codes::of(&sample)?.count;
+    Ok(distinct * 100 > rows * DISTINCT_PERCENT_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Int64Array, StringArray};
+
+    use super::*;
+
+    fn column(values: impl Iterator<Item = Option<i64>> + Clone) -> [ArrayRef; 2] {
+        let texts = values.clone().map(|v| v.map(|v| format!("M{v}")));
+        [Arc::new(Int64Array::from_iter(values)), Arc::new(StringArray::from_iter(texts))]
+    }
+
+    #[test]
+    fn keys_get_no_dictionary_and_categories_do() {
+        let cases: [(&str, [ArrayRef; 2], bool); 6] = [
+            ("a key", column((0..5000).map(Some)), true),
+            ("few rows", column((0..20).map(Some)), false),
+            ("twenty values", column((0..5000).map(|v| Some(v % 20))), false),
+            ("one value", column((0..5000).map(|_| Some(1))), false),
+            ("mostly null", column((0..5000).map(|v| (v % 100 == 0).then_some(v))), false),
+            ("half null, else a key", column((0..5000).map(|v| (v % 2 == 0).then_some(v))), true),
+        ];
+        for (what, columns, unique) in cases {
+            for column in columns {
+                assert_eq!(nearly_unique(&column).unwrap(), unique, "{what}");
+            }
+        }
+    }
+}
