@@ -8,11 +8,16 @@ use std::io::ErrorKind;
 
 use sluice_core::Error;
 
+use super::Scheme;
+use super::advice::{self, Cause};
+
 /// What a store's error means to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
     /// The object is not there.
     Missing,
+    /// The bucket is not there, so nothing can be.
+    NoBucket,
     /// The object is there already, or a condition on its version failed.
     Exists,
     /// We may not do this.
@@ -31,6 +36,7 @@ pub(super) enum Fault {
 pub(super) fn classify(error: &object_store::Error) -> Fault {
     use object_store::Error as E;
     match error {
+        E::NotFound { .. } if advice::cause(error, false) == Cause::NoBucket => Fault::NoBucket,
         E::NotFound { .. } => Fault::Missing,
         E::AlreadyExists { .. } | E::Precondition { .. } | E::NotModified { .. } => Fault::Exists,
         E::PermissionDenied { .. } | E::Unauthenticated { .. } => Fault::Denied,
@@ -71,20 +77,38 @@ pub(super) fn io_kind(error: &object_store::Error) -> Option<ErrorKind> {
 pub(crate) const IN_THE_WAY: &str = "check the path: each part above its last must be a folder, or \
                                      a place where one can be made, and no file may be in the way";
 
-/// Our error for `error`, which happened while `doing` something (`"read"`) at `place`.
-pub(super) fn translate(error: object_store::Error, doing: &str, place: &str) -> Error {
+/// Our error for `error`, which happened while `doing` something (`"read"`) at `place`, on a store of
+/// a kind with or without credentials that somebody set.
+pub(super) fn translate(
+    error: object_store::Error,
+    doing: &str,
+    place: &str,
+    (scheme, unattended): (Scheme, bool),
+) -> Error {
     let message = format!("cannot {doing} path={place}");
     match classify(&error) {
+        Fault::NoBucket => Error::config(message).hint(advice::bucket(scheme)),
         Fault::Missing => Error::config(message)
             .hint("check that the bucket or folder exists and is spelled right"),
         Fault::Exists => Error::conflict(message).hint("something else wrote here; run again"),
-        Fault::Denied => Error::config(message)
-            .hint("check the credentials and that they may read, write, list and delete here"),
+        Fault::Denied if scheme == Scheme::Local => {
+            Error::config(message).hint("check that the user may read, write, list and delete here")
+        }
+        Fault::Denied => Error::config(message).hint(format!(
+            "check the credentials and that they may read, write, list and delete here; {}",
+            advice::settings(scheme)
+        )),
         Fault::Unsupported => Error::config(message)
             .hint("use a local disk, S3, GCS or Azure with conditional writes"),
         Fault::InTheWay => Error::config(message).hint(IN_THE_WAY),
         Fault::Full => Error::unavailable(message).hint("free disk space and run again"),
-        Fault::Unknown => Error::unavailable(message),
+        Fault::Unknown => match advice::cause(&error, unattended) {
+            Cause::Region => Error::config(message).hint(advice::REGION),
+            Cause::NoCredentials => Error::config(message)
+                .hint(format!("no credentials are set; {}", advice::settings(scheme))),
+            Cause::NoServer => Error::unavailable(message).hint(advice::server(scheme)),
+            Cause::NoBucket | Cause::Other => Error::unavailable(message),
+        },
     }
     .because(error)
 }
@@ -115,7 +139,7 @@ mod tests {
         ];
         for (error, fault, kind) in cases {
             assert_eq!(classify(&error), fault);
-            assert_eq!(translate(error, "read", "x").kind(), kind);
+            assert_eq!(translate(error, "read", "x", (Scheme::Local, false)).kind(), kind);
         }
     }
 }

@@ -3,6 +3,8 @@
 //! In: a URL or path and secrets. Out: a [`Location`] on a [`Store`]. The methods say what
 //! happened in the words of the protocol (done, exists, unknown); they decide nothing about it.
 
+mod advice;
+mod cloud;
 mod copy;
 mod fault;
 mod local;
@@ -23,10 +25,11 @@ use url::{Position, Url};
 
 use sluice_core::{Error, Result};
 
+pub use cloud::Setting;
 pub use copy::Copied;
 pub(crate) use fault::IN_THE_WAY;
 pub use object::{Create, Updated, Versioned};
-pub use open::open;
+pub use open::{open, setting};
 pub use series::Series;
 
 /// What kind of store it is.
@@ -51,12 +54,14 @@ pub struct Store {
     url: Url,
     scheme: Scheme,
     durable: bool,
+    /// Nobody has set credentials: the machine is asked for some.
+    unattended: bool,
 }
 
 impl Store {
     /// A store over `inner`, whose root is `url`. For tests that wrap a store; else use [`open`].
     pub fn new(inner: Arc<dyn ObjectStore>, url: Url, scheme: Scheme) -> Self {
-        Self { inner, url, scheme, durable: scheme == Scheme::Local }
+        Self { inner, url, scheme, durable: scheme == Scheme::Local, unattended: false }
     }
 
     /// The store itself, for readers and writers that need all of it.

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
+use futures::future::ready;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStoreExt, PutMode, PutOptions, UpdateVersion};
 
@@ -60,9 +61,11 @@ impl Store {
         match classify(&error) {
             Fault::Exists => Ok(Create::Exists),
             Fault::Full | Fault::Unknown => Ok(Create::Unknown(self.fail(error, "create", path))),
-            Fault::Missing | Fault::Denied | Fault::Unsupported | Fault::InTheWay => {
-                Err(self.fail(error, "create", path))
-            }
+            Fault::Missing
+            | Fault::NoBucket
+            | Fault::Denied
+            | Fault::Unsupported
+            | Fault::InTheWay => Err(self.fail(error, "create", path)),
         }
     }
 
@@ -121,7 +124,9 @@ impl Store {
 
     /// The objects below a folder whose path sorts after `offset`, sorted by path.
     pub async fn list_after(&self, prefix: &Path, offset: &Path) -> Result<Vec<ObjectMeta>> {
-        let found = self.inner.list_with_offset(Some(prefix), offset).try_collect().await;
+        let found = self.inner.list_with_offset(Some(prefix), offset);
+        // Some servers that speak Azure's protocol do not know where to start.
+        let found = found.try_filter(|meta| ready(meta.location > *offset)).try_collect().await;
         self.sorted(found, prefix)
     }
 
@@ -166,7 +171,7 @@ impl Store {
         match classify(&error) {
             Fault::Exists | Fault::Missing => Ok(Updated::Changed),
             Fault::Full | Fault::Unknown => Ok(Updated::Unknown(self.fail(error, "update", path))),
-            Fault::Denied | Fault::Unsupported | Fault::InTheWay => {
+            Fault::NoBucket | Fault::Denied | Fault::Unsupported | Fault::InTheWay => {
                 Err(self.fail(error, "update", path))
             }
         }
@@ -181,7 +186,7 @@ impl Store {
 
     /// Our error for a store's, naming the object.
     pub(super) fn fail(&self, error: object_store::Error, doing: &str, path: &Path) -> Error {
-        translate(error, doing, &self.describe(path))
+        translate(error, doing, &self.describe(path), (self.scheme, self.unattended))
     }
 
     fn gone(&self, path: &Path) -> Error {

@@ -33,15 +33,28 @@ fn urls_open_as_the_store_they_name() {
     let cases = [
         ("s3://bucket/a/b", Scheme::S3, "s3://bucket", "s3://bucket/a/b"),
         ("gs://bucket", Scheme::Gs, "gs://bucket", "gs://bucket"),
+        ("s3a://bucket/a", Scheme::S3, "s3a://bucket", "s3a://bucket/a"),
+        ("az://files/a", Scheme::Az, "az://files", "az://files/a"),
+        ("azure://files/a", Scheme::Az, "azure://files", "azure://files/a"),
+        (
+            "abfss://files@acme.dfs.core.windows.net/a b",
+            Scheme::Az,
+            "abfss://files@acme.dfs.core.windows.net",
+            "abfss://files@acme.dfs.core.windows.net/a%20b",
+        ),
         ("memory://m/x y", Scheme::Memory, "memory://m", "memory://m/x%20y"),
         ("file:///no/such/a%20b", Scheme::Local, "file://", "file:///no/such/a%20b"),
         ("/no/such/./x/../a b", Scheme::Local, "file://", "file:///no/such/a%20b"),
     ];
-    let secrets = [(
-        "google_service_account_key",
-        r#"{"private_key": "k", "client_email": "e",
-        "private_key_id": "i", "gcs_base_url": "http://localhost:1", "disable_oauth": true}"#,
-    )];
+    let secrets = [
+        (
+            "google_service_account_key",
+            r#"{"private_key": "k", "client_email": "e",
+            "private_key_id": "i", "gcs_base_url": "http://localhost:1", "disable_oauth": true}"#,
+        ),
+        ("azure_storage_account_name", "acme"),
+        ("AZURE_STORAGE_ACCOUNT_KEY", "a2V5"),
+    ];
     let secrets = secrets.map(|(name, value)| (name.to_string(), value.to_string()));
     for (text, scheme, id, url) in cases {
         let location = open(text, &Secrets::new(secrets.clone().into())).unwrap();
@@ -51,6 +64,48 @@ fn urls_open_as_the_store_they_name() {
     }
     assert_eq!(opened("/no/such/a b").describe(), "/no/such/a b");
     assert_eq!(opened("s3://bucket/a b").describe(), "s3://bucket/a b");
+}
+
+#[test]
+fn keys_of_a_bucket_are_settings_of_its_client() {
+    let cases = [
+        ("s3://b", "region", Some(Setting::Plain)),
+        ("s3://b/deeper", "AWS_REGION", Some(Setting::Unknown)),
+        ("s3://b", "aws_endpoint_url", Some(Setting::Plain)),
+        ("s3://b", "secret_access_key", Some(Setting::Secret)),
+        ("s3://b", "account_key", Some(Setting::Unknown)),
+        ("gs://b", "service_account", Some(Setting::Plain)),
+        ("gs://b", "service_account_key", Some(Setting::Secret)),
+        ("az://c", "account_name", Some(Setting::Plain)),
+        ("abfss://c@acme.dfs.core.windows.net", "sas_token", Some(Setting::Secret)),
+        ("memory://m", "region", None),
+        ("./lake", "region", None),
+    ];
+    for (url, key, expected) in cases {
+        assert_eq!(setting(url, key), expected, "{url} {key}");
+    }
+}
+
+#[test]
+fn the_cause_that_a_client_tells_is_understood() {
+    use advice::{Cause, cause};
+    let told = |text: &str| object_store::Error::Generic { store: "S3", source: text.into() };
+    let cases = [
+        ("<Code>NoSuchBucket</Code>", false, Cause::NoBucket),
+        ("<Code>ContainerNotFound</Code>", false, Cause::NoBucket),
+        ("normally indicates an incorrectly configured region", false, Cause::Region),
+        (
+            "Error performing PUT http://169.254.169.254/latest/api/token",
+            true,
+            Cause::NoCredentials,
+        ),
+        ("Error performing PUT http://169.254.169.254/latest/api/token", false, Cause::Other),
+        ("client error (Connect): dns error", false, Cause::NoServer),
+        ("500 Internal Server Error", true, Cause::Other),
+    ];
+    for (text, unattended, expected) in cases {
+        assert_eq!(cause(&told(text), unattended), expected, "{text}");
+    }
 }
 
 #[test]

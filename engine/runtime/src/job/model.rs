@@ -40,6 +40,8 @@ pub struct Job {
     pub vars: BTreeMap<String, Value>,
     /// Secrets, and where their values come from.
     pub secrets: BTreeMap<String, SecretRef>,
+    /// Buckets with settings of their own.
+    pub stores: Vec<StoreSpec>,
     /// Sources in the order of the file.
     pub sources: Vec<SourceSpec>,
     /// Tables in the order of the file.
@@ -75,6 +77,15 @@ pub enum SecretRef {
     Env(String),
     /// A file, relative to the current folder.
     File(PathBuf),
+}
+
+/// A bucket with settings of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreSpec {
+    /// A URL in it.
+    pub url: String,
+    /// The settings; a value may be `${secrets.name}`.
+    pub settings: BTreeMap<String, String>,
 }
 
 /// One source.

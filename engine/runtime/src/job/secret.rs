@@ -1,7 +1,7 @@
 //! Values for the secrets of a job, at the moment it is run.
 //!
-//! In: a job and a way to look up environment variables. Out: [`Secrets`], or which of them have
-//! no value. Nothing here prints a value, and reading a job file never needs one.
+//! In: a job and a way to look up environment variables. Out: [`Secrets`] with the settings of the
+//! job's buckets, or which of them have no value. Nothing here prints a value, and reading a job file never needs one.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,7 +16,20 @@ pub fn resolve_secrets(job: &Job, environment: impl Fn(&str) -> Option<String>) 
     for (name, secret) in &job.secrets {
         values.insert(name.clone(), value(name, secret, &environment)?);
     }
-    Ok(Secrets::new(values))
+    let mut secrets = Secrets::new(values);
+    for store in &job.stores {
+        let settings = store.settings.iter();
+        let settings = settings.map(|(key, text)| (key.clone(), fill(text, &secrets)));
+        let settings = settings.collect();
+        secrets = secrets.with_store(&store.url, settings);
+    }
+    Ok(secrets)
+}
+
+/// The value that a setting's text stands for: a secret's, or itself.
+fn fill(text: &str, secrets: &Secrets) -> String {
+    let name = text.strip_prefix("${secrets.").and_then(|rest| rest.strip_suffix('}'));
+    name.and_then(|name| secrets.get(name)).unwrap_or(text).to_string()
 }
 
 fn value(

@@ -34,6 +34,11 @@ pub struct JobSpec {
     #[serde(default)]
     #[schemars(extend("propertyNames" = { "pattern": VARIABLE }))]
     pub secrets: Named<SecretEntry>,
+    /// Buckets and containers with settings of their own, under names of your choice; of others
+    /// the environment's hold.
+    #[serde(default)]
+    #[schemars(extend("propertyNames" = { "pattern": VARIABLE }))]
+    pub storage: Named<StorageEntry>,
     /// Where rows come from.
     #[serde(default)]
     #[schemars(extend("propertyNames" = { "pattern": RELATION }))]
@@ -101,6 +106,18 @@ pub struct SecretEntry {
     /// The file that holds it, relative to the current folder; line breaks at its end do not count.
     #[schemars(length(min = 1))]
     pub file: Option<String>,
+}
+
+/// One bucket or container.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+pub struct StorageEntry {
+    /// A URL in the bucket: `s3://bucket`, `gs://bucket`, `az://container`; all of the bucket is meant.
+    #[schemars(length(min = 1))]
+    pub url: String,
+    /// The settings, named as the environment variables of its cloud, in lower case, with or without
+    /// the prefix: `region`, `endpoint`, `access_key_id`. Secrets are written `${secrets.name}`.
+    #[serde(flatten)]
+    pub settings: Map<String, Value>,
 }
 
 /// One source.

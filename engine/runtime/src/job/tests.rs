@@ -176,6 +176,32 @@ fn secrets_are_looked_up_only_to_run() {
     assert!(resolve_secrets(&job, |_| None).unwrap_err().message().contains("/run/token"));
 }
 
+#[test]
+fn buckets_get_their_settings_with_the_secrets_filled_in() {
+    let text = r#"
+job: shop
+lake: s3://acme/lake
+vars: {inbox: "s3://inbox/orders"}
+secrets: {token: {env: TOKEN}}
+storage:
+  inbox: {url: "${vars.inbox}", access_key_id: id, secret_access_key: "${secrets.token}", allow_http: true}
+sources:
+  orders: {connector: generate, rows: 1, columns: {id: {}}}
+tables:
+  facts: {sql: SELECT id FROM orders}
+"#;
+    let job = load_one("storage", text, &LoadOptions::default()).unwrap();
+    let secrets = resolve_secrets(&job, |_| Some("s3cret".to_string())).unwrap();
+    assert!(!format!("{job:?}{secrets:?}").contains("s3cret"));
+    let settings = secrets.store("s3://inbox/any/where").unwrap();
+    let settings: Vec<_> = settings.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    let expected =
+        [("access_key_id", "id"), ("allow_http", "true"), ("secret_access_key", "s3cret")];
+    assert_eq!(settings, expected);
+    assert!(secrets.store("s3://acme/lake").is_none());
+    assert!(secrets.store("s3://inbox-2/x").is_none());
+}
+
 fn pack(name: &str, files: &[(&str, &str)]) -> Result<Pack, Vec<String>> {
     let root = folder(name, files);
     let loaded = load(&root, &LoadOptions::default(), &registry());

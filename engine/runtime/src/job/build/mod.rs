@@ -7,6 +7,7 @@ mod connector;
 mod cron;
 mod data;
 mod relation;
+mod storage;
 mod timing;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -97,6 +98,7 @@ impl Builder<'_, '_> {
             target: scope.target,
             vars: scope.vars,
             secrets,
+            stores: self.storage(spec.storage),
             sources: self.sources(spec.sources),
             tables: self.tables(spec.tables),
             views: self.views(spec.views),

@@ -110,7 +110,7 @@ impl Walk<'_, '_> {
             }
             Ok(Expanded::Secret(_)) => (
                 "a secret cannot be used here".to_string(),
-                "secrets stand in the settings of sources and sinks only".to_string(),
+                "secrets stand in the settings of sources, sinks and storage only".to_string(),
             ),
             Err(wrong) => wrong,
         };
@@ -124,10 +124,14 @@ impl Walk<'_, '_> {
     }
 }
 
-/// Whether the value at `pointer` is handed to a connector.
+/// Whether the value at `pointer` is handed to a connector or a store.
 fn is_setting(pointer: &str) -> bool {
     let mut segments = pointer.split('/').skip(1);
     let section = segments.next().unwrap_or_default();
     let key = segments.nth(1).unwrap_or_default();
-    matches!(section, "sources" | "sinks") && !matches!(key, "" | "connector" | "schema" | "from")
+    match section {
+        "sources" | "sinks" => !matches!(key, "" | "connector" | "schema" | "from"),
+        "storage" => !matches!(key, "" | "url"),
+        _ => false,
+    }
 }
