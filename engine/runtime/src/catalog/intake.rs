@@ -24,6 +24,13 @@ use super::{sql_error, with_source_file};
 /// Bits of a position that count within a split: a terabyte of bytes, and 8 million splits above.
 const POSITION_BITS: u32 = 40;
 
+/// Bytes of splits that a stream opens together. Of big splits that is one, which reads ahead by
+/// itself; of small files many, so that a store's latency is not paid once for each.
+const OPEN_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Splits that a stream opens together, however small they are: requests under way at a time.
+const OPEN_MAX: u64 = 16;
+
 /// What reading an intake found, besides rows.
 ///
 /// Kept per chunk of a split: reading a split again gives the same chunks and changes nothing.
@@ -145,6 +152,13 @@ fn spread(splits: &[Split], partitions: usize) -> Vec<Vec<Split>> {
     streams.into_iter().map(|s| s.1).collect()
 }
 
+/// How many of these splits are opened together.
+fn open_together(splits: &[Split]) -> usize {
+    let bytes: u64 = splits.iter().map(|split| split.bytes).sum();
+    let usual = (bytes / splits.len().max(1) as u64).max(1);
+    usize::try_from((OPEN_BYTES / usual).clamp(1, OPEN_MAX)).unwrap_or(1)
+}
+
 #[derive(Debug)]
 struct Streams {
     schema: SchemaRef,
@@ -163,10 +177,17 @@ impl PartitionStream for Streams {
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
         let (reader, tally) = (self.reader.clone(), self.tally.clone());
         let (schema, behind) = (self.schema.clone(), self.behind);
-        let rows = futures::stream::iter(self.splits.clone()).flat_map(move |split| {
-            let (ordinal, tally, schema) = (split.ordinal, tally.clone(), schema.clone());
-            let object = split.object.clone();
-            reader.open(split).enumerate().map(move |(chunk, decoded)| match decoded {
+        let opened = futures::stream::iter(self.splits.clone()).map(move |split| {
+            let (ordinal, object) = (split.ordinal, split.object.clone());
+            let mut chunks = reader.open(split);
+            // The first chunk is asked for ahead of its turn: that starts the requests.
+            async move { (ordinal, object, chunks.next().await, chunks) }
+        });
+        let opened = opened.buffered(open_together(&self.splits));
+        let rows = opened.flat_map(move |(ordinal, object, first, rest)| {
+            let (tally, schema) = (tally.clone(), schema.clone());
+            let chunks = futures::stream::iter(first).chain(rest);
+            chunks.enumerate().map(move |(chunk, decoded)| match decoded {
                 Ok(decoded) => {
                     tally.add(ordinal, chunk, &decoded);
                     place(ordinal, &object, behind, &schema, &decoded.rows)
@@ -176,5 +197,74 @@ impl PartitionStream for Streams {
             })
         });
         Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), rows))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Int64Array};
+    use arrow::datatypes::{DataType, Field};
+    use sluice_core::RowStream;
+    use tokio::sync::Barrier;
+
+    use super::*;
+
+    /// Gives a row per split, but none before as many splits are open as are opened together.
+    #[derive(Debug)]
+    struct Together(Arc<Barrier>);
+
+    impl Reader for Together {
+        fn schema(&self) -> SchemaRef {
+            Arc::new(Schema::new(vec![Field::new("position", DataType::Int64, true)]))
+        }
+
+        fn open(&self, split: Split) -> RowStream {
+            let (schema, barrier) = (self.schema(), self.0.clone());
+            let row = async move {
+                barrier.wait().await;
+                let column: ArrayRef = Arc::new(Int64Array::from(vec![i64::from(split.ordinal)]));
+                let rows = RecordBatch::try_new(schema, vec![column])?;
+                Ok(Decoded { rows, rejected: Vec::new() })
+            };
+            futures::stream::once(row).boxed()
+        }
+    }
+
+    #[tokio::test]
+    async fn splits_that_are_opened_together_keep_their_order() {
+        let splits: Vec<Split> = (0..32).map(|ordinal| split(ordinal, 1)).collect();
+        let together = usize::try_from(OPEN_MAX).unwrap();
+        let reader = Arc::new(Together(Arc::new(Barrier::new(together))));
+        let (schema, tally) = (reader.schema(), Arc::new(Tally::default()));
+        let behind = Behind::Position;
+        let streams = Streams { schema, behind, reader, splits, tally: tally.clone() };
+        let rows = streams.execute(Arc::new(TaskContext::default()));
+        let rows: Vec<RecordBatch> = rows.map(|batch| batch.unwrap()).collect().await;
+        let positions = rows.iter().map(|b| b.column(0).as_primitive::<Int64Type>().value(0));
+        let expected = (0..32).map(|ordinal: i64| ordinal << POSITION_BITS | ordinal);
+        assert!(positions.eq(expected));
+        assert_eq!(tally.decoded(), 32);
+    }
+
+    fn split(ordinal: u32, bytes: u64) -> Split {
+        let detail = serde_json::Value::Null;
+        Split { ordinal, object: String::new(), range: (0, 0), rows: 0, bytes, detail }
+    }
+
+    #[test]
+    fn small_splits_are_opened_together_and_big_ones_alone() {
+        const MIB: u64 = 1024 * 1024;
+        let cases: [(&[u64], usize); 6] = [
+            (&[], 16),
+            (&[0, 0, 0], 16),
+            (&[1000; 40], 16),
+            (&[MIB; 40], 8),
+            (&[4 * MIB, 4 * MIB], 2),
+            (&[32 * MIB; 3], 1),
+        ];
+        for (bytes, expected) in cases {
+            let splits: Vec<Split> = bytes.iter().map(|bytes| split(0, *bytes)).collect();
+            assert_eq!(open_together(&splits), expected, "{bytes:?}");
+        }
     }
 }
