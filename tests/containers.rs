@@ -1,0 +1,90 @@
+//! The image and the composition in `docker/`, as linters see them and as the repository is.
+//!
+//! No container is started here. Every linter is shown a broken file too, which it has to report:
+//! one that finds nothing wrong anywhere would prove nothing.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use crate::support::{installed, root};
+
+/// Runs a linter on a file.
+fn lint(program: &str, args: &[&str], file: &Path) -> Output {
+    let mut command = Command::new(installed(&format!(".venv/bin/{program}")));
+    command.args(args).arg(file).stdin(Stdio::null()).output().unwrap()
+}
+
+/// The linter says nothing about a file of `docker/`, and something about it once `part` of it is
+/// written as `broken`: its message contains `says`.
+fn holds(program: &str, args: &[&str], name: &str, (part, broken, says): (&str, &str, &str)) {
+    let file = root().join("docker").join(name);
+    let output = lint(program, args, &file);
+    assert!(output.status.success(), "{name}: {output:?}");
+
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.contains(part), "{name} has no `{part}`");
+    let folder = tempfile::tempdir().unwrap();
+    let wrong = folder.path().join(name);
+    fs::write(&wrong, text.replacen(part, broken, 1)).unwrap();
+    let output = lint(program, args, &wrong);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(!output.status.success() && said.contains(says), "{name} with `{broken}`: {output:?}");
+}
+
+#[test]
+fn the_image_passes_its_linter() {
+    let base = "FROM debian:bookworm-slim";
+    for broken in [
+        (base, "FROM debian", "DL3006"),
+        (base, "FROM debian:latest", "DL3007"),
+        ("COPY jobs ", "ADD jobs ", "DL3020"),
+        ("WORKDIR /sluice", "WORKDIR sluice", "DL3000"),
+    ] {
+        holds("hadolint", &[], "Dockerfile", broken);
+    }
+}
+
+#[test]
+fn the_composition_is_one() {
+    let schema = ["--builtin-schema", "vendor.compose-spec"];
+    for broken in [
+        ("image: sluice", "imag: sluice", "imag"),
+        ("condition: service_healthy", "condition: healthy", "service_healthy"),
+        ("retries: 30", "retries: [30]", "retries"),
+    ] {
+        holds("check-jsonschema", &schema, "compose.yaml", broken);
+    }
+}
+
+#[test]
+fn the_image_is_built_from_what_is_there() {
+    let [image, ignored, manifest] = ["docker/Dockerfile", ".dockerignore", "Cargo.toml"]
+        .map(|name| fs::read_to_string(root().join(name)).unwrap());
+    // What is let in is there, and what Cargo.toml names is let in.
+    let admitted: Vec<&str> = ignored.lines().filter_map(|line| line.strip_prefix('!')).collect();
+    assert!(ignored.lines().any(|line| line == "*"), "all that is not named is left out");
+    for entry in &admitted {
+        let path = root().join(entry.trim_end_matches("/*.rs"));
+        assert!(path.exists(), ".dockerignore names what is not there: {entry}");
+    }
+    let named = manifest.lines().filter_map(|line| line.strip_prefix("path = \""));
+    for path in named.map(|rest| rest.trim_end_matches('"')) {
+        let folder = path.split('/').next().unwrap_or(path);
+        let found = admitted.iter().any(|entry| entry.split('/').next() == Some(folder));
+        assert!(found, "an image cannot be built without {path}");
+    }
+    let version = manifest.lines().find_map(|line| line.strip_prefix("rust-version = "));
+    let compiler = format!("FROM rust:{}-", version.unwrap().trim_matches('"'));
+    assert!(image.contains(&compiler), "the image is built by another compiler than {compiler}");
+    assert!(image.contains("\nUSER 10001:10001\n"), "the job does not run as root");
+}
+
+#[test]
+fn both_run_the_main_job() {
+    for name in ["Dockerfile", "compose.yaml"] {
+        let text = fs::read_to_string(root().join("docker").join(name)).unwrap();
+        assert!(text.contains("jobs/insurance-movements"), "{name}");
+    }
+    assert!(root().join("jobs/insurance-movements").is_dir());
+}
