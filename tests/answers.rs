@@ -63,7 +63,7 @@ fn nobody_who_looks_makes_a_lake() {
 
 #[test]
 fn a_job_that_never_ran_is_not_found_right() {
-    for kind in [Kind::Local, Kind::S3] {
+    for kind in Kind::ALL {
         let place = Place::new(kind);
         place.write(JOB, TEXT);
         for command in ["audit", "verify"] {
@@ -253,7 +253,7 @@ fn follow(place: &Place) -> crate::support::cli::Running {
 
 #[test]
 fn the_runner_of_a_job_maintains_it_when_asked() {
-    for kind in [Kind::Local, Kind::S3] {
+    for kind in Kind::ALL {
         let place = Place::new(kind);
         place.write(JOB, &format!("{TEXT}epoch: {{rows: 1000}}\n"));
         let run = follow(&place);

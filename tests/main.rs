@@ -21,6 +21,8 @@ mod protocol;
 
 mod answers;
 mod audit_fails;
+mod clouds;
+mod containers;
 mod definitions;
 mod disasters;
 mod stores;

@@ -5,7 +5,7 @@ use sluice_core::Step;
 use crate::protocol::frozen;
 use crate::protocol::ledger::Ledger;
 use crate::support::place::Place;
-use crate::support::store::{Faults, ObjectStore};
+use crate::support::store::{self, DIALECTS, Dialect, Faults, ObjectStore};
 
 /// Nothing but one table: what can be asked of any store.
 const FENCED: &str = r#"job: fenced
@@ -37,24 +37,34 @@ fn fencing_holds(store: &ObjectStore, skip_probe: bool) -> bool {
     stopped && audited && place.figures("fenced.yaml", &parts) == ["60", "60"]
 }
 
-#[test]
-fn a_store_without_conditional_writes_is_refused() {
-    let store = ObjectStore::s3rver();
+fn refused_without_conditional_writes(dialect: Dialect) {
+    let store = ObjectStore::unconditional(dialect);
     let mut ledger = Ledger::at(Place::on(&store));
     ledger.feed(1);
     let refused = ledger.run().expect(1);
     refused.says(&["two runners could both win", "hint: ", "conditional writes"]);
-    assert!(!fencing_holds(&store, true), "the probe refuses a store that fences");
+    assert!(!fencing_holds(&store, true), "the probe refuses a store that fences: {dialect:?}");
+}
+
+#[test]
+fn a_store_without_conditional_writes_is_refused() {
+    DIALECTS.into_iter().for_each(refused_without_conditional_writes);
 }
 
 #[test]
 fn a_store_with_conditional_writes_fences() {
-    assert!(fencing_holds(&ObjectStore::s3(Faults::default()), false));
+    for dialect in DIALECTS {
+        assert!(fencing_holds(store::shared(dialect), false), "{dialect:?}");
+    }
 }
 
 #[test]
 fn answers_that_get_lost_cost_nothing() {
-    let store = ObjectStore::s3(Faults { delay_ms: 0, refused: 20, lost: 20 });
+    DIALECTS.into_iter().for_each(lost_answers_cost_nothing);
+}
+
+fn lost_answers_cost_nothing(dialect: Dialect) {
+    let store = ObjectStore::new(dialect, Faults { delay_ms: 0, refused: 20, lost: 20 });
     let mut ledger = Ledger::at(Place::on(&store));
     for _ in 0..3 {
         ledger.feed(4);
@@ -77,7 +87,7 @@ epoch: {rows: 1}
 
 /// Seconds that 50 epochs take against a store that waits 200 ms before each answer.
 fn fifty_epochs(arguments: &[&str]) -> f64 {
-    let store = ObjectStore::s3(Faults { delay_ms: 200, ..Faults::default() });
+    let store = ObjectStore::new(Dialect::S3, Faults { delay_ms: 200, ..Faults::default() });
     let place = Place::on(&store);
     place.write("slow.yaml", SLOW);
     let mut run = place.job("run", "slow.yaml").arg("--json");

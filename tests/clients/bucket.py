@@ -1,11 +1,24 @@
-"""Creates a bucket. Argument: its name."""
+"""Creates a bucket. Arguments: the kind of store (s3, gs, az) and the bucket's name."""
 
 import sys
 
-import boto3
+from storage import arrow
 
-client = boto3.client("s3")
-client.meta.events.register(
-    "before-sign.s3.*", lambda request, **_: request.headers.add_header("x-no-faults", "1")
-)
-client.create_bucket(Bucket=sys.argv[1])
+kind, name = sys.argv[1:]
+
+
+def by_boto():
+    import boto3
+
+    client = boto3.client("s3")
+    client.meta.events.register(
+        "before-sign.s3.*", lambda request, **_: request.headers.add_header("x-no-faults", "1")
+    )
+    client.create_bucket(Bucket=name)
+
+
+if kind == "az":
+    arrow(kind).create_dir(name)
+else:
+    # Google's is S3 behind a header map.
+    by_boto()

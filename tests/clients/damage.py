@@ -12,10 +12,10 @@ import sys
 
 from deltalake import DeltaTable
 
+from storage import options
+
 what, url = sys.argv[1:3]
-names = ["AWS_ENDPOINT_URL", "AWS_ALLOW_HTTP", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"]
-options = {name: os.environ[name] for name in names if name in os.environ}
-table = DeltaTable(url, storage_options=options)
+table = DeltaTable(url, storage_options=options())
 
 
 def last_add():

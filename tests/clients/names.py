@@ -1,11 +1,14 @@
-"""Lists the objects of a folder of a bucket, one name per line. Arguments: the bucket, the folder."""
+"""Lists the objects of a folder of a lake, one name per line. Arguments: the lake, the folder."""
 
 import sys
 
-import boto3
+from deltalake.fs import DeltaStorageHandler
+from pyarrow import fs
 
-bucket, folder = sys.argv[1:]
-pages = boto3.client("s3").get_paginator("list_objects_v2")
-for page in pages.paginate(Bucket=bucket, Prefix=folder + "/", Delimiter="/"):
-    for found in page.get("Contents", []):
-        print(found["Key"].rsplit("/", 1)[1])
+from storage import options
+
+lake, folder = sys.argv[1:]
+store = fs.PyFileSystem(DeltaStorageHandler(lake, options()))
+for found in store.get_file_info(fs.FileSelector(folder)):
+    if found.is_file:
+        print(found.base_name)

@@ -1,9 +1,10 @@
-"""An S3 store for the tests: moto behind a thin layer of latency and faults.
+"""S3 and Google Cloud Storage for the tests: moto behind a thin layer of latency and faults.
 
-Arguments: milliseconds to wait before each answer; of 1,000 requests, how many to refuse and how
-many to do and then answer with 500; and if it is to hold something from the start, a bucket and a
-folder whose files it holds, at the same path and as old as they are. Prints its address; ends when its standard input
-closes.
+Arguments: which of them (s3, gcs, or gcs-unconditional, which forgets the conditions of writes: the
+negative control); milliseconds to wait before each answer; of 1,000 requests, how many to refuse and
+how many to do and then answer with 500; and if it is to hold something from the start, a bucket and
+a folder whose files it holds, at the same path and as old as they are. Prints its address; ends when
+its standard input closes.
 """
 
 import logging
@@ -18,8 +19,9 @@ from moto.s3.models import s3_backends
 from moto.server import create_backend_app
 from werkzeug.serving import make_server
 
-delay_ms, refused, lost = (int(argument) for argument in sys.argv[1:4])
-held = sys.argv[4:]
+dialect = sys.argv[1]
+delay_ms, refused, lost = (int(argument) for argument in sys.argv[2:5])
+held = sys.argv[5:]
 logging.getLogger("werkzeug").setLevel(logging.ERROR)
 
 
@@ -58,6 +60,33 @@ class Faults:
         return [b""]
 
 
+# Moto checks no signature, but lets nobody in who has none.
+SOMEBODY = "AWS4-HMAC-SHA256 Credential=a/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=b"
+
+
+class Gcs:
+    """Google's XML API is S3's under other header names; an object's generation is its etag."""
+
+    def __init__(self, app):
+        self.app = app
+
+    def __call__(self, environ, start_response):
+        environ["HTTP_AUTHORIZATION"] = SOMEBODY
+        generation = environ.pop("HTTP_X_GOOG_IF_GENERATION_MATCH", None)
+        if generation and dialect == "gcs":
+            condition = {"HTTP_IF_NONE_MATCH": "*"} if generation == "0" else {"HTTP_IF_MATCH": f'"{generation}"'}
+            environ.update(condition)
+        source = environ.pop("HTTP_X_GOOG_COPY_SOURCE", None)
+        if source:
+            environ["HTTP_X_AMZ_COPY_SOURCE"] = source
+
+        def start(status, headers, *more):
+            tags = [value.strip('"') for name, value in headers if name.lower() == "etag"]
+            return start_response(status, headers + [("x-goog-generation", tag) for tag in tags], *more)
+
+        return self.app(environ, start)
+
+
 def hold(bucket, folder):
     backend = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
     backend.create_bucket(bucket, "us-east-1")
@@ -71,7 +100,8 @@ def hold(bucket, folder):
 if held:
     hold(*held)
 # S3 alone: finding out which service is meant would cost as much as the answer.
-app = Faults(create_backend_app("s3"))
+app = create_backend_app("s3")
+app = Faults(app if dialect == "s3" else Gcs(app))
 server = make_server("127.0.0.1", 0, app, threaded=True)
 threading.Thread(target=server.serve_forever, daemon=True).start()
 print(f"http://127.0.0.1:{server.server_port}", flush=True)

@@ -13,8 +13,8 @@ import threading
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
-names = ["AWS_ENDPOINT_URL", "AWS_ALLOW_HTTP", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"]
-options = {name: os.environ[name] for name in names if name in os.environ}
+from storage import options
+
 closed = threading.Event()
 
 
@@ -25,7 +25,7 @@ def listen():
 
 def compact(url):
     try:
-        table = DeltaTable(url, storage_options=options)
+        table = DeltaTable(url, storage_options=options())
     except TableNotFoundError:
         return
     before = table.version()
@@ -34,7 +34,7 @@ def compact(url):
     except CommitFailedError as error:
         print(f"lost {url}: {error}", flush=True)
         return
-    if removed > 0 and DeltaTable(url, storage_options=options).version() > before:
+    if removed > 0 and DeltaTable(url, storage_options=options()).version() > before:
         print(f"committed {url} removed={removed}", flush=True)
 
 

@@ -10,9 +10,9 @@ import sys
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 
-names = ["AWS_ENDPOINT_URL", "AWS_ALLOW_HTTP", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"]
-options = {name: os.environ[name] for name in names if name in os.environ}
-table = DeltaTable(sys.argv[1], storage_options=options)
+from storage import options
+
+table = DeltaTable(sys.argv[1], storage_options=options())
 print("loaded", flush=True)
 sys.stdin.read()
 try:

@@ -8,12 +8,9 @@ import os
 import sys
 from decimal import Decimal
 
+from storage import options
+
 client, url, columns = sys.argv[1], sys.argv[2], sys.argv[3:]
-
-
-def options():
-    names = ["AWS_ENDPOINT_URL", "AWS_ALLOW_HTTP", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"]
-    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def delta():

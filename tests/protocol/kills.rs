@@ -49,11 +49,30 @@ fn s3_from_the_seal_on() {
 }
 
 #[test]
+fn gcs_before_the_seal() {
+    OF_EVERY_EPOCH[..4].iter().for_each(|step| killed_at(*step, Kind::Gcs));
+}
+
+#[test]
+fn gcs_from_the_seal_on() {
+    OF_EVERY_EPOCH[4..].iter().for_each(|step| killed_at(*step, Kind::Gcs));
+}
+
+#[test]
+fn azure_before_the_seal() {
+    OF_EVERY_EPOCH[..4].iter().for_each(|step| killed_at(*step, Kind::Azure));
+}
+
+#[test]
+fn azure_from_the_seal_on() {
+    OF_EVERY_EPOCH[4..].iter().for_each(|step| killed_at(*step, Kind::Azure));
+}
+
+#[test]
 fn recovery_is_killed_too() {
     let published =
         [Step::PublishStarted, Step::TablePublished, Step::FileCopied, Step::TablesPublished];
     for step in published {
-        killed_again_at(step, Kind::Local);
-        killed_again_at(step, Kind::S3);
+        Kind::ALL.into_iter().for_each(|kind| killed_again_at(step, kind));
     }
 }

@@ -15,8 +15,8 @@ use crate::support::place::{Kind, Place};
 use crate::support::wait::{pause, until};
 
 /// Kills of all scenarios together, unless `SLUICE_KILLS` asks for more.
-const KILLS: u32 = 208;
-const SCENARIOS: u32 = 4;
+const KILLS: u32 = 240;
+const SCENARIOS: u32 = 6;
 /// Input of one round, in epochs.
 const EPOCHS: u64 = 2;
 /// The latest moment of a kill after a process was started: about when it has done its work.
@@ -160,6 +160,11 @@ fn files_s3() {
     files(Kind::S3, 2);
 }
 
+#[test]
+fn files_gcs() {
+    files(Kind::Gcs, 5);
+}
+
 const STREAM: &str = r#"job: stream
 lake: "${vars.lake}"
 vars: {lake: ./lake, rows: 0}
@@ -226,4 +231,9 @@ fn generate_local() {
 #[test]
 fn generate_s3() {
     generate(Kind::S3, 4);
+}
+
+#[test]
+fn generate_azure() {
+    generate(Kind::Azure, 6);
 }

@@ -59,6 +59,26 @@ fn s3_frozen() {
     CASES.iter().for_each(|case| (case.frozen)(Kind::S3));
 }
 
+#[test]
+fn gcs_killed() {
+    CASES.iter().for_each(|case| (case.killed)(Kind::Gcs));
+}
+
+#[test]
+fn gcs_frozen() {
+    CASES.iter().for_each(|case| (case.frozen)(Kind::Gcs));
+}
+
+#[test]
+fn azure_killed() {
+    CASES.iter().for_each(|case| (case.killed)(Kind::Azure));
+}
+
+#[test]
+fn azure_frozen() {
+    CASES.iter().for_each(|case| (case.frozen)(Kind::Azure));
+}
+
 fn killed_with_the_lease(kind: Kind) {
     let mut ledger = Ledger::new(kind);
     ledger.feed(2);
@@ -145,7 +165,7 @@ fn frozen_with_a_compaction_written(kind: Kind) {
 
 #[test]
 fn a_stranger_compacts_what_was_compacted_already() {
-    for kind in [Kind::Local, Kind::S3] {
+    for kind in Kind::ALL {
         let (mut ledger, compact, _) = scattered(kind);
         let strangers = DELTA_TABLES.map(|table| StaleOptimizer::load(&ledger.place, table));
         compact.ok();
@@ -190,12 +210,7 @@ fn long_chain(kind: Kind) -> Place {
         let file = File::options().write(true).open(entry.unwrap().path()).unwrap();
         file.set_modified(old).unwrap();
     }
-    if kind == Kind::Local {
-        return place;
-    }
-    let copy = Place::copied(&place);
-    copy.write(LONG, LONG_TEXT);
-    copy
+    place.moved_to(kind)
 }
 
 fn fold(place: &Place) -> Sluice {

@@ -62,8 +62,28 @@ fn s3_from_the_seal_on() {
 }
 
 #[test]
+fn gcs_before_the_seal() {
+    OF_EVERY_EPOCH[..4].iter().for_each(|step| frozen_at(*step, Kind::Gcs));
+}
+
+#[test]
+fn gcs_from_the_seal_on() {
+    OF_EVERY_EPOCH[4..].iter().for_each(|step| frozen_at(*step, Kind::Gcs));
+}
+
+#[test]
+fn azure_before_the_seal() {
+    OF_EVERY_EPOCH[..4].iter().for_each(|step| frozen_at(*step, Kind::Azure));
+}
+
+#[test]
+fn azure_from_the_seal_on() {
+    OF_EVERY_EPOCH[4..].iter().for_each(|step| frozen_at(*step, Kind::Azure));
+}
+
+#[test]
 fn a_live_runner_is_named_and_waited_for() {
-    for kind in [Kind::Local, Kind::S3] {
+    for kind in Kind::ALL {
         let mut ledger = Ledger::new(kind);
         ledger.feed(4);
         let zombie = frozen(ledger.run(), Step::Polled, 2);

@@ -1,4 +1,4 @@
-//! A place where one test has its lake: a folder of its own, and for S3 a bucket of its own.
+//! A place where one test has its lake: a folder of its own, or a bucket of its own.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use super::cli::{Output, Sluice};
-use super::store::{self, ObjectStore};
+use super::store::{self, Dialect, ObjectStore};
 use super::{csv, root};
 
 /// A folder for job files and input, and where the lake is.
@@ -19,18 +19,34 @@ pub struct Place {
     _store: Option<ObjectStore>,
 }
 
-/// Both kinds of place, for tests that run on each.
+/// Every kind of place, for tests that run on each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Local,
     S3,
+    Gcs,
+    Azure,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 4] = [Kind::Local, Kind::S3, Kind::Gcs, Kind::Azure];
+
+    fn dialect(self) -> Option<Dialect> {
+        match self {
+            Kind::Local => None,
+            Kind::S3 => Some(Dialect::S3),
+            Kind::Gcs => Some(Dialect::Gcs),
+            Kind::Azure => Some(Dialect::Azure),
+        }
+    }
 }
 
 impl Place {
     pub fn new(kind: Kind) -> Self {
-        match kind {
-            Kind::Local => Self::local(),
-            Kind::S3 => Self::on(store::s3()),
+        match kind.dialect() {
+            None => Self::local(),
+            Some(dialect) => Self::on(store::shared(dialect)),
         }
     }
 
@@ -43,16 +59,16 @@ impl Place {
     /// A lake in a new bucket of `store`.
     pub fn on(store: &ObjectStore) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let lake = format!("s3://{}/lake", store.bucket());
+        let lake = format!("{}/lake", store.bucket());
         Self { folder, lake, env: store.env(), _store: None }
     }
 
-    /// A copy of another place's lake, ages and all, in an object store of its own.
-    pub fn copied(other: &Self) -> Self {
-        let store = ObjectStore::holding(other.lake_folder());
-        let folder = tempfile::tempdir().unwrap();
-        let lake = format!("s3://{}{}", store::HELD, other.lake());
-        Self { folder, lake, env: store.env(), _store: Some(store) }
+    /// This place on local disk, or its lake copied to an object store of its own, as old as it is.
+    pub fn moved_to(self, kind: Kind) -> Self {
+        let Some(dialect) = kind.dialect() else { return self };
+        let store = ObjectStore::holding(dialect, self.lake_folder());
+        let lake = format!("{}{}", dialect.url(store::HELD), self.lake());
+        Self { folder: self.folder, lake, env: store.env(), _store: Some(store) }
     }
 
     /// URL or path of the lake.
@@ -78,15 +94,13 @@ impl Place {
 
     /// The names of what lies in a folder of the lake, folders not counted on an object store.
     pub fn names(&self, folder: &str) -> Vec<String> {
-        let Some(url) = self.lake.strip_prefix("s3://") else {
+        if self.env.is_empty() {
             let entries = fs::read_dir(self.lake_folder().join(folder)).unwrap();
             return entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-        };
-        let (bucket, prefix) = url.split_once('/').unwrap_or((url, ""));
-        let folder = format!("{prefix}/{folder}");
+        }
         let script = root().join("tests/clients/names.py");
-        let args = [bucket, folder.trim_start_matches('/')];
-        super::clients::python(&script, &args, &self.env).lines().map(str::to_string).collect()
+        let names = super::clients::python(&script, &[&self.lake, folder], &self.env);
+        names.lines().map(str::to_string).collect()
     }
 
     /// Writes a file in the folder, with the folders above it, under its final name at once.

@@ -1,23 +1,36 @@
-//! Object stores started for the tests: S3 by moto, with latency and faults on request, and
-//! s3rver, which breaks the promise of conditional writes.
+//! Object stores started for the tests: S3 and Google's by moto, Azure's by azurite, with latency
+//! and faults on request, and stores that break the promise of conditional writes.
 //!
 //! Each is a child process that ends when the pipe to it closes, which is when the tests end,
 //! however they end. They listen on loopback only, on a port of their own choice.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
+use super::clients::python;
 use super::{installed, root};
+
+/// Whose protocol a store speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    S3,
+    Gcs,
+    Azure,
+}
+
+/// All of them.
+pub const DIALECTS: [Dialect; 3] = [Dialect::S3, Dialect::Gcs, Dialect::Azure];
 
 /// A running object store.
 pub struct ObjectStore {
+    dialect: Dialect,
     endpoint: String,
     child: Child,
-    _lifeline: ChildStdin,
+    lifeline: ChildStdin,
 }
 
 /// What the store does wrong, per request.
@@ -31,83 +44,187 @@ pub struct Faults {
     pub lost: u32,
 }
 
-/// The bucket that a store has from the start.
+/// The bucket of a store that holds something from the start.
 pub const HELD: &str = "held";
 
-/// Stores that the tests share: each works on one core only.
+/// Stores of a dialect that the tests share: each works on one core only.
 const SHARED: usize = 2;
 
-/// An S3 store that the tests share in turn; each takes a bucket of its own.
-pub fn s3() -> &'static ObjectStore {
-    static STORES: [OnceLock<ObjectStore>; SHARED] = [const { OnceLock::new() }; SHARED];
+/// The account and the key of every azurite, as everybody knows them.
+const AZURITE: [&str; 2] = [
+    "devstoreaccount1",
+    "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==",
+];
+
+/// A store that the tests share in turn; each takes a bucket of its own.
+pub fn shared(dialect: Dialect) -> &'static ObjectStore {
+    static STORES: [[OnceLock<ObjectStore>; SHARED]; DIALECTS.len()] =
+        [const { [const { OnceLock::new() }; SHARED] }; DIALECTS.len()];
     static TURN: AtomicUsize = AtomicUsize::new(0);
     let turn = TURN.fetch_add(1, Ordering::Relaxed) % SHARED;
-    STORES[turn].get_or_init(|| ObjectStore::s3(Faults::default()))
+    STORES[dialect as usize][turn].get_or_init(|| ObjectStore::new(dialect, Faults::default()))
 }
 
 impl ObjectStore {
-    /// An S3 store of moto's with these faults.
-    pub fn s3(faults: Faults) -> Self {
-        Self::start(moto(faults))
+    /// A store with these faults.
+    pub fn new(dialect: Dialect, faults: Faults) -> Self {
+        Self::start(dialect, server(dialect, false, faults))
     }
 
-    /// An S3 store of moto's whose bucket [`HELD`] holds the files of a folder, at the same path
-    /// (manifests name files so) and as old as they are.
-    pub fn holding(folder: &Path) -> Self {
-        let mut command = moto(Faults::default());
-        command.arg(HELD).arg(folder);
-        Self::start(command)
+    /// A store whose bucket [`HELD`] holds the files of a folder, at the same path (manifests name
+    /// files so) and years old.
+    pub fn holding(dialect: Dialect, folder: &Path) -> Self {
+        let mut command = server(dialect, false, Faults::default());
+        if dialect != Dialect::Azure {
+            command.arg(HELD).arg(folder);
+            return Self::start(dialect, command);
+        }
+        // Nobody can tell Azure how old a blob is, so the store tells an old time while it is filled.
+        command.arg("old");
+        let mut store = Self::start(dialect, command);
+        store.make(HELD);
+        let script = root().join("tests/clients/fill.py");
+        let folder = folder.display().to_string();
+        python(&script, &[&dialect.url(HELD), &folder], &store.env());
+        writeln!(store.lifeline, "now").unwrap();
+        store
     }
 
-    /// The store that lets two creates of one name both pass.
-    pub fn s3rver() -> Self {
-        let mut command = Command::new(installed(".venv/bin/node"));
-        command.arg(root().join("tests/clients/s3rver.js"));
-        command.env("NODE_PATH", installed(".node/node_modules"));
-        Self::start(command)
+    /// A store that lets two creates of one name both pass.
+    pub fn unconditional(dialect: Dialect) -> Self {
+        if dialect != Dialect::S3 {
+            return Self::start(dialect, server(dialect, true, Faults::default()));
+        }
+        Self::start(dialect, node("s3rver.js"))
     }
 
     /// The program prints the address it listens on as its first line.
-    fn start(mut command: Command) -> Self {
+    fn start(dialect: Dialect, mut command: Command) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
         let lifeline = child.stdin.take().unwrap();
         let mut endpoint = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut endpoint).unwrap();
         assert!(endpoint.starts_with("http://"), "the object store did not start: {command:?}");
-        Self { endpoint: endpoint.trim().to_string(), child, _lifeline: lifeline }
+        Self { dialect, endpoint: endpoint.trim().to_string(), child, lifeline }
     }
 
-    /// A new, empty bucket.
+    /// The URL of a new, empty bucket.
     pub fn bucket(&self) -> String {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("bucket-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        self.make(&name);
+        self.dialect.url(&name)
+    }
+
+    fn make(&self, bucket: &str) {
         let script = root().join("tests/clients/bucket.py");
-        super::clients::python(&script, &[&name], &self.env());
-        name
+        // Moto speaks S3 behind its header map too.
+        let env = match self.dialect {
+            Dialect::Azure => self.env(),
+            _ => self.s3_env(),
+        };
+        python(&script, &[self.dialect.scheme(), bucket], &env);
     }
 
     /// What a client needs in its environment.
     pub fn env(&self) -> BTreeMap<String, String> {
-        [
-            ("AWS_ENDPOINT_URL", self.endpoint.as_str()),
+        match self.dialect {
+            Dialect::S3 => self.s3_env(),
+            Dialect::Gcs => {
+                let account = serde_json::json!({
+                    "gcs_base_url": self.endpoint,
+                    "disable_oauth": true,
+                    "client_email": "",
+                    "private_key": "",
+                    "private_key_id": "",
+                });
+                variables(&[("GOOGLE_SERVICE_ACCOUNT_KEY", &account.to_string())])
+            }
+            Dialect::Azure => variables(&[
+                ("AZURE_STORAGE_ACCOUNT_NAME", AZURITE[0]),
+                ("AZURE_STORAGE_ACCOUNT_KEY", AZURITE[1]),
+                ("AZURE_STORAGE_USE_EMULATOR", "true"),
+                ("AZURITE_BLOB_STORAGE_URL", &self.endpoint),
+            ]),
+        }
+    }
+
+    /// What a job says of a bucket under `storage:`.
+    pub fn settings(&self) -> BTreeMap<String, String> {
+        let endpoint = self.endpoint.as_str();
+        match self.dialect {
+            Dialect::S3 => variables(&[
+                ("endpoint", endpoint),
+                ("region", "us-east-1"),
+                ("access_key_id", "S3RVER"),
+                ("secret_access_key", "S3RVER"),
+            ]),
+            Dialect::Gcs => {
+                let key = &self.env()["GOOGLE_SERVICE_ACCOUNT_KEY"];
+                variables(&[("service_account_key", key)])
+            }
+            Dialect::Azure => variables(&[
+                ("endpoint", &format!("{endpoint}/{}", AZURITE[0])),
+                ("account_name", AZURITE[0]),
+                ("account_key", AZURITE[1]),
+            ]),
+        }
+    }
+
+    fn s3_env(&self) -> BTreeMap<String, String> {
+        variables(&[
+            ("AWS_ENDPOINT_URL", &self.endpoint),
             ("AWS_ALLOW_HTTP", "true"),
             ("AWS_ACCESS_KEY_ID", "S3RVER"),
             ("AWS_SECRET_ACCESS_KEY", "S3RVER"),
             ("AWS_REGION", "us-east-1"),
             ("AWS_DEFAULT_REGION", "us-east-1"),
-        ]
-        .map(|(key, value)| (key.to_string(), value.to_string()))
-        .into()
+        ])
     }
 }
 
-fn moto(faults: Faults) -> Command {
+impl Dialect {
+    fn scheme(self) -> &'static str {
+        match self {
+            Dialect::S3 => "s3",
+            Dialect::Gcs => "gs",
+            Dialect::Azure => "az",
+        }
+    }
+
+    /// The URL of a bucket.
+    pub fn url(self, bucket: &str) -> String {
+        format!("{}://{bucket}", self.scheme())
+    }
+}
+
+fn variables(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
+}
+
+fn server(dialect: Dialect, unconditional: bool, faults: Faults) -> Command {
+    let numbers = [faults.delay_ms, faults.refused, faults.lost].map(|number| number.to_string());
+    if dialect == Dialect::Azure {
+        let mut command = node("azurite.js");
+        command.args(numbers).args(unconditional.then_some("unconditional"));
+        return command;
+    }
     let mut command = Command::new(installed(".venv/bin/python"));
     command.arg(root().join("tests/clients/object_store.py"));
-    for number in [faults.delay_ms, faults.refused, faults.lost] {
-        command.arg(number.to_string());
-    }
+    command.arg(match (dialect, unconditional) {
+        (Dialect::S3, _) => "s3",
+        (_, false) => "gcs",
+        (_, true) => "gcs-unconditional",
+    });
+    command.args(numbers);
+    command
+}
+
+fn node(script: &str) -> Command {
+    let mut command = Command::new(installed(".venv/bin/node"));
+    command.arg(root().join("tests/clients").join(script));
+    command.env("NODE_PATH", installed(".node/node_modules"));
     command
 }
 
