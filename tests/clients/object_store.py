@@ -44,18 +44,16 @@ class Faults:
         setting_up = environ.get("HTTP_X_NO_FAULTS") == "1"
         drawn = 1000 if setting_up else self.draw()
         if drawn < refused:
-            return self.fail(environ, start_response)
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            return self.fail(start_response)
         if drawn < refused + lost:
             for _ in self.app(environ, lambda *_: None):
                 pass
-            return self.fail(environ, start_response)
+            return self.fail(start_response)
         return self.app(environ, start_response)
 
     @staticmethod
-    def fail(environ, start_response):
-        length = int(environ.get("CONTENT_LENGTH") or 0)
-        if length:
-            environ["wsgi.input"].read(length)
+    def fail(start_response):
         start_response("500 Internal Server Error", [("Content-Length", "0")])
         return [b""]
 

@@ -39,8 +39,9 @@ const RETRY_TIME_MAX: Duration = Duration::from_secs(60);
 const IDENTITY_RETRIES_MAX: usize = 2;
 const IDENTITY_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// How long one request may take with all its bytes: a part of 16 MiB at 300 kB a second.
-const REQUEST_TIME_MAX: Duration = Duration::from_secs(60);
+/// How long one request may take with all its bytes: a part of 10 MiB at 350 kB a second. One that
+/// hangs is no longer waited for than a lease lives.
+const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// How long a connection may take to come about.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);

@@ -23,6 +23,13 @@ use super::work::{NewRows, Open, Worker};
 use crate::catalog::sql_error;
 use crate::plan::{Carried, Role, SinkNode, physical, rejected_name, streams};
 
+/// Parts of a file that is uploaded while it is written: S3 takes 10,000, so this reaches 78 GiB.
+const PART_BYTES: usize = 8 * 1024 * 1024;
+
+/// Parts on their way while the next is encoded. With [`PART_BYTES`] and the one being filled this
+/// bounds a file's memory at 32 MiB; latency is hidden by fewer.
+const PARTS_IN_FLIGHT_MAX: usize = 3;
+
 impl Worker {
     /// Runs one sink's node over the new rows of what it is fed from.
     pub(super) async fn run_sink(&mut self, open: &mut Open<'_>, node: &SinkNode) -> Result<()> {
@@ -183,7 +190,8 @@ impl OpenFile {
     ) -> Result<Self> {
         let at = folder.child(&format!("{index}.{}", sink.extension()));
         let path = at.path.to_string();
-        let upload = BufWriter::new(at.store.object_store(), at.path);
+        let upload = BufWriter::with_capacity(at.store.object_store(), at.path, PART_BYTES);
+        let upload = upload.with_max_concurrency(PARTS_IN_FLIGHT_MAX);
         Ok(Self { encoder: sink.encoder(schema)?, upload, path, bytes: 0, rows: 0 })
     }
 
