@@ -26,3 +26,7 @@ mod containers;
 mod definitions;
 mod disasters;
 mod stores;
+
+mod reset;
+mod shell;
+mod sql;

@@ -17,6 +17,7 @@ pub struct Sluice {
     args: Vec<String>,
     env: BTreeMap<String, String>,
     folder: Option<PathBuf>,
+    input: Option<String>,
 }
 
 /// What a finished call said.
@@ -60,11 +61,33 @@ impl Sluice {
         self
     }
 
+    /// What it reads from standard input; without, there is nothing to read.
+    pub fn input(mut self, text: &str) -> Self {
+        self.input = Some(text.to_string());
+        self
+    }
+
+    /// The built binary.
+    pub fn binary() -> &'static str {
+        env!("CARGO_BIN_EXE_sluice")
+    }
+
+    /// The binary and the arguments, for clients that start it themselves.
+    pub fn command(&self) -> Vec<String> {
+        let binary = Self::binary().to_string();
+        [binary].into_iter().chain(self.args.iter().cloned()).collect()
+    }
+
     /// Starts it.
     pub fn start(&self) -> Running {
         let log = tempfile::tempdir().unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
+        let mut command = Command::new(Self::binary());
         command.args(&self.args).envs(&self.env).stdin(Stdio::null());
+        if let Some(text) = &self.input {
+            let file = log.path().join("stdin");
+            std::fs::write(&file, text).unwrap();
+            command.stdin(File::open(file).unwrap());
+        }
         command.stdout(File::create(log.path().join("stdout")).unwrap());
         command.stderr(File::create(log.path().join("stderr")).unwrap());
         // Two threads each: several of these run at once, and one thread hides races.

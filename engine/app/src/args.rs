@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use sluice_runtime::query::External;
 
 use crate::environment::Resources;
 use crate::output::Format;
@@ -66,7 +67,7 @@ pub enum Command {
     /// Run jobs: take what the sources have, and end; or go on with --follow
     #[command(after_help = RUN)]
     Run(RunArgs),
-    /// Ask a question of the last published tables and views
+    /// Ask questions of the last published tables and views, and of tables of others
     #[command(after_help = SQL)]
     Sql(SqlArgs),
     /// Compute every view again from its inputs and compare
@@ -77,10 +78,13 @@ pub enum Command {
     Audit(PackArgs),
     /// Show the last epoch, the offsets, the tables, and who runs the job
     #[command(after_help = STATUS)]
-    Status(PackArgs),
+    Status(StatusArgs),
     /// Compact tables, write Delta checkpoints, remove what is no longer needed
     #[command(after_help = MAINTAIN)]
     Maintain(MaintainArgs),
+    /// Take a job or one of its tables back to nothing, after showing what goes
+    #[command(after_help = RESET)]
+    Reset(ResetArgs),
     /// Print the JSON Schema of job files or data schemas, for editors
     #[command(after_help = SCHEMA)]
     Schema(SchemaArgs),
@@ -115,13 +119,21 @@ Examples:
 Exit codes: 0 done, 1 a job failed (jobs that need it were not run), 2 the job file is wrong.";
 
 const SQL: &str = "\
-All relations of the pack can be named: tables, views, <source>__rejected, <table>__quarantine.
-Readers see each job at its last published epoch. Only queries are answered: the lake is written
-by jobs alone.
+All relations of the pack can be named: tables, views, <source>__rejected, <table>__quarantine,
+and the system tables _sluice.epochs, _sluice.tables, _sluice.files, _sluice.sources. Readers see
+each job at its last published epoch. Only queries are answered: the lake is written by jobs alone.
+
+Without a query, statements are read from standard input, each ended by ;. At a terminal that is a
+session with history and completion, where \\? shows its commands; in a pipe the first error ends it.
+
+--table names a Delta table, a Parquet file, or a folder of Parquet files with or without partition
+folders: a path, s3://, gs:// or az://, with credentials by the clouds' usual environment.
 
 Examples:
   sluice sql jobs/retail-360 \"SELECT * FROM daily_kpi ORDER BY day LIMIT 5\"
   sluice sql jobs/retail-360 \"SELECT * FROM country_kpi\" --format csv > countries.csv
+  sluice sql --table s=s3://acme/sales --table old=./sales@7 \"SELECT count(*) FROM s\"
+  sluice sql jobs/retail-360
 
 Exit codes: 0 answered, 1 the lake could not be read, 2 the SQL or the job file is wrong.";
 
@@ -144,8 +156,12 @@ Example:
 Exit codes: 0 everything holds, 1 something does not, 2 the job file is wrong.";
 
 const STATUS: &str = "\
-Example:
-  sluice status jobs/retail-360 --json";
+With --stats all rows are read. Distinct values are estimated to a few percent; a histogram shows
+16 ranges of equal width from the least to the largest value, or up to 8 values.
+
+Examples:
+  sluice status jobs/retail-360 --json
+  sluice status jobs/retail-360 --stats --table daily_kpi";
 
 const MAINTAIN: &str = "\
 Without options: everything. The runner of a job that is being run is asked to do it between two
@@ -156,6 +172,18 @@ Exit codes: 0 done or asked for, 1 a job could not be maintained, 2 the job file
 Examples:
   sluice maintain jobs/retail-360
   sluice maintain jobs/retail-360 --compact --vacuum";
+
+const RESET: &str = "\
+A job: its tables, views, the files of its datasets and sinks, manifests and state are deleted; the
+next run begins from nothing. A view: the next run builds it afresh. A table: its rows come from
+sources, so the next run makes all tables of the job again. Until then readers see the old rows.
+What does not belong to the job is left alone. A job that is being run is refused.
+
+Examples:
+  sluice reset jobs/retail-360 daily_kpi
+  sluice reset jobs/retail-360 retail-360 --yes
+
+Exit codes: 0 done, 1 the job is being run or the lake failed, 2 nobody agreed or a name is wrong.";
 
 const SCHEMA: &str = "\
 Examples:
@@ -170,6 +198,14 @@ pub struct PackArgs {
     /// A job file, or a folder of job files
     #[arg(value_name = "PATH")]
     pub path: PathBuf,
+    /// With which settings.
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+/// With which settings jobs are read.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Settings {
     /// The target whose variables and secrets are used; default: the job's own default
     #[arg(long, value_name = "NAME")]
     pub target: Option<String>,
@@ -178,7 +214,7 @@ pub struct PackArgs {
     pub set: Vec<(String, String)>,
 }
 
-impl PackArgs {
+impl Settings {
     /// Variables by name.
     pub fn variables(&self) -> BTreeMap<String, String> {
         self.set.iter().cloned().collect()
@@ -218,15 +254,36 @@ pub struct RunArgs {
 /// `sluice sql`.
 #[derive(Debug, Clone, Args)]
 pub struct SqlArgs {
-    /// Which jobs.
-    #[command(flatten)]
-    pub pack: PackArgs,
-    /// One query, in DataFusion's SQL
+    /// A job file, or a folder of job files; may be left out before a query of several words
+    #[arg(value_name = "PATH")]
+    pub path: Option<String>,
+    /// One query, in DataFusion's SQL; without, statements are read from standard input
     #[arg(value_name = "QUERY")]
-    pub query: String,
+    pub query: Option<String>,
+    /// With which settings.
+    #[command(flatten)]
+    pub settings: Settings,
+    /// A Delta table or Parquet files, whoever wrote them, as NAME; with @VERSION as a Delta table
+    /// was; may be repeated
+    #[arg(long = "table", value_name = "NAME=URL", value_parser = external)]
+    pub tables: Vec<External>,
     /// How the rows are written; default: table, with --json: json
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub format: Option<Format>,
+}
+
+/// `sluice status`.
+#[derive(Debug, Clone, Args)]
+pub struct StatusArgs {
+    /// Which jobs.
+    #[command(flatten)]
+    pub pack: PackArgs,
+    /// Show the figures of every column instead: nulls, distinct values, least, largest, a histogram
+    #[arg(long)]
+    pub stats: bool,
+    /// Only this table's figures
+    #[arg(long, value_name = "TABLE", requires = "stats")]
+    pub table: Option<String>,
 }
 
 /// `sluice maintain`.
@@ -255,6 +312,23 @@ pub struct MaintainArgs {
     pub wait: u64,
 }
 
+/// `sluice reset`.
+#[derive(Debug, Clone, Args)]
+pub struct ResetArgs {
+    /// Which jobs.
+    #[command(flatten)]
+    pub pack: PackArgs,
+    /// A table, view or job of the pack
+    #[arg(value_name = "TABLE|JOB")]
+    pub name: String,
+    /// The name is a job's, even if a table has it too
+    #[arg(long)]
+    pub job: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+}
+
 /// `sluice schema`.
 #[derive(Debug, Clone, Args)]
 pub struct SchemaArgs {
@@ -277,6 +351,13 @@ pub enum SchemaKind {
 
 fn size(text: &str) -> Result<u64, String> {
     sluice_core::parse_bytes(text).map_err(|e| e.hint_text().unwrap_or("not a size").to_string())
+}
+
+fn external(text: &str) -> Result<External, String> {
+    External::parse(text).map_err(|e| {
+        let hint = e.hint_text().map(|hint| format!("; {hint}")).unwrap_or_default();
+        format!("{}{hint}", e.message())
+    })
 }
 
 fn assignment(text: &str) -> Result<(String, String), String> {

@@ -4,6 +4,7 @@
 //! too, because only `app` reads the process's environment.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use sluice_runtime::epoch::Environment;
@@ -47,6 +48,14 @@ pub fn environment(resources: &Resources) -> Environment {
 /// A secret's value in the process's environment.
 pub fn secret(name: &str) -> Option<String> {
     std::env::var(name).ok()
+}
+
+/// Where things of this user are kept from one session to the next: `$XDG_STATE_HOME/sluice`, by
+/// default `~/.local/state/sluice`; none without a home.
+pub fn state_folder() -> Option<PathBuf> {
+    let folder = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    let state = folder("XDG_STATE_HOME").or_else(|| Some(folder("HOME")?.join(".local/state")));
+    state.map(|folder| folder.join("sluice"))
 }
 
 fn host() -> String {

@@ -13,6 +13,7 @@ pub mod failure;
 pub mod memory;
 pub mod output;
 mod progress;
+pub mod shell;
 mod talk;
 
 use std::process::ExitCode;

@@ -2,6 +2,7 @@
 
 mod maintain;
 mod plan;
+mod reset;
 mod run;
 mod schema;
 mod sql;
@@ -23,6 +24,8 @@ use crate::args::{Command, PackArgs};
 use crate::environment::secret;
 use crate::failure::Failure;
 
+pub(crate) use sql::answer;
+
 /// Runs one command. The future is boxed so that its type is named: the compiler does not see that
 /// the unnamed one can move between threads.
 pub(crate) fn dispatch<'a>(
@@ -38,13 +41,15 @@ pub(crate) fn dispatch<'a>(
         Command::Audit(args) => Box::pin(verify::audit(app, args)),
         Command::Status(args) => Box::pin(status::status(app, args)),
         Command::Maintain(args) => Box::pin(maintain::maintain(app, args)),
+        Command::Reset(args) => Box::pin(reset::reset(app, args)),
         Command::Schema(args) => Box::pin(std::future::ready(schema::schema(app, args))),
     }
 }
 
 /// Reads and plans a pack, or says everything that is wrong with it; jobs in run order.
 async fn planned(app: &App, args: &PackArgs) -> Result<Vec<Arc<Graph>>, Failure> {
-    let options = LoadOptions { target: args.target.clone(), set: args.variables() };
+    let options =
+        LoadOptions { target: args.settings.target.clone(), set: args.settings.variables() };
     let registry = &app.environment.registry;
     let (pack, mut problems) = read_pack(&args.path, &options, registry);
     let time = EpochTime::default();

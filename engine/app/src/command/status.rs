@@ -1,25 +1,63 @@
-//! `sluice status`: how far a job is, what it holds, who runs it.
+//! `sluice status`: how far a job is, what it holds and how old that is, who runs it; with `--stats`
+//! the figures of every column.
 
 use chrono::{DateTime, SecondsFormat};
 use serde_json::json;
-use sluice_core::{Offset, format_bytes};
-use sluice_runtime::status::{self, Status};
+use sluice_core::{Error, Offset, format_bytes};
+use sluice_runtime::query::Readable;
+use sluice_runtime::status::{self, Bar, Status, TableStats};
 
 use super::{planned, readable};
 use crate::app::App;
-use crate::args::PackArgs;
+use crate::args::StatusArgs;
 use crate::failure::Failure;
-use crate::output::{Align, Grid, count};
+use crate::output::{Align, Grid, age, count, counted};
 
-pub(super) async fn status(app: &App, args: &PackArgs) -> Result<(), Failure> {
-    let mut jobs = Vec::new();
-    for job in readable(planned(app, args).await?)? {
-        jobs.push(status::status(&app.environment, &job).await?);
+/// Characters of a value that are shown: enough for any number or time.
+const SHOWN_MAX: usize = 32;
+
+/// The heights of a histogram's bars, the lowest first.
+const HEIGHTS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+
+pub(super) async fn status(app: &App, args: &StatusArgs) -> Result<(), Failure> {
+    let jobs = readable(planned(app, &args.pack).await?)?;
+    if args.stats {
+        return stats(app, &jobs, args.table.as_deref()).await;
     }
-    app.answer(|| json!({ "jobs": jobs }), || jobs.iter().map(text).collect::<Vec<_>>().join("\n"))
+    let mut found = Vec::new();
+    for job in jobs {
+        found.push(status::status(&app.environment, &job).await?);
+    }
+    let now_ms = app.environment.clock.wall_ms();
+    let text = || found.iter().map(|status| text(status, now_ms)).collect::<Vec<_>>().join("\n");
+    app.answer(|| json!({ "jobs": found }), text)
 }
 
-fn text(status: &Status) -> String {
+async fn stats(app: &App, jobs: &[Readable], only: Option<&str>) -> Result<(), Failure> {
+    let mut names = jobs.iter().flat_map(|job| job.graph.relations()).map(|(name, _)| name);
+    if let Some(only) = only
+        && !names.any(|name| name == only)
+    {
+        let told = Error::config(format!("no job here has such a table table={only}"));
+        return Err(told.hint("`sluice plan` names them all").into());
+    }
+    let mut found = Vec::new();
+    for job in jobs {
+        let tables = status::stats(&app.environment, job, only).await?;
+        found.push((job.graph.job.name.clone(), tables));
+    }
+    let one = |(job, tables): &(String, Vec<TableStats>)| json!({ "job": job, "tables": tables });
+    let json = || json!({ "jobs": found.iter().map(one).collect::<Vec<_>>() });
+    let tables = || found.iter().flat_map(|(_, tables)| tables);
+    let empty = || "no table of it exists yet\n".to_string();
+    let text = || match tables().next() {
+        Some(_) => tables().map(figures).collect::<Vec<_>>().join("\n"),
+        None => empty(),
+    };
+    app.answer(json, text)
+}
+
+fn text(status: &Status, now_ms: i64) -> String {
     let mut text = format!("job {}: {}\n", status.job, progress(status));
     if let Some(incarnation) = &status.incarnation {
         text.push_str(&format!("incarnation {incarnation}\n"));
@@ -29,7 +67,7 @@ fn text(status: &Status) -> String {
         None => "nobody runs it\n".to_string(),
     };
     text.push_str(&runner);
-    for grid in [offsets(status), tables(status)].iter().filter(|grid| !grid.is_empty()) {
+    for grid in [offsets(status), tables(status, now_ms)].iter().filter(|grid| !grid.is_empty()) {
         text.push_str(&format!("{grid}\n"));
     }
     text
@@ -66,13 +104,58 @@ fn offsets(status: &Status) -> Grid {
     grid
 }
 
-fn tables(status: &Status) -> Grid {
-    let figures = ["rows", "files", "bytes"].map(|name| (name, Align::Right));
-    let columns = [("table", Align::Left)].into_iter().chain(figures);
+fn tables(status: &Status, now_ms: i64) -> Grid {
+    let figures = ["rows", "files", "bytes", "per file", "oldest", "newest"];
+    let figures = figures.map(|name| (name, Align::Right));
+    let columns = [("table", Align::Left), ("kind", Align::Left)].into_iter().chain(figures);
     let mut grid = Grid::new(columns.chain([("location", Align::Left)]));
     for t in &status.tables {
         let (rows, files, bytes) = (count(t.rows), count(t.files), format_bytes(t.bytes));
-        grid.row([t.name.clone(), rows, files, bytes, t.location.clone()]);
+        let per_file = t.bytes.checked_div(t.files).map(format_bytes).unwrap_or_default();
+        let old = |at: Option<i64>| {
+            at.map(|at| age(now_ms.saturating_sub(at).max(0).unsigned_abs())).unwrap_or_default()
+        };
+        let (oldest, newest) = (old(t.oldest_file_ms), old(t.newest_file_ms));
+        let kind = format!("{} {}", t.format, t.kind);
+        let (name, location) = (t.name.clone(), t.location.clone());
+        grid.row([name, kind, rows, files, bytes, per_file, oldest, newest, location]);
     }
     grid
+}
+
+fn figures(table: &TableStats) -> String {
+    let columns = [("column", Align::Left), ("type", Align::Left), ("nulls", Align::Right)];
+    let figures = [("distinct", Align::Right), ("min", Align::Left), ("max", Align::Left)];
+    let columns = columns.into_iter().chain(figures).chain([("histogram", Align::Left)]);
+    let mut grid = Grid::new(columns).fitted();
+    for column in &table.columns {
+        let distinct = column.distinct.map(|n| format!("≈ {}", count(n))).unwrap_or_default();
+        let text = |value: &Option<String>| value.as_deref().map(clipped).unwrap_or_default();
+        let (min, max) = (text(&column.min), text(&column.max));
+        let (name, nulls) = (column.name.clone(), count(column.nulls));
+        let bars = histogram(&column.histogram);
+        grid.row([name, column.data_type.clone(), nulls, distinct, min, max, bars]);
+    }
+    format!("{}: {}\n{grid}\n", table.name, counted(table.rows, "row"))
+}
+
+/// A bar per range, blank where there is nothing; values of their own are named.
+fn histogram(bars: &[Bar]) -> String {
+    let most = bars.iter().map(|bar| bar.rows).max().unwrap_or(0).max(1);
+    let step = |rows: u64| usize::try_from((rows * HEIGHTS.len() as u64).div_ceil(most));
+    let height = |rows| step(rows).ok()?.checked_sub(1).and_then(|n| HEIGHTS.get(n));
+    let line: String = bars.iter().map(|bar| height(bar.rows).copied().unwrap_or(' ')).collect();
+    if bars.iter().any(|bar| bar.from != bar.to) {
+        return line;
+    }
+    let named = bars.iter().map(|bar| format!("{} {}", clipped(&bar.from), count(bar.rows)));
+    format!("{line} {}", named.collect::<Vec<_>>().join(", ")).trim().to_string()
+}
+
+/// The beginning of a long value.
+fn clipped(text: &str) -> String {
+    match text.char_indices().nth(SHOWN_MAX) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_string(),
+    }
 }

@@ -88,6 +88,16 @@ pub fn seconds(seconds: f64) -> String {
     }
 }
 
+/// How long ago, in the largest unit that fits: `40 s`, `3 min`, `5 h`, `12 days`.
+pub fn age(ms: u64) -> String {
+    match ms / 1_000 {
+        s if s < 60 => format!("{s} s"),
+        s if s < 3_600 => format!("{} min", s / 60),
+        s if s < 48 * 3_600 => format!("{} h", s / 3_600),
+        s => format!("{} days", s / 86_400),
+    }
+}
+
 fn cells(aligns: &[Align], texts: impl IntoIterator<Item = String>) -> Vec<Cell> {
     let side = |align| match align {
         Align::Left => CellAlignment::Left,

@@ -19,7 +19,7 @@ use sluice_core::Error;
 
 use crate::failure::Failure;
 
-pub use grid::{Align, Grid, count, counted, seconds};
+pub use grid::{Align, Grid, age, count, counted, seconds};
 pub use table::TABLE_ROWS_MAX;
 
 /// How rows of a query are written.

@@ -17,6 +17,7 @@ mod checkpoint;
 mod commit;
 mod decide;
 mod head;
+mod library;
 mod log;
 mod protocol;
 mod schema;
@@ -35,6 +36,7 @@ pub use checkpoint::checkpoint;
 pub use commit::{Committed, Txn, commit};
 pub use decide::{Change, Decision, Facts, Stop, decide_commit};
 pub use head::{EntryFacts, Head};
+pub use library::library_table;
 pub use schema::{parse_schema, schema_string};
 
 /// The newest version of the table; `None` when there is no table. Errors: `Conflict` for a table

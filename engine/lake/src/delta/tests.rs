@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use sluice_core::{Kind, Secrets};
 
-use super::checkpoint::library_table;
+use super::library::library_table;
 use super::*;
 use crate::manifest::{DataFile, DeltaAction, TableMeta};
 use crate::testing::{Fault, Faulty, Op};

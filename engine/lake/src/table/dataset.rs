@@ -80,6 +80,12 @@ async fn clear(store: &Store, folder: &Path, incarnation: &str) -> Result<()> {
     Ok(())
 }
 
+/// The life of a job, as the first characters of its incarnation, that a final name is of; none for
+/// a file that is not ours.
+pub fn life_of(name: &str) -> Option<&str> {
+    parse(name).map(|(life, _)| life)
+}
+
 /// Incarnation and epoch of a final name; none for a file that is not ours.
 fn parse(name: &str) -> Option<(&str, u64)> {
     let (life, rest) = name.strip_prefix("part-")?.split_once('-')?;

@@ -16,7 +16,7 @@ mod tests;
 use crate::manifest::DataFile;
 
 pub use change::{Changes, WEIGHT_COLUMN, apply_change_file, read_change_file, write_change_file};
-pub use dataset::{Dataset, dataset_prefix, list_dataset, publish_files, published_files};
+pub use dataset::{Dataset, dataset_prefix, life_of, list_dataset, publish_files, published_files};
 pub use lookup::{Matches, lookup};
 pub use rewrite::{Rewrite, rewrite};
 

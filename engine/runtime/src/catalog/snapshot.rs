@@ -29,6 +29,8 @@ pub struct SnapshotTable {
     pub partition_by: Vec<String>,
     /// The files.
     pub files: Vec<DataFile>,
+    /// The version of a Delta table; a dataset has none.
+    pub version: Option<i64>,
 }
 
 impl SnapshotTable {
@@ -51,6 +53,7 @@ impl SnapshotTable {
                     schema: head.schema.clone(),
                     partition_by: head.partition_by().to_vec(),
                     files: head.files.values().cloned().collect(),
+                    version: Some(*version),
                     location,
                 }))
             }
@@ -60,7 +63,7 @@ impl SnapshotTable {
                 let wanted = Dataset { incarnation, epoch: *epoch, partition_by };
                 let files = list_dataset(&location, wanted).await?;
                 let (schema, partition_by) = (schema.clone(), partition_by.to_vec());
-                Ok(Some(Self { location, schema, partition_by, files }))
+                Ok(Some(Self { location, schema, partition_by, files, version: None }))
             }
         }
     }

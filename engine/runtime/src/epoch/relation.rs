@@ -30,6 +30,18 @@ pub enum Kind {
     Quarantine,
 }
 
+impl Kind {
+    /// `table`, `view`, `rejected` or `quarantine`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Table => "table",
+            Kind::View => "view",
+            Kind::Rejected => "rejected",
+            Kind::Quarantine => "quarantine",
+        }
+    }
+}
+
 /// A table of the job with its head.
 #[derive(Debug, Clone)]
 pub struct Relation {

@@ -1,8 +1,11 @@
-//! Maintenance by hand: fold small files, vacuum, write Delta checkpoints, fold old manifests.
+//! Maintenance by hand: fold small files, vacuum, write Delta checkpoints, fold old manifests; and
+//! taking a job or a table back to nothing.
 //!
 //! In: a job. Out: lines that say what was done. It takes the job's lease like any runner; where a
 //! runner has it, that one is asked to do the work between two of its epochs. Nothing is written
 //! where the job has sealed nothing.
+
+mod reset;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +16,8 @@ use crate::epoch::{Compaction, Environment};
 use crate::plan::Graph;
 use crate::recover::{RecoverOptions, Running, lake_of, open, past};
 use crate::schedule::{Request, Requests, Upkeep, compact_job, keep_house};
+
+pub use reset::{Target, going, reset};
 
 /// How often it is looked for a runner's answer.
 const LOOK: Duration = Duration::from_millis(250);

@@ -1,8 +1,13 @@
 //! Queries by people: read-only SQL over the last published snapshots.
 //!
-//! In: the graphs of a pack. Out: a session in which every table, view, `__rejected` and
-//! `__quarantine` answers, from the first moment on. It never touches a running job and never
-//! writes.
+//! In: the graphs of a pack, tables of others. Out: a session in which every table, view,
+//! `__rejected` and `__quarantine` answers, from the first moment on, beside the tables of others
+//! and the system tables. It never touches a running job and never writes.
+
+mod dataset;
+mod external;
+mod held;
+mod system;
 
 use std::sync::Arc;
 
@@ -21,6 +26,10 @@ use crate::epoch::Environment;
 use crate::function::{EpochTime, SessionOptions, session};
 use crate::plan::Graph;
 
+pub use external::External;
+pub use held::{Held, TableFacts, held};
+pub use system::{SYSTEM_SCHEMA, system_tables};
+
 /// A job and the secrets its store may need.
 #[derive(Debug, Clone)]
 pub struct Readable {
@@ -30,8 +39,13 @@ pub struct Readable {
     pub secrets: Secrets,
 }
 
-/// A session over the last published snapshots of all jobs.
-pub async fn open(env: &Environment, jobs: &[Readable]) -> Result<SessionContext> {
+/// A session over the last published snapshots of all jobs, over tables of others, and over the
+/// system tables.
+pub async fn open(
+    env: &Environment,
+    jobs: &[Readable],
+    externals: &[External],
+) -> Result<SessionContext> {
     let time = EpochTime::default();
     time.set_ms(env.clock.wall_ms());
     let context =
@@ -46,6 +60,10 @@ pub async fn open(env: &Environment, jobs: &[Readable]) -> Result<SessionContext
                 .map_err(|e| sql_error("cannot register a table", e))?;
         }
     }
+    for external in externals {
+        external.register(&context).await?;
+    }
+    system::register(&context, env, jobs)?;
     Ok(context)
 }
 

@@ -3,6 +3,7 @@
 //! In: a job's graph. Out: one line per relation, source or sink that a run would make, change,
 //! leave behind or refuse. Nothing is written.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use sluice_core::{Result, Secrets};
@@ -11,6 +12,7 @@ use sluice_lake::manifest::Manifest;
 use sluice_lake::snapshot::Snapshots;
 
 use super::definition::{changed_parts, check_parts, same_definition, was_away};
+use super::mark::{Mark, half_reset};
 use super::open::{Opening, RecoverOptions, lake_of};
 use super::past::{Past, past};
 use crate::epoch::{Environment, Identity, Kind, Relation, sink_name};
@@ -48,11 +50,11 @@ pub async fn definition_changes(
     let incarnation = manifest.as_ref().map(|m| m.incarnation.clone()).unwrap_or_default();
     let identity = Identity { job: graph.job.name.clone(), run: String::new(), incarnation };
     let record = Snapshots::new(&lake.root, &identity.job).latest().await?;
-    let options = RecoverOptions::default();
-    let opening = Opening { env, graph, lake, identity, last, record, options };
+    let (options, afresh) = (RecoverOptions::default(), BTreeSet::new());
+    let opening = Opening { env, graph, lake, identity, last, record, options, afresh };
     let relations = opening.relations()?;
     let heads = opening.heads(&relations).await?;
-    let mut changes = Vec::new();
+    let mut changes = reset(&opening, manifest.as_ref()).await?;
     for relation in relations.values() {
         let strange = heads.get(&relation.name).and_then(|h| h.properties().get("sluice.job"));
         let strange = strange.is_some_and(|job| *job != graph.job.name);
@@ -73,6 +75,25 @@ pub async fn definition_changes(
         }
     }
     Ok(changes)
+}
+
+/// What a reset left to do.
+async fn reset(opening: &Opening<'_>, manifest: Option<&Manifest>) -> Result<Vec<Change>> {
+    let lake = &opening.lake;
+    let Some(mark) = Mark::read(lake).await? else { return Ok(Vec::new()) };
+    let (tables, views) = match mark.pending(lake, manifest).await? {
+        Some(Mark::Job) => {
+            let job = lake.chain.job();
+            return Ok(vec![Change::new(job, refused(&half_reset(job)))]);
+        }
+        Some(Mark::Tables { tables, views, .. }) => (tables, views),
+        None => return Ok(Vec::new()),
+    };
+    let table = |name: &String| {
+        Change::new(name, "was reset: all tables of the job will be made again from the sources")
+    };
+    let view = |name: &String| Change::new(name, "was reset: will be built afresh from its inputs");
+    Ok(tables.iter().map(table).chain(views.iter().map(view)).collect())
 }
 
 /// Of tables that a run would refuse, because no epoch of the job is there that knows them.

@@ -11,7 +11,9 @@ mod definition;
 mod files;
 mod foreign;
 mod judge;
+mod mark;
 mod open;
+mod owned;
 mod past;
 mod state;
 
@@ -23,7 +25,9 @@ pub use changes::{Change, definition_changes};
 pub use decide::{Found, Known, Verdict, decide_table};
 pub use definition::definition_of;
 pub use foreign::load as foreign_tables;
+pub use mark::Mark;
 pub use open::{RecoverOptions, lake_of, open};
+pub use owned::{Owned, owned};
 pub use past::{Past, past};
 
 /// A job ready to run epochs.

@@ -16,6 +16,7 @@ use super::definition::{
     was_away,
 };
 use super::files::{folders, refuse_strays, rooted};
+use super::mark::{Mark, half_reset};
 use super::{Running, adopt, foreign, state};
 use crate::catalog::quarantine_schema;
 use crate::epoch::{
@@ -36,6 +37,8 @@ pub struct RecoverOptions {
     pub rebuild: bool,
     /// Begin a new life on the tables as they are; what sources have now counts as taken.
     pub adopt: bool,
+    /// Do what a reset of tables asked for.
+    pub marks: bool,
 }
 
 /// The lake of a job.
@@ -51,7 +54,7 @@ pub async fn open(
     graph: &Arc<Graph>,
     lake: Lake,
     secrets: &Secrets,
-    options: RecoverOptions,
+    mut options: RecoverOptions,
 ) -> Result<Running> {
     lake.root.store.probe(&lake.root.child("_sluice").path).await?;
     let job = graph.job.name.clone();
@@ -63,6 +66,7 @@ pub async fn open(
     let next = last.as_ref().map_or(0, |e| e.manifest.epoch + 1);
     lake.chain.discard_unreadable(next).await?;
     reach(Step::LeaseTaken, next);
+    let afresh = marked(&lake, last.as_ref(), &mut options).await?;
 
     let fresh = options.rebuild || options.adopt || last.is_none();
     let incarnation = match &last {
@@ -72,10 +76,34 @@ pub async fn open(
     let identity = Identity { job, run, incarnation };
     let (chain, before) = (lake.chain.clone(), last.as_ref().map(|e| e.manifest.epoch));
     let record = Snapshots::new(&lake.root, &identity.job).latest().await?;
-    let opening = Opening { env, graph, lake, identity, last, record, options };
+    let opening = Opening { env, graph, lake, identity, last, record, options, afresh };
     match restore(opening, secrets, lease, fresh).await {
         Ok(running) => Ok(running),
         Err(error) => Err(overtaken(&chain, before).await?.unwrap_or(error)),
+    }
+}
+
+/// What a reset left to do: views to be built afresh, and in `options` whether everything is.
+async fn marked(
+    lake: &Lake,
+    last: Option<&Entry>,
+    options: &mut RecoverOptions,
+) -> Result<BTreeSet<String>> {
+    let Some(mark) = Mark::read(lake).await? else { return Ok(BTreeSet::new()) };
+    match mark.pending(lake, last.map(|entry| &entry.manifest)).await? {
+        Some(Mark::Job) => Err(half_reset(lake.chain.job())),
+        Some(Mark::Tables { tables, views, .. }) if options.marks => {
+            if !tables.is_empty() && !options.adopt {
+                tracing::info!(?tables, "a reset asks for all tables to be made again");
+                options.rebuild = true;
+            }
+            Ok(views.into_iter().collect())
+        }
+        Some(Mark::Tables { .. }) => Ok(BTreeSet::new()),
+        None => {
+            Mark::remove(lake).await?;
+            Ok(BTreeSet::new())
+        }
     }
 }
 
@@ -131,6 +159,8 @@ pub(super) struct Opening<'a> {
     /// The newest published record.
     pub record: Option<Published>,
     pub options: RecoverOptions,
+    /// Views that are to be built afresh although nothing is wrong with them.
+    pub afresh: BTreeSet<String>,
 }
 
 pub(super) type Heads = BTreeMap<String, Head>;
@@ -265,7 +295,8 @@ impl Opening<'_> {
                     let Some(head) = table.and_then(|t| t.head.as_ref()) else { continue };
                     relation.files = head.files.values().cloned().collect();
                     let away = was_away(relation, manifest.filter(|_| !self.options.adopt))?;
-                    relation.exists = same_definition(relation, head)? && !away;
+                    let afresh = self.afresh.contains(&relation.name);
+                    relation.exists = same_definition(relation, head)? && !away && !afresh;
                 }
                 TableFormat::Parquet if self.options.adopt => {
                     relation.files = adopt::dataset(relation).await?;

@@ -4,11 +4,13 @@
 //! In: a job's graph and lake. Out: whether it ever sealed an epoch there, and its tables when the
 //! epochs are gone. Nothing is written.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use sluice_core::{Result, Secrets};
 
 use super::judge::is_there;
+use super::mark::Mark;
 use super::open::{Opening, RecoverOptions, lake_of};
 use crate::epoch::{Environment, Identity};
 use crate::plan::Graph;
@@ -30,6 +32,11 @@ pub enum Past {
         /// Their names.
         tables: Vec<String>,
     },
+    /// A reset of the job was begun and not finished.
+    HalfReset {
+        /// Where it was.
+        lake: String,
+    },
 }
 
 impl Past {
@@ -44,6 +51,9 @@ impl Past {
                 "the manifests of the job are gone, its tables are there tables={} lake={lake}",
                 tables.join(", ")
             )),
+            Past::HalfReset { lake } => Some(format!(
+                "a reset of the job was begun and not finished: repeat it lake={lake}"
+            )),
         }
     }
 }
@@ -51,14 +61,17 @@ impl Past {
 /// Looks for epochs of a job, and for its tables when there are none.
 pub async fn past(env: &Environment, graph: &Arc<Graph>, secrets: &Secrets) -> Result<Past> {
     let lake = lake_of(env, graph, secrets)?;
+    if Mark::read(&lake).await? == Some(Mark::Job) {
+        return Ok(Past::HalfReset { lake: lake.root.describe() });
+    }
     if !lake.chain.numbers().await?.is_empty() {
         return Ok(Past::Epochs);
     }
     let place = lake.root.describe();
     let job = graph.job.name.clone();
     let identity = Identity { job, run: String::new(), incarnation: String::new() };
-    let options = RecoverOptions::default();
-    let opening = Opening { env, graph, lake, identity, last: None, record: None, options };
+    let (options, afresh) = (RecoverOptions::default(), BTreeSet::new());
+    let opening = Opening { env, graph, lake, identity, last: None, record: None, options, afresh };
     let relations = opening.relations()?;
     let heads = opening.heads(&relations).await?;
     let mut tables = Vec::new();

@@ -102,6 +102,7 @@ impl Attempts<'_> {
             take_over: options.take_over,
             rebuild: options.rebuild,
             adopt: options.adopt,
+            marks: true,
         };
         let mut failures = 0;
         loop {
@@ -113,7 +114,7 @@ impl Attempts<'_> {
                     let ended = run.until_done(summary).await;
                     if run.began_anew() {
                         // The new life has begun: a failure from here on continues it.
-                        how = RecoverOptions::default();
+                        how = RecoverOptions { marks: true, ..RecoverOptions::default() };
                     }
                     ended
                 }

@@ -1,19 +1,23 @@
 //! What a job looks like from outside: last epoch, offsets, tables, who runs it.
 //!
-//! In: the last published record and the chain. Out: facts, for people and programs. Nothing is
-//! changed and no lease is taken.
+//! In: the last published record and the chain. Out: facts, for people and programs; on demand the
+//! figures of every column, for which all rows are read. Nothing is changed and no lease is taken.
+
+mod bar;
+mod stats;
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 use sluice_core::{Offsets, Result};
 use sluice_lake::manifest::{Holder, Lease};
-use sluice_lake::parquet::{Layout, footer_rows};
 
-use crate::catalog::SnapshotTable;
 use crate::epoch::Environment;
-use crate::query::{Readable, published, snapshot_table};
+use crate::query::{Readable, TableFacts, held, published};
 use crate::recover::lake_of;
+
+pub use bar::Bar;
+pub use stats::{ColumnStats, TableStats, stats};
 
 /// A job as it stands.
 #[derive(Debug, Clone, Serialize)]
@@ -31,38 +35,9 @@ pub struct Status {
     /// The next position per source and partition.
     pub sources: BTreeMap<String, Offsets>,
     /// Tables and views that exist.
-    pub tables: Vec<TableStatus>,
+    pub tables: Vec<TableFacts>,
     /// Who holds the lease, if somebody does.
     pub holder: Option<Holder>,
-}
-
-/// A table as it stands.
-#[derive(Debug, Clone, Serialize)]
-pub struct TableStatus {
-    /// Its name.
-    pub name: String,
-    /// Rows.
-    pub rows: u64,
-    /// Files.
-    pub files: u64,
-    /// Bytes.
-    pub bytes: u64,
-    /// Where it lies.
-    pub location: String,
-}
-
-/// The rows of a table; listed datasets tell theirs in their files' footers only.
-async fn rows_of(table: &SnapshotTable) -> Result<u64> {
-    let layout = Layout {
-        location: table.location.clone(),
-        schema: table.schema.clone(),
-        partition_by: table.partition_by.clone(),
-    };
-    let mut rows = 0;
-    for file in &table.files {
-        rows += if file.stats.is_some() { file.rows } else { footer_rows(&layout, file).await? };
-    }
-    Ok(rows)
 }
 
 /// Looks at a job.
@@ -71,16 +46,8 @@ pub async fn status(env: &Environment, job: &Readable) -> Result<Status> {
     let last = lake.chain.last().await?.map(|e| e.manifest);
     let published = published(job).await?;
     let mut tables = Vec::new();
-    for (name, schema) in job.graph.relations() {
-        let table = snapshot_table(job, published.as_ref(), &name, &schema).await?;
-        let Some(table) = table else { continue };
-        tables.push(TableStatus {
-            name,
-            rows: rows_of(&table).await?,
-            files: table.files.len() as u64,
-            bytes: table.files.iter().map(|f| f.bytes).sum(),
-            location: table.location.describe(),
-        });
+    for table in held(job, published.as_ref()).await? {
+        tables.push(table.facts().await?);
     }
     Ok(Status {
         job: job.graph.job.name.clone(),

@@ -46,7 +46,7 @@ pub async fn verify(env: &Environment, job: &Readable) -> Result<Vec<Verified>> 
     if published.is_none() {
         return not_yet(env, job).await;
     }
-    let context = open(env, std::slice::from_ref(job)).await?;
+    let context = open(env, std::slice::from_ref(job), &[]).await?;
     let mut tables: BTreeMap<String, Arc<dyn TableProvider>> = BTreeMap::new();
     let mut others: BTreeMap<String, String> = BTreeMap::new();
     let mut places: BTreeMap<String, Location> = BTreeMap::new();

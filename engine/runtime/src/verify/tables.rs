@@ -76,6 +76,7 @@ async fn newest(
             schema: head.schema.clone(),
             partition_by: head.partition_by().to_vec(),
             files: head.files.values().cloned().collect(),
+            version: Some(head.version),
             location: table.location,
         })),
     }
