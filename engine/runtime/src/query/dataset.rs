@@ -48,9 +48,14 @@ pub(super) async fn provider(
     Ok(Arc::new(table))
 }
 
+/// The object at `location` itself; none for a folder, which some stores refuse to look at so.
+pub(super) async fn file(location: &Location) -> Option<ObjectMeta> {
+    location.store.head(&location.path).await.ok().flatten()
+}
+
 /// The Parquet files at `location`, and the folder that their paths start from.
 async fn objects(location: &Location) -> Result<(Location, Vec<ObjectMeta>)> {
-    if let Some(meta) = location.store.head(&location.path).await.ok().flatten() {
+    if let Some(meta) = file(location).await {
         let parts: Vec<_> = meta.location.parts().collect();
         let above = parts.iter().take(parts.len().saturating_sub(1)).cloned();
         let folder = Location { store: location.store.clone(), path: Path::from_iter(above) };

@@ -63,12 +63,11 @@ impl External {
                 .hint("give the one of --table another name"));
         }
         let location = store::open(&self.url, &Secrets::default())?;
-        let log = location.child("_delta_log");
-        let provider = if log.store.list(&log.path).await?.is_empty() {
+        let provider = if is_delta(&location).await? {
+            self.delta(context, &location).await?
+        } else {
             self.refuse_version(&location)?;
             dataset::provider(context, &location).await?
-        } else {
-            self.delta(context, &location).await?
         };
         context
             .register_table(self.name.as_str(), provider)
@@ -113,6 +112,15 @@ impl External {
             )
             .because(error)
     }
+}
+
+/// Whether a folder has a Delta log; a file has none.
+async fn is_delta(location: &Location) -> Result<bool> {
+    if dataset::file(location).await.is_some() {
+        return Ok(false);
+    }
+    let log = location.child("_delta_log");
+    Ok(!log.store.list(&log.path).await?.is_empty())
 }
 
 /// The library's scan, with columns of plain types.
