@@ -30,3 +30,4 @@ mod stores;
 mod reset;
 mod shell;
 mod sql;
+mod upkeep;

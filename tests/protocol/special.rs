@@ -1,4 +1,5 @@
-//! Steps that need something to happen first: the lease, a lost race, a compaction, a fold.
+//! Steps that need something to happen first: the lease, a lost race, a compaction, a fold, a
+//! checkpoint, an old log.
 
 use std::fs::File;
 use std::time::{Duration, UNIX_EPOCH};
@@ -20,7 +21,7 @@ pub struct Case {
 }
 
 /// A case of each kind for every step that a usual epoch does not pass.
-pub const CASES: [Case; 4] = [
+pub const CASES: [Case; 6] = [
     Case { step: Step::LeaseTaken, killed: killed_with_the_lease, frozen: frozen_with_the_lease },
     Case {
         step: Step::RepairSealed,
@@ -36,6 +37,16 @@ pub const CASES: [Case; 4] = [
         step: Step::ManifestsFolded,
         killed: killed_between_folding_and_deleting,
         frozen: frozen_between_folding_and_deleting,
+    },
+    Case {
+        step: Step::CheckpointWritten,
+        killed: killed_with_a_checkpoint_written,
+        frozen: frozen_with_a_checkpoint_written,
+    },
+    Case {
+        step: Step::LogExpired,
+        killed: killed_while_a_log_expires,
+        frozen: frozen_while_a_log_expires,
     },
 ];
 
@@ -205,8 +216,14 @@ fn long_chain(kind: Kind) -> Place {
     let place = Place::local();
     place.write(LONG, LONG_TEXT);
     long_run(&place, ROWS).ok();
+    age(&place, LONG_EPOCHS);
+    moved(place, kind)
+}
+
+/// Makes everything in a folder of the lake years old.
+fn age(place: &Place, folder: &str) {
     let old = UNIX_EPOCH + Duration::from_secs(1_600_000_000);
-    for entry in std::fs::read_dir(place.lake_folder().join(LONG_EPOCHS)).unwrap() {
+    for entry in std::fs::read_dir(place.lake_folder().join(folder)).unwrap() {
         let file = File::options().write(true).open(entry.unwrap().path()).unwrap();
         file.set_modified(old).unwrap();
     }
@@ -262,4 +279,80 @@ fn frozen_between_folding_and_deleting(kind: Kind) {
     assert_eq!(output.code, Some(0), "{}", output.text());
     long_run(&place, ROWS + 21).ok();
     long_holds(&place, ROWS + 21);
+}
+
+fn checkpoint(ledger: &Ledger) -> Sluice {
+    ledger.place.job("maintain", JOB).arg("--checkpoint")
+}
+
+fn killed_with_a_checkpoint_written(kind: Kind) {
+    let (mut ledger, _, epoch) = scattered(kind);
+    killed(checkpoint(&ledger), Step::CheckpointWritten, epoch - 1);
+    ledger.complete();
+    ledger.feed(1);
+    ledger.run().ok();
+    ledger.complete();
+    checkpoint(&ledger).ok();
+    ledger.complete();
+}
+
+fn frozen_with_a_checkpoint_written(kind: Kind) {
+    let (mut ledger, _, epoch) = scattered(kind);
+    let zombie = frozen(checkpoint(&ledger), Step::CheckpointWritten, epoch - 1);
+    take_over(&mut ledger);
+    checkpoint(&ledger).ok();
+    // It seals nothing either: what it writes late is a checkpoint of some true version.
+    let output = zombie.thaw();
+    assert_eq!(output.code, Some(0), "{}", output.text());
+    ledger.complete();
+    ledger.feed(1);
+    ledger.run().ok();
+    ledger.complete();
+}
+
+/// Epochs enough for a checkpoint of each table by itself, and logs that are years old.
+const CHECKPOINTED: u64 = 110;
+
+fn old_log(kind: Kind) -> Place {
+    let place = Place::local();
+    place.write(LONG, LONG_TEXT);
+    long_run(&place, CHECKPOINTED).ok();
+    for folder in ["kept/_delta_log", "total/_delta_log", "_sluice/long/published"] {
+        age(&place, folder);
+    }
+    moved(place, kind)
+}
+
+fn expire(place: &Place) -> Sluice {
+    place.job("maintain", LONG).arg("--checkpoint")
+}
+
+fn log_entries(place: &Place) -> usize {
+    let of = |table: &str| place.names(&format!("{table}/_delta_log"));
+    [of("kept"), of("total")].concat().iter().filter(|name| name.ends_with(".json")).count()
+}
+
+fn killed_while_a_log_expires(kind: Kind) {
+    let place = old_log(kind);
+    let before = log_entries(&place);
+    killed(expire(&place), Step::LogExpired, newest(&place));
+    assert_eq!(log_entries(&place), before - 1);
+    long_holds(&place, CHECKPOINTED);
+    long_run(&place, CHECKPOINTED + 1).ok();
+    expire(&place).ok();
+    assert!(log_entries(&place) < 50, "{} entries are left", log_entries(&place));
+    long_run(&place, CHECKPOINTED + 2).ok();
+    long_holds(&place, CHECKPOINTED + 2);
+}
+
+fn frozen_while_a_log_expires(kind: Kind) {
+    let place = old_log(kind);
+    let zombie = frozen(expire(&place), Step::LogExpired, newest(&place));
+    long_run(&place, CHECKPOINTED + 20).arg("--take-over").ok();
+    expire(&place).ok();
+    let output = zombie.thaw();
+    assert_eq!(output.code, Some(0), "{}", output.text());
+    assert!(log_entries(&place) < 100, "{} entries are left", log_entries(&place));
+    long_run(&place, CHECKPOINTED + 21).ok();
+    long_holds(&place, CHECKPOINTED + 21);
 }

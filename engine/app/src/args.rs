@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use sluice_runtime::query::External;
@@ -164,6 +165,9 @@ Examples:
   sluice status jobs/retail-360 --stats --table daily_kpi";
 
 const MAINTAIN: &str = "\
+Runs do all of this by themselves, little by little: joining between epochs, checkpoints every
+hundred versions, folding every 64 epochs, the rest once a day. Here it is done at once and in full.
+
 Without options: everything. The runner of a job that is being run is asked to do it between two
 of its epochs; if it does not come to it in time, that is said, and it will be done later.
 
@@ -171,7 +175,8 @@ Exit codes: 0 done or asked for, 1 a job could not be maintained, 2 the job file
 
 Examples:
   sluice maintain jobs/retail-360
-  sluice maintain jobs/retail-360 --compact --vacuum";
+  sluice maintain jobs/retail-360 --compact --vacuum
+  sluice maintain jobs/retail-360 --vacuum --retention 30d --dry-run";
 
 const RESET: &str = "\
 A job: its tables, views, the files of its datasets and sinks, manifests and state are deleted; the
@@ -292,18 +297,25 @@ pub struct MaintainArgs {
     /// Which jobs.
     #[command(flatten)]
     pub pack: PackArgs,
-    /// Merge small files
+    /// Join small files until each has the table's target_file_size; sort by zorder_by
     #[arg(long)]
     pub compact: bool,
-    /// Write Delta checkpoints
+    /// Write Delta checkpoints, and delete entries of the logs that are older than tables keep them
     #[arg(long)]
     pub checkpoint: bool,
     /// Fold old epoch manifests into one
     #[arg(long)]
     pub fold: bool,
-    /// Delete files that no table and no snapshot of the last hour needs
+    /// Delete files that left their tables long ago, and what crashes left behind
     #[arg(long)]
     pub vacuum: bool,
+    /// How long files that left a table stay, as 7d or 12h, at least an hour; default: 7 days, or
+    /// what the table's own property says
+    #[arg(long, value_name = "TIME", value_parser = duration, requires = "vacuum")]
+    pub retention: Option<Duration>,
+    /// Say what vacuum would delete, and delete nothing
+    #[arg(long, requires = "vacuum", conflicts_with_all = ["compact", "checkpoint", "fold"])]
+    pub dry_run: bool,
     /// Go on although another runner holds the job; it will stop by itself
     #[arg(long)]
     pub take_over: bool,
@@ -358,6 +370,11 @@ fn external(text: &str) -> Result<External, String> {
         let hint = e.hint_text().map(|hint| format!("; {hint}")).unwrap_or_default();
         format!("{}{hint}", e.message())
     })
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    sluice_core::parse_duration(text)
+        .map_err(|e| e.hint_text().unwrap_or("not a duration").to_string())
 }
 
 fn assignment(text: &str) -> Result<(String, String), String> {

@@ -38,11 +38,15 @@ pub enum Step {
     CompactionWritten,
     /// Old manifests are folded into `base.json`, not deleted yet.
     ManifestsFolded,
+    /// A Delta checkpoint of one table is written, others are not.
+    CheckpointWritten,
+    /// One old entry of a Delta log is deleted, others are not.
+    LogExpired,
 }
 
 impl Step {
     /// All steps, for the test that insists on a case per step.
-    pub const ALL: [Step; 15] = [
+    pub const ALL: [Step; 17] = [
         Step::LeaseTaken,
         Step::Polled,
         Step::FilesWritten,
@@ -58,6 +62,8 @@ impl Step {
         Step::Acknowledged,
         Step::CompactionWritten,
         Step::ManifestsFolded,
+        Step::CheckpointWritten,
+        Step::LogExpired,
     ];
 
     /// The name used in `SLUICE_STOP`.
@@ -78,6 +84,8 @@ impl Step {
             Step::Acknowledged => "acknowledged",
             Step::CompactionWritten => "compaction-written",
             Step::ManifestsFolded => "manifests-folded",
+            Step::CheckpointWritten => "checkpoint-written",
+            Step::LogExpired => "log-expired",
         }
     }
 }

@@ -65,8 +65,14 @@ fn as_text((job, done): &Done) -> String {
 
 /// What was asked for; everything when nothing was.
 fn options(args: &MaintainArgs) -> MaintainOptions {
-    let MaintainArgs { compact, vacuum, checkpoint, fold, take_over, wait, .. } = *args;
+    let MaintainArgs { compact, vacuum, checkpoint, fold, take_over, wait, dry_run, .. } = *args;
+    let retention_ms = args.retention.map(|d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX));
     let some = compact || vacuum || checkpoint || fold;
-    let upkeep = if some { Upkeep { compact, vacuum, checkpoint, fold } } else { Upkeep::ALL };
+    let asked = if some {
+        Upkeep { compact, vacuum, checkpoint, fold, ..Upkeep::ALL }
+    } else {
+        Upkeep::ALL
+    };
+    let upkeep = Upkeep { retention_ms, dry_run, ..asked };
     MaintainOptions { upkeep, take_over, wait: Duration::from_secs(wait) }
 }

@@ -9,6 +9,7 @@ use arrow::datatypes::SchemaRef;
 use sluice_core::Result;
 
 use super::action::{self, Metadata, Protocol};
+use super::expire::Retention;
 use super::schema::parse_schema;
 use super::{log, protocol};
 use crate::manifest::DataFile;
@@ -30,6 +31,8 @@ pub struct Head {
     pub files: BTreeMap<String, DataFile>,
     /// The last version per application id.
     pub txns: BTreeMap<String, i64>,
+    /// The checkpoint that it was loaded from; later ones are not looked for.
+    pub checkpoint: Option<i64>,
 }
 
 impl Head {
@@ -41,6 +44,11 @@ impl Head {
     /// The table's properties.
     pub fn properties(&self) -> &BTreeMap<String, String> {
         &self.metadata.configuration
+    }
+
+    /// What the table's properties say about its upkeep.
+    pub fn retention(&self) -> Retention {
+        Retention::of(|key| self.properties().get(key).map(String::as_str))
     }
 
     /// How to read and write the table's files.
@@ -60,6 +68,7 @@ impl Head {
             protocol,
             files: state.files,
             txns: state.txns,
+            checkpoint: state.checkpoint,
         })
     }
 

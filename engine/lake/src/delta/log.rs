@@ -62,6 +62,8 @@ pub(super) struct Replay {
     pub txns: BTreeMap<String, i64>,
     /// Removed files with the time they were removed, milliseconds since 1970.
     pub tombstones: BTreeMap<String, i64>,
+    /// The version of the checkpoint it began with.
+    pub checkpoint: Option<i64>,
 }
 
 impl Replay {
@@ -105,6 +107,7 @@ pub(super) async fn replay(location: &Location, until: Option<i64>) -> Result<Op
     let mut next = 0;
     if let Some((version, parts)) = &listing.checkpoint {
         read_checkpoint(location, parts, &mut state).await?;
+        state.checkpoint = Some(*version);
         next = version + 1;
     }
     let mut entries = stream::iter(next..=last)
@@ -184,13 +187,13 @@ impl Listing {
 
 /// What a file name in the log's folder means.
 #[derive(Debug, PartialEq)]
-enum Name {
+pub(super) enum Name {
     Entry(i64),
     Checkpoint { version: i64, parts: u32 },
 }
 
 impl Name {
-    fn parse(name: &str) -> Option<Self> {
+    pub(super) fn parse(name: &str) -> Option<Self> {
         let (digits, rest) = name.split_once('.')?;
         if digits.len() != 20 {
             return None;
@@ -208,7 +211,8 @@ impl Name {
     }
 }
 
-async fn hinted(location: &Location) -> Result<Option<i64>> {
+/// The version that the log's hint names as its last checkpoint.
+pub(super) async fn hinted(location: &Location) -> Result<Option<i64>> {
     #[derive(Deserialize)]
     struct Hint {
         version: i64,

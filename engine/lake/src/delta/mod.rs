@@ -2,7 +2,8 @@
 //!
 //! In: a location and prepared files. Out: versions of the log. A commit costs what its own files
 //! cost, however many the table has: the head is kept in memory and moved by reading new entries
-//! only. Checkpoints are written by the delta-rs library, off the hot path. Rows are not touched.
+//! only. Checkpoints are written by the delta-rs library, off the hot path, and old entries go behind
+//! them. Rows are not touched.
 //!
 //! ```text
 //! load ──► Head ──► commit ─┬─ created ──────────────► Done
@@ -16,6 +17,7 @@ mod action;
 mod checkpoint;
 mod commit;
 mod decide;
+mod expire;
 mod head;
 mod library;
 mod log;
@@ -25,7 +27,7 @@ mod schema;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sluice_core::Result;
 
@@ -35,6 +37,7 @@ pub use action::{Format, Metadata, Protocol};
 pub use checkpoint::checkpoint;
 pub use commit::{Committed, Txn, commit};
 pub use decide::{Change, Decision, Facts, Stop, decide_commit};
+pub use expire::{KeepLog, LogFile, Retention, decide_expired, expire_log, log_files};
 pub use head::{EntryFacts, Head};
 pub use library::library_table;
 pub use schema::{parse_schema, schema_string};
@@ -79,20 +82,38 @@ pub async fn refresh_to(
     Ok(seen)
 }
 
-/// Files that entries after `version` removed: what a reader at `version` still needs.
-pub async fn removed_after(location: &Location, head: &Head, version: i64) -> Result<Vec<String>> {
+/// Files that a table's log still remembers.
+#[derive(Debug, Clone, Default)]
+pub struct Remembered {
+    /// The version this was read at; −1 when there is no table.
+    pub version: i64,
+    /// Active files.
+    pub active: BTreeSet<String>,
+    /// Removed files, with the time of their removal in milliseconds since 1970.
+    pub removed: BTreeMap<String, i64>,
+}
+
+/// Reads the log for the files it remembers.
+pub async fn remembered(location: &Location) -> Result<Remembered> {
+    let state = log::replay(location, None).await?;
+    Ok(state.map_or_else(
+        || Remembered { version: -1, ..Remembered::default() },
+        |s| Remembered {
+            version: s.version,
+            active: s.files.into_keys().collect(),
+            removed: s.tombstones,
+        },
+    ))
+}
+
+/// Files that the entries from after `version` up to `until` removed: what a reader at `version`
+/// still needs.
+pub async fn removed_after(location: &Location, version: i64, until: i64) -> Result<Vec<String>> {
     let mut removed = Vec::new();
-    for version in version + 1..=head.version {
+    for version in version + 1..=until {
         let lines = log::entry(location, version).await?;
         let lines = lines.ok_or_else(|| log::gap(location, version))?;
         removed.extend(EntryFacts::of(version, &lines)?.removes);
     }
     Ok(removed)
-}
-
-/// Removed files that the log still remembers, with the time of their removal in milliseconds
-/// since 1970; empty when there is no table.
-pub async fn tombstones(location: &Location) -> Result<BTreeMap<String, i64>> {
-    let state = log::replay(location, None).await?;
-    Ok(state.map(|s| s.tombstones).unwrap_or_default())
 }

@@ -1,5 +1,6 @@
 //! The committer against real logs, faults of the store, and the delta-rs library.
 
+mod expiring;
 mod loading;
 
 use std::sync::Arc;
@@ -199,10 +200,9 @@ async fn removes_are_checked_at_the_version_they_reach() {
     let fine = commit(&location, &mut two, &swap(&["c"], &["d"], 2), &other(1), NOW).await.unwrap();
     assert_eq!(fine, Committed::Done { version: 4 });
     assert_eq!(names(&two.unwrap()), ["ab", "d"]);
-    let removed =
-        removed_after(&location, &load(&location).await.unwrap().unwrap(), 3).await.unwrap();
+    let removed = removed_after(&location, 3, 4).await.unwrap();
     assert_eq!(removed, [file("c").path]);
-    let all = tombstones(&location).await.unwrap();
+    let all = remembered(&location).await.unwrap().removed;
     assert_eq!((all.len(), all[&file("a").path]), (3, NOW));
 }
 

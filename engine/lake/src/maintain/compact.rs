@@ -1,5 +1,9 @@
 //! Compaction: many small files of one partition become few large ones with the same rows.
+//!
+//! In: a table's files and a budget. Out: groups of files, and for each the file that replaces it.
+//! What is rewritten in which order depends on the files alone. Sorting is in `zorder`.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use futures::future::{FutureExt, TryFutureExt};
@@ -15,52 +19,130 @@ use crate::table::Prepared;
 /// of others the footer.
 const OPEN_AHEAD: usize = 8;
 
-/// When files are worth rewriting.
+/// When files are worth rewriting, and how many at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CompactOptions {
     /// The size wanted; files below half of it are small. Default 128 MiB.
     pub target_bytes: u64,
     /// Small files a partition must have before it is touched; default 8, so that each byte is
-    /// rewritten a few times in its life and not at every epoch.
+    /// rewritten a few times in its life and not at every epoch. Never taken as less than two.
     pub files_min: usize,
+    /// Bytes of files that one round reads at most.
+    pub round_bytes: u64,
+    /// Files that one round reads at most: each is a request or two.
+    pub round_files: usize,
 }
 
 impl Default for CompactOptions {
     fn default() -> Self {
-        Self { target_bytes: 128 * 1024 * 1024, files_min: 8 }
+        Self {
+            target_bytes: 128 * 1024 * 1024,
+            files_min: 8,
+            round_bytes: u64::MAX,
+            round_files: usize::MAX,
+        }
     }
 }
 
-/// Files of one partition that become one.
+impl CompactOptions {
+    /// Whether a file is worth joining with others.
+    pub fn is_small(&self, file: &DataFile) -> bool {
+        file.bytes < self.target_bytes / 2
+    }
+}
+
+/// Files of one partition that are rewritten together.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Group {
     /// The partition.
     pub partition_values: BTreeMap<String, Option<String>>,
-    /// At least two files, sorted by path.
+    /// Oldest first.
     pub files: Vec<DataFile>,
 }
 
-/// Which of a table's files to rewrite together: first-fit decreasing into bins of the wanted
-/// size, per partition. No file is in two groups.
-pub fn plan_compaction(files: &[DataFile], options: CompactOptions) -> Vec<Group> {
-    let mut partitions: BTreeMap<&BTreeMap<String, Option<String>>, Vec<&DataFile>> =
-        BTreeMap::new();
-    for file in files.iter().filter(|f| f.bytes < options.target_bytes / 2) {
-        partitions.entry(&file.partition_values).or_default().push(file);
+impl Group {
+    /// Bytes of its files.
+    pub fn bytes(&self) -> u64 {
+        self.files.iter().map(|f| f.bytes).sum()
     }
+
+    /// Rows of its files; none when the log does not know them all.
+    pub fn rows(&self) -> Option<u64> {
+        self.files.iter().map(|f| f.stats.as_ref().map(|_| f.rows)).sum()
+    }
+}
+
+/// Which of a table's files one round rewrites, each group into one file of about the wanted size.
+/// No file is in two groups; those groups come first that rid the table of most files.
+///
+/// Files are joined in the order of their age, so that what came together stays together and
+/// bounds of times and serial numbers stay narrow. Any two small files fit into one: when there is
+/// no group for `files_min` of two, no partition has more than one small file.
+pub fn plan_compaction(files: &[DataFile], options: CompactOptions) -> Vec<Group> {
     let mut groups = Vec::new();
-    for (values, mut small) in partitions {
+    for (values, mut small) in partitions(files.iter().filter(|f| options.is_small(f))) {
         if small.len() < options.files_min.max(2) {
             continue;
         }
-        small.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.path.cmp(&b.path)));
-        for bin in pack(&small, options.target_bytes) {
-            let mut files: Vec<DataFile> = bin.into_iter().cloned().collect();
-            files.sort_by(|a, b| a.path.cmp(&b.path));
-            groups.push(Group { partition_values: values.clone(), files });
+        small.sort_by(|a, b| age(a).cmp(&age(b)));
+        let bins = bins(&small, options).into_iter().filter(|bin| bin.len() > 1);
+        groups.extend(bins.map(|bin| Group {
+            partition_values: values.clone(),
+            files: bin.into_iter().cloned().collect(),
+        }));
+    }
+    // Stable: groups of as many files stay in the order of partitions and age.
+    groups.sort_by_key(|group: &Group| Reverse(group.files.len()));
+    within_budget(groups, options)
+}
+
+/// Files by partition.
+pub(super) fn partitions<'a>(
+    files: impl Iterator<Item = &'a DataFile>,
+) -> BTreeMap<&'a BTreeMap<String, Option<String>>, Vec<&'a DataFile>> {
+    let mut partitions: BTreeMap<_, Vec<&DataFile>> = BTreeMap::new();
+    for file in files {
+        partitions.entry(&file.partition_values).or_default().push(file);
+    }
+    partitions
+}
+
+/// What files are ordered by: oldest first, and alike whoever asks.
+pub(super) fn age(file: &DataFile) -> (i64, &str) {
+    (file.modified_ms, &file.path)
+}
+
+/// The groups that one round's budget allows, in their order; one that is too large is passed over.
+pub(super) fn within_budget(groups: Vec<Group>, options: CompactOptions) -> Vec<Group> {
+    let (mut bytes, mut files) = (options.round_bytes, options.round_files);
+    let mut affordable = |group: &Group| {
+        let (read, opened) = (group.bytes(), group.files.len());
+        if read > bytes || opened > files {
+            return false;
+        }
+        bytes -= read;
+        files -= opened;
+        true
+    };
+    groups.into_iter().filter(|group| affordable(group)).collect()
+}
+
+/// Neighbours together, up to the wanted size or a round's whole budget, whichever is less.
+fn bins<'a>(files: &[&'a DataFile], options: CompactOptions) -> Vec<Vec<&'a DataFile>> {
+    let bytes_max = options.target_bytes.min(options.round_bytes);
+    let mut bins: Vec<(u64, Vec<&DataFile>)> = Vec::new();
+    for file in files {
+        match bins.last_mut() {
+            Some((bytes, bin))
+                if *bytes + file.bytes <= bytes_max && bin.len() < options.round_files =>
+            {
+                *bytes += file.bytes;
+                bin.push(file);
+            }
+            _ => bins.push((file.bytes, vec![file])),
         }
     }
-    groups
+    bins.into_iter().map(|(_, bin)| bin).collect()
 }
 
 /// Writes the files that replace the group's. An error of kind `Data` when the rows written are
@@ -81,34 +163,29 @@ pub async fn compact(
             rows += batch.num_rows() as u64;
             writer.write(&batch).await?;
         }
-        if file.stats.is_some() && rows != file.rows {
-            let (path, logged) = (&file.path, file.rows);
-            return Err(Error::data(format!(
-                "a data file has other rows than the log says path={path} rows={rows} log={logged}"
-            ))
-            .hint("`sluice audit` shows what else is wrong; rebuild the table with --rebuild"));
-        }
+        check_rows(file, rows)?;
         read += rows;
     }
-    let adds = writer.finish().await?;
+    replaced(group, read, writer.finish().await?)
+}
+
+/// An error of kind `Data` when a file has other rows than the log says.
+pub(super) fn check_rows(file: &DataFile, rows: u64) -> Result<()> {
+    if file.stats.is_none() || rows == file.rows {
+        return Ok(());
+    }
+    let (path, logged) = (&file.path, file.rows);
+    Err(Error::data(format!(
+        "a data file has other rows than the log says path={path} rows={rows} log={logged}"
+    ))
+    .hint("`sluice audit` shows what else is wrong; rebuild the table with --rebuild"))
+}
+
+/// The group's files replaced by `adds`; a bug when rows were lost on the way.
+pub fn replaced(group: &Group, read: u64, adds: Vec<DataFile>) -> Result<Prepared> {
     let written: u64 = adds.iter().map(|f| f.rows).sum();
     if written != read {
         return Err(Error::bug(format!("compaction lost rows read={read} written={written}")));
     }
     Ok(Prepared { adds, removes: group.files.clone() })
-}
-
-/// Bins of at least two files, each at most `target` bytes; `files` is sorted by size, large first.
-fn pack<'a>(files: &[&'a DataFile], target: u64) -> Vec<Vec<&'a DataFile>> {
-    let mut bins: Vec<(u64, Vec<&DataFile>)> = Vec::new();
-    for file in files {
-        match bins.iter_mut().find(|(bytes, _)| bytes + file.bytes <= target) {
-            Some((bytes, bin)) => {
-                *bytes += file.bytes;
-                bin.push(file);
-            }
-            None => bins.push((file.bytes, vec![file])),
-        }
-    }
-    bins.into_iter().map(|(_, bin)| bin).filter(|bin| bin.len() > 1).collect()
 }

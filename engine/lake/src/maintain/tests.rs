@@ -1,5 +1,7 @@
 //! Compaction plans and their execution; which files go and which stay.
 
+mod zorder;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -21,24 +23,87 @@ fn file(path: &str, part: &str, bytes: u64) -> DataFile {
 }
 
 #[test]
-fn plans_pack_small_files_of_one_partition() {
-    let options = CompactOptions { target_bytes: 100, files_min: 4 };
-    let mut files: Vec<_> = (0..9).map(|n| file(&format!("a{n}"), "a", 30)).collect();
+fn plans_join_neighbours_of_one_partition() {
+    let options = CompactOptions { target_bytes: 100, files_min: 4, ..CompactOptions::default() };
+    let mut files: Vec<_> = (0..9).rev().map(|n| file(&format!("a{n}"), "a", 30)).collect();
     files.push(file("big", "a", 50));
     files.extend((0..3).map(|n| file(&format!("b{n}"), "b", 1)));
     let groups = plan_compaction(&files, options);
-    assert_eq!(groups.len(), 3);
-    for group in &groups {
-        assert_eq!(group.partition_values["p"].as_deref(), Some("a"));
-        assert!(group.files.iter().map(|f| f.bytes).sum::<u64>() <= 100);
-        assert!(group.files.windows(2).all(|pair| pair[0].path < pair[1].path));
-    }
-    let planned: BTreeSet<_> = groups.iter().flat_map(|g| &g.files).map(|f| &f.path).collect();
-    assert_eq!(planned.len(), 9, "every small file once");
+    let names = |g: &Group| g.files.iter().map(|f| f.path.clone()).collect::<Vec<_>>();
+    let planned: Vec<_> = groups.iter().map(names).collect();
+    assert_eq!(planned, [["a0", "a1", "a2"], ["a3", "a4", "a5"], ["a6", "a7", "a8"]]);
     assert!(plan_compaction(&files[..3], options).is_empty(), "too few files");
-    let pairs: Vec<_> = (0..5).map(|n| file(&format!("n{n}"), "a", 49)).collect();
-    let sizes: Vec<_> = plan_compaction(&pairs, options).iter().map(|g| g.files.len()).collect();
-    assert_eq!(sizes, [2, 2], "a file that fits nowhere stays");
+    let mut old = file("old", "a", 30);
+    old.modified_ms = -1;
+    files.push(old);
+    assert_eq!(plan_compaction(&files, options)[0].files[0].path, "old", "oldest first");
+}
+
+#[test]
+fn plans_keep_to_their_budget_and_come_to_an_end() {
+    let all = CompactOptions { target_bytes: 1_000, files_min: 1, ..CompactOptions::default() };
+    let budgets = [
+        CompactOptions { round_bytes: 700, ..all },
+        CompactOptions { round_bytes: 2_500, round_files: 7, ..all },
+        CompactOptions { round_files: 2, ..all },
+        all,
+    ];
+    for options in budgets {
+        let mut seed = 7_u64;
+        let mut draw = |n: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(99);
+            (seed >> 33) % n
+        };
+        let mut files: Vec<DataFile> = (0..500)
+            .map(|n| file(&format!("f{n:03}"), ["a", "b", "c"][n % 3], 1 + draw(340)))
+            .collect();
+        let bytes: u64 = files.iter().map(|f| f.bytes).sum();
+        for round in 0.. {
+            assert!(round < 1_000, "does not end {options:?}");
+            let groups = plan_compaction(&files, options);
+            if groups.is_empty() {
+                break;
+            }
+            assert!(groups.iter().map(Group::bytes).sum::<u64>() <= options.round_bytes);
+            assert!(groups.iter().map(|g| g.files.len()).sum::<usize>() <= options.round_files);
+            for (nth, group) in groups.iter().enumerate() {
+                assert!(group.bytes() <= options.target_bytes && group.files.len() > 1);
+                files.retain(|f| !group.files.contains(f));
+                let mut joined = file(&format!("g{round:03}-{nth:03}"), "", group.bytes());
+                joined.partition_values = group.partition_values.clone();
+                files.push(joined);
+            }
+        }
+        assert_eq!(files.iter().map(|f| f.bytes).sum::<u64>(), bytes);
+        for part in ["a", "b", "c"] {
+            let of = |f: &&DataFile| f.partition_values["p"].as_deref() == Some(part);
+            let small = files.iter().filter(of).filter(|f| options.is_small(f)).count();
+            // With less than a file's size to read, pairs of larger ones cannot be joined.
+            let left = if options.round_bytes < 1_000 { 100 } else { 1 };
+            assert!(small <= left, "{small} small files left {options:?}");
+        }
+    }
+}
+
+#[test]
+fn facts_count_what_compaction_would_join() {
+    let options = CompactOptions { target_bytes: 100, ..CompactOptions::default() };
+    assert_eq!(table_facts(&[], options), TableFacts::default());
+    let mut files = vec![file("a1", "a", 10), file("a2", "a", 20), file("b1", "b", 5)];
+    files.push(file("a3", "a", 90));
+    files[1].modified_ms = 7;
+    files[2].modified_ms = 9;
+    let want = TableFacts {
+        files: 4,
+        bytes: 125,
+        bytes_min: 5,
+        bytes_max: 90,
+        oldest_ms: Some(7),
+        newest_ms: Some(9),
+        small_files: 2,
+        small_bytes: 30,
+    };
+    assert_eq!(table_facts(&files, options), want);
 }
 
 #[test]
@@ -102,7 +167,7 @@ async fn a_group_becomes_one_file_with_its_rows() {
 const DAY: i64 = 24 * 60 * 60 * 1000;
 
 /// A table with three versions: `a` and `b`, then `ab` for both, then `c` added and `ab` gone.
-async fn table(location: &Location) -> (crate::delta::Head, i64) {
+async fn versions(location: &Location) -> (crate::delta::Head, i64) {
     let layout = layout(location.clone());
     let now = store_now_ms(location).await.unwrap();
     let mut files = BTreeMap::new();
@@ -130,8 +195,8 @@ async fn table(location: &Location) -> (crate::delta::Head, i64) {
     (load(location).await.unwrap().unwrap(), now)
 }
 
-async fn vacuumed(location: &Location, head: &crate::delta::Head, keep: Keep) -> Vec<String> {
-    let found = vacuum(location, head, &keep).await.unwrap();
+async fn vacuumed(location: &Location, keep: Keep) -> Vec<String> {
+    let found = vacuum(location, &keep).await.unwrap();
     let name = |m: &object_store::ObjectMeta| m.location.filename().unwrap().to_string();
     found.iter().map(name).collect()
 }
@@ -139,19 +204,19 @@ async fn vacuumed(location: &Location, head: &crate::delta::Head, keep: Keep) ->
 #[tokio::test]
 async fn vacuum_takes_only_what_nobody_needs() {
     let location = open("memory://maintain-vacuum/t", &Secrets::default()).unwrap();
-    let (head, now) = table(&location).await;
+    let (head, now) = versions(&location).await;
     for name in ["stray.parquet", "_hidden/x", "p=1/stray.parquet"] {
         let path = location.join(name).unwrap().path;
         location.store.put(&path, Bytes::from_static(b"x")).await.unwrap();
     }
     let keep = Keep { removed_ms: DAY, now_ms: now, ..Keep::default() };
-    assert_eq!(vacuumed(&location, &head, keep.clone()).await, ["a-0.parquet", "b-0.parquet"]);
+    assert_eq!(vacuumed(&location, keep.clone()).await, ["a-0.parquet", "b-0.parquet"]);
     let reader = Keep { since_version: Some(0), ..keep.clone() };
-    assert!(vacuumed(&location, &head, reader).await.is_empty());
+    assert!(vacuumed(&location, reader).await.is_empty());
     let named = Keep { named: ["b-0.parquet".to_string()].into(), ..keep.clone() };
-    assert_eq!(vacuumed(&location, &head, named).await, ["a-0.parquet"]);
+    assert_eq!(vacuumed(&location, named).await, ["a-0.parquet"]);
     let late = Keep { now_ms: now + 2 * DAY, ..keep.clone() };
-    let gone = vacuum(&location, &head, &late).await.unwrap();
+    let gone = vacuum(&location, &late).await.unwrap();
     assert_eq!(gone.len(), 5, "removed files and strays");
     for _ in 0..2 {
         assert!(delete(&location.store, &gone).await.unwrap() > 2);

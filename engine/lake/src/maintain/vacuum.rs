@@ -4,7 +4,7 @@
 //! has it, its removal is old enough, no sealed epoch names it, and it is not fresh by the store's
 //! own clock. Everything under a name that starts with `_` or `.` is left alone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
@@ -12,7 +12,7 @@ use object_store::ObjectMeta;
 
 use sluice_core::{Error, Result};
 
-use crate::delta::{Head, removed_after, tombstones};
+use crate::delta::{remembered, removed_after};
 use crate::store::{Location, Store};
 
 /// How old a file must be that nobody names: longer than any epoch takes from its first file to
@@ -70,20 +70,24 @@ pub fn decide_file(facts: FileFacts, removed_ms: i64) -> Verdict {
 
 /// The objects of a Delta table's folder that may be deleted. Reads the log, deletes nothing.
 /// A log without the entries since `keep.since_version` is an error of kind `Conflict`.
-pub async fn vacuum(location: &Location, head: &Head, keep: &Keep) -> Result<Vec<ObjectMeta>> {
-    let removed: BTreeMap<String, i64> = tombstones(location).await?;
+pub async fn vacuum(location: &Location, keep: &Keep) -> Result<Vec<ObjectMeta>> {
+    // The listing comes first: what is committed after it is not in it.
+    let listed = location.store.list(&location.path).await?;
+    let known = remembered(location).await?;
     let in_use: BTreeSet<String> = match keep.since_version {
-        Some(version) => removed_after(location, head, version).await?.into_iter().collect(),
+        Some(version) => {
+            removed_after(location, version, known.version).await?.into_iter().collect()
+        }
         None => BTreeSet::new(),
     };
     let mut found = Vec::new();
-    for meta in location.store.list(&location.path).await? {
+    for meta in listed {
         let Some(path) = visible(location, &meta) else { continue };
         let facts = FileFacts {
-            needed: head.files.contains_key(&path)
+            needed: known.active.contains(&path)
                 || in_use.contains(&path)
                 || keep.named.contains(&path),
-            removed_ago_ms: removed.get(&path).map(|at| keep.now_ms.saturating_sub(*at)),
+            removed_ago_ms: known.removed.get(&path).map(|at| keep.now_ms.saturating_sub(*at)),
             written_ago_ms: age_ms(&meta, keep.now_ms),
         };
         if decide_file(facts, keep.removed_ms) != Verdict::Keep {

@@ -32,6 +32,8 @@ pub(super) struct Target {
     pub modified_ms: i64,
     /// The beginning of file names; the writer's number follows.
     pub prefix: String,
+    /// A file is ended when it is about this large.
+    pub file_bytes: u64,
     /// Who holds the memory, for messages.
     pub owner: String,
     /// The pool.
@@ -44,7 +46,7 @@ impl Target {
         let prefix = format!("{}-{index}", self.prefix);
         PartitionedWriter::new(
             self.layout.clone(),
-            WriteOptions::default(),
+            WriteOptions { target_file_bytes: self.file_bytes, ..WriteOptions::default() },
             FileNaming { prefix, modified_ms: self.modified_ms },
             self.memory.reserve(&self.owner),
         )

@@ -1,46 +1,101 @@
-//! Compaction: an epoch without sources that folds small files into big ones.
+//! Compaction: an epoch without sources that joins small files into big ones, or sorts them.
 //!
-//! In: the heads of Delta tables. Out: a manifest whose actions change no rows. It is a step of
-//! the job's own runner between epochs, so nobody races it but strangers; if one of those takes
-//! away a file first, the compaction of that table is dropped, never repaired.
+//! In: the heads of Delta tables and a budget. Out: a manifest whose actions change no rows. It is
+//! a step of the job's own runner between epochs, so nobody races it but strangers; if one of those
+//! takes away a file first, the compaction of that table is dropped, never repaired.
 
-use sluice_core::{Result, Step, reach};
-use sluice_lake::maintain::{self, CompactOptions};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::DataType;
+use datafusion::common::Column;
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::{ColumnarValue, Expr, Volatility, create_udf};
+use futures::StreamExt;
+use sluice_core::{Error, Kind, Result, Step, format_bytes, reach};
+use sluice_lake::maintain::{self, CompactOptions, Curve, Group};
 use sluice_lake::manifest::{Action, EpochKind, Manifest, TableCounts};
+use sluice_lake::table::Prepared;
 
+use super::append::{Target, fit};
+use super::publish::Publisher;
+use super::relation::Relation;
 use super::work::{Open, Worker};
-use crate::job::TableFormat;
+use crate::catalog::sql_error;
+use crate::job::{FilesSpec, TableFormat};
 
-/// Large enough that a reader's requests are few, small enough to be rewritten now and then.
-const TARGET_BYTES: u64 = 128 * 1024 * 1024;
+/// The column that sorted rows have while they are sorted.
+const CURVE_COLUMN: &str = "_sluice_curve";
 
-/// When small files are folded.
+/// When files are rewritten, and how much at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Compaction {
-    /// A partition with at least this many small files is folded.
+    /// A partition with at least this many small or unsorted files is worked on.
     pub files_min: usize,
-    /// The size folded files should have.
-    pub target_bytes: u64,
+    /// Bytes of files that are read in one round, over all tables.
+    pub round_bytes: u64,
+    /// Files that are read in one round, over all tables.
+    pub round_files: usize,
+    /// Whether it is an error when there is too little memory; else the table waits.
+    pub insists: bool,
 }
 
 impl Compaction {
-    /// Whatever can be folded, as somebody asked for it.
-    pub const ALL: Self = Self { files_min: 2, target_bytes: TARGET_BYTES };
-}
+    /// Whatever can be joined, as somebody asked for it. A round is an epoch: what it did stays done
+    /// when the next is cut off, so it is as much as a minute or two can do.
+    pub const ALL: Self =
+        Self { files_min: 1, round_bytes: 4 << 30, round_files: 10_000, insists: true };
 
-impl Default for Compaction {
-    fn default() -> Self {
-        Self { files_min: 8, target_bytes: TARGET_BYTES }
+    /// Options for a table's files.
+    pub fn options(&self, wanted: &FilesSpec) -> CompactOptions {
+        CompactOptions {
+            target_bytes: wanted.target_bytes,
+            files_min: self.files_min,
+            round_bytes: self.round_bytes,
+            round_files: self.round_files,
+        }
     }
 }
 
+impl Default for Compaction {
+    /// Between two epochs rows wait: 256 MiB are read and written in a few seconds.
+    fn default() -> Self {
+        Self { files_min: 8, round_bytes: 256 << 20, round_files: 1_000, insists: false }
+    }
+}
+
+/// Whether there was too little memory: trying again does not help, less work or more memory does.
+fn is_memory(error: &Error) -> bool {
+    error.kind() == Kind::Unavailable && !error.retry()
+}
+
 impl Worker {
-    /// Folds small files; none when there is nothing to fold.
-    pub async fn compact(&mut self, compaction: Compaction) -> Result<Option<Manifest>> {
+    /// Whether some table has files to rewrite.
+    pub fn wants_compaction(&self, compaction: Compaction) -> bool {
+        !self.plan_compaction(compaction).is_empty()
+    }
+
+    /// Rewrites files as far as one round goes; none when there is nothing to do. `publisher` knows
+    /// the columns that others have added to the tables.
+    pub async fn compact(
+        &mut self,
+        compaction: Compaction,
+        publisher: &Publisher,
+    ) -> Result<Option<Manifest>> {
         let mut open = self.open(&[]);
-        let names: Vec<String> = self.state.relations.keys().cloned().collect();
-        for name in names {
-            self.compact_table(&mut open, &name, compaction).await?;
+        for (name, groups) in self.plan_compaction(compaction) {
+            let mut relation = self.relation(&name)?.clone();
+            if let Some(head) = publisher.tables.get(&name).and_then(|t| t.head.as_ref()) {
+                relation.schema = head.schema.clone();
+            }
+            match self.compact_table(&mut open, &relation, groups).await {
+                Err(error) if !compaction.insists && is_memory(&error) => {
+                    let error = error.chain();
+                    tracing::warn!(table = name, error, "files are not joined for want of memory");
+                }
+                done => done?,
+            }
         }
         if open.tables.is_empty() {
             return Ok(None);
@@ -49,33 +104,147 @@ impl Worker {
         Ok(Some(self.manifest(open, EpochKind::Compaction)))
     }
 
+    /// The files of one round, by table; the round's budget is for all tables together.
+    fn plan_compaction(&self, mut left: Compaction) -> BTreeMap<String, Vec<Group>> {
+        let mut plan = BTreeMap::new();
+        for relation in self.state.relations.values() {
+            if relation.format != TableFormat::Delta || !relation.exists {
+                continue;
+            }
+            let options = left.options(&relation.wanted);
+            let groups = match relation.wanted.zorder_by.as_slice() {
+                [] => maintain::plan_compaction(&relation.files, options),
+                by => maintain::plan_zorder(&relation.files, &maintain::zorder_mark(by), options),
+            };
+            if groups.is_empty() {
+                continue;
+            }
+            left.round_bytes -= groups.iter().map(Group::bytes).sum::<u64>();
+            left.round_files -= groups.iter().map(|g| g.files.len()).sum::<usize>();
+            plan.insert(relation.name.clone(), groups);
+        }
+        plan
+    }
+
     async fn compact_table(
         &mut self,
         open: &mut Open<'_>,
-        name: &str,
-        compaction: Compaction,
+        relation: &Relation,
+        groups: Vec<Group>,
     ) -> Result<()> {
-        let relation = self.relation(name)?.clone();
-        if relation.format != TableFormat::Delta || !relation.exists {
-            return Ok(());
-        }
-        let Compaction { target_bytes, files_min } = compaction;
-        let options = CompactOptions { target_bytes, files_min };
-        let groups = maintain::plan_compaction(&relation.files, options);
-        if groups.is_empty() {
-            return Ok(());
-        }
-        let target = self.target(open, &relation);
+        let name = relation.name.as_str();
+        let mut target = self.target(open, relation);
+        // Each group is cut into files before it is written.
+        target.file_bytes = u64::MAX;
+        let mut numbers = 0..;
         let (mut adds, mut removes) = (Vec::new(), Vec::new());
-        for (index, group) in groups.into_iter().enumerate() {
-            let writer = target.writer(index)?;
-            let folded = maintain::compact(&target.layout, &group, writer).await?;
-            adds.extend(folded.adds);
-            removes.extend(folded.removes);
+        for group in &groups {
+            let done = if relation.wanted.zorder_by.is_empty() {
+                let writer = target.writer(numbers.next().unwrap_or_default())?;
+                let joined = maintain::compact(&target.layout, group, writer).await?;
+                // Where memory is too short for one file, joining is of no use.
+                Some(joined).filter(|joined| joined.adds.len() < group.files.len())
+            } else {
+                Some(self.sort_files(relation, &target, group, &mut numbers).await?)
+            };
+            let done = done.unwrap_or_default();
+            adds.extend(done.adds);
+            removes.extend(done.removes);
         }
-        let mut action = self.delta_action(open, &relation, adds, removes)?;
+        if removes.is_empty() {
+            return Ok(());
+        }
+        let (files, into) = (removes.len(), adds.len());
+        let bytes = format_bytes(groups.iter().map(Group::bytes).sum());
+        tracing::info!(table = name, files, into, bytes, "files rewritten");
+        let mut action = self.delta_action(open, relation, adds, removes)?;
         action.data_change = false;
         action.operation = "OPTIMIZE".to_string();
         self.record(open, name, Action::Delta(action), TableCounts::default())
+    }
+
+    /// Writes the group's rows again, sorted along a curve through the columns of `zorder_by`, into
+    /// files of the wanted size. What does not fit into memory is spilled.
+    async fn sort_files(
+        &self,
+        relation: &Relation,
+        target: &Target,
+        group: &Group,
+        numbers: &mut impl Iterator<Item = usize>,
+    ) -> Result<Prepared> {
+        let by = &relation.wanted.zorder_by;
+        let (curve, rows) = maintain::survey(&target.layout, group, by).await?;
+        let mut target = target.clone();
+        let rest = target.prefix.trim_start_matches("part-");
+        target.prefix = format!("{}-{rest}", maintain::zorder_mark(by));
+        let files = (group.bytes() / relation.wanted.target_bytes.max(1)).max(1);
+        let rows_per_file = usize::try_from(rows.div_ceil(files)).unwrap_or(usize::MAX).max(1);
+
+        let failed = |e| sql_error("cannot sort a table's files", e);
+        let mut sorted = self.sorted(relation, group, curve).await.map_err(failed)?;
+        let (mut adds, mut read) = (Vec::new(), 0);
+        let mut open: Option<(_, usize)> = None;
+        while let Some(batch) = sorted.next().await {
+            let mut batch: RecordBatch = fit(batch.map_err(failed)?, &relation.schema)?;
+            read += batch.num_rows() as u64;
+            while batch.num_rows() > 0 {
+                let (mut writer, left) = match open.take() {
+                    Some(open) => open,
+                    None => (target.writer(numbers.next().unwrap_or_default())?, rows_per_file),
+                };
+                let taken = left.min(batch.num_rows());
+                writer.write(&batch.slice(0, taken)).await?;
+                batch = batch.slice(taken, batch.num_rows() - taken);
+                match left - taken {
+                    0 => adds.extend(writer.finish().await?),
+                    left => open = Some((writer, left)),
+                }
+            }
+        }
+        if let Some((writer, _)) = open {
+            adds.extend(writer.finish().await?);
+        }
+        if read != rows {
+            return Err(Error::bug(format!("sorting lost rows read={rows} sorted={read}")));
+        }
+        maintain::replaced(group, read, adds)
+    }
+
+    /// The rows of some files in the order of a curve, the curve's own column last.
+    async fn sorted(
+        &self,
+        relation: &Relation,
+        group: &Group,
+        curve: Curve,
+    ) -> std::result::Result<datafusion::physical_plan::SendableRecordBatchStream, DataFusionError>
+    {
+        let by = &relation.wanted.zorder_by;
+        let provider = relation
+            .provider_of(&self.context, &self.lake, &group.files)
+            .map_err(|e| DataFusionError::External(Box::new(e)))?;
+        let column = |name: &String| Expr::Column(Column::from_name(name));
+        let kinds = by.iter().map(|name| relation.schema.field_with_name(name));
+        let kinds = kinds.map(|f| f.map(|f| f.data_type().clone()));
+        let kinds = kinds.collect::<std::result::Result<Vec<_>, _>>()?;
+        let curve = Arc::new(curve);
+        let keys = create_udf(
+            CURVE_COLUMN,
+            kinds,
+            DataType::UInt64,
+            Volatility::Immutable,
+            Arc::new(move |values: &[ColumnarValue]| {
+                let columns = ColumnarValue::values_to_arrays(values)?;
+                let keys = curve.keys(&columns);
+                let keys = keys.map_err(|e| DataFusionError::External(Box::new(e)))?;
+                Ok(ColumnarValue::Array(Arc::new(keys)))
+            }),
+        );
+        let key = keys.call(by.iter().map(column).collect()).alias(CURVE_COLUMN);
+        let mut columns: Vec<Expr> =
+            relation.schema.fields().iter().map(|f| column(f.name())).collect();
+        columns.push(key);
+        let rows = self.context.read_table(provider)?.select(columns)?;
+        let order = column(&CURVE_COLUMN.to_string()).sort(true, true);
+        rows.sort(vec![order])?.execute_stream().await
     }
 }

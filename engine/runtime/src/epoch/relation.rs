@@ -15,7 +15,7 @@ use sluice_lake::store::Location;
 
 use super::Lake;
 use crate::catalog::FilesTable;
-use crate::job::TableFormat;
+use crate::job::{FilesSpec, TableFormat};
 
 /// What a relation is to its job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -59,6 +59,8 @@ pub struct Relation {
     pub key: Vec<String>,
     /// How it is stored.
     pub format: TableFormat,
+    /// What its files are to be like.
+    pub wanted: FilesSpec,
     /// The hash of its definition.
     pub definition: String,
     /// Whether it exists, or is created by an epoch that is prepared or sealed.

@@ -215,6 +215,7 @@ impl Worker {
             layout,
             modified_ms: open.opened_at_ms,
             prefix: format!("part-{:020}-{}", open.epoch, open.unique),
+            file_bytes: relation.wanted.target_bytes,
             owner: relation.name.clone(),
             memory: self.env.memory.clone(),
         }

@@ -52,6 +52,8 @@ pub struct WorkerState {
     pub epoch: u64,
     /// Hash of the manifest before it.
     pub previous: Option<String>,
+    /// When the epoch before it opened, milliseconds since 1970.
+    pub opened_at_ms: Option<i64>,
     /// Tables of an earlier life that the next epoch replaces, whether or not it has rows for
     /// them.
     pub leftovers: BTreeSet<String>,
@@ -222,13 +224,6 @@ impl Worker {
         *self.seconds.entry(name).or_default() += spent;
     }
 
-    /// Whether some table may have enough small files to fold.
-    pub fn wants_compaction(&self, compaction: super::Compaction) -> bool {
-        let small = |f: &&sluice_lake::manifest::DataFile| f.bytes < compaction.target_bytes / 2;
-        let delta = self.state.relations.values().filter(|r| r.format == TableFormat::Delta);
-        delta.map(|r| r.files.iter().filter(small).count()).any(|n| n >= compaction.files_min)
-    }
-
     /// Whether another job published something since the last epoch.
     pub fn foreign_changed(&self) -> bool {
         !gone_on(&self.foreign.epochs, &self.state.offsets).is_empty()
@@ -385,6 +380,7 @@ impl Worker {
         self.supersede(manifest);
         self.state.epoch = manifest.epoch + 1;
         self.state.previous = Some(hash);
+        self.state.opened_at_ms = Some(manifest.opened_at_ms);
         self.state.offsets = manifest.offsets.clone();
         self.state.files = manifest.state.clone();
         self.state.routers.values().for_each(Router::sealed);

@@ -126,12 +126,31 @@ pub struct TableSpec {
     pub folder: String,
     /// How it is stored; keyed tables are Delta.
     pub format: TableFormat,
+    /// What its files are to be like.
+    pub files: FilesSpec,
     /// The column that holds the time of what a row tells.
     pub event_time: Option<EventTime>,
     /// What must hold for each row.
     pub expect: Vec<Expectation>,
     /// What the table is, for people; empty when nobody said.
     pub doc: String,
+}
+
+/// What the files of a table are to be like; its rows are the same however they lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FilesSpec {
+    /// About how large they are, in bytes.
+    pub target_bytes: u64,
+    /// The columns that compaction sorts by, at most four; empty: none.
+    pub zorder_by: Vec<String>,
+}
+
+impl Default for FilesSpec {
+    /// 128 MiB: large enough that a reader's requests are few, small enough to be rewritten now and
+    /// then.
+    fn default() -> Self {
+        Self { target_bytes: 128 << 20, zorder_by: Vec::new() }
+    }
 }
 
 /// The time of rows.

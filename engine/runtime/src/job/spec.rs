@@ -172,6 +172,13 @@ pub struct TableEntry {
     /// How it is stored: `delta` (default) or `parquet`.
     #[serde(default)]
     pub format: TableFormat,
+    /// The size of its files, such as `64MiB`: files are ended at about it, and small ones of a
+    /// Delta table are joined until they have it; default: `128MiB`.
+    pub target_file_size: Option<Size>,
+    /// Up to four columns by which compaction sorts the rows of a Delta table, so that queries that
+    /// filter by any of them read few files; default: none.
+    #[serde(default)]
+    pub zorder_by: Vec<String>,
     /// The date or timestamp column that holds the time of what a row tells. This version checks it
     /// and makes no row late.
     pub event_time: Option<EventTimeEntry>,

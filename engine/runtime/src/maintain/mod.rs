@@ -1,5 +1,5 @@
-//! Maintenance by hand: fold small files, vacuum, write Delta checkpoints, fold old manifests; and
-//! taking a job or a table back to nothing.
+//! Maintenance by hand: join and sort files, vacuum, write Delta checkpoints, fold old manifests;
+//! and taking a job or a table back to nothing.
 //!
 //! In: a job. Out: lines that say what was done. It takes the job's lease like any runner; where a
 //! runner has it, that one is asked to do the work between two of its epochs. Nothing is written
@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use sluice_core::{Error, Kind, Result, Secrets, format_count};
 
-use crate::epoch::{Compaction, Environment};
+use crate::epoch::Environment;
 use crate::plan::Graph;
 use crate::recover::{RecoverOptions, Running, lake_of, open, past};
-use crate::schedule::{Request, Requests, Upkeep, compact_job, keep_house};
+use crate::schedule::{House, Request, Requests, Upkeep, compact_job};
 
 pub use reset::{Target, going, reset};
 
@@ -59,12 +59,13 @@ pub async fn maintain(
     };
     let mut lines = Vec::new();
     if options.upkeep.compact {
-        let done = compact_job(env, graph, running, Compaction::ALL).await?;
+        let done = compact_job(env, graph, running).await?;
         lines.push(format_count(done, "compaction"));
         running = open(env, graph, lake.clone(), secrets, how).await?;
     }
-    let Running { publisher, lease, .. } = running;
-    lines.extend(keep_house(&publisher, options.upkeep, env.clock.wall_ms()).await?);
+    let Running { worker, publisher, lease, .. } = running;
+    let house = House::of(&publisher, worker.state.epoch.saturating_sub(1));
+    lines.extend(house.keep(options.upkeep).await?);
     lease.release().await?;
     Ok(lines)
 }

@@ -151,6 +151,9 @@ fn check_columns(job: &Job, spec: &TableSpec, schema: &SchemaRef, problems: &mut
     for (i, name) in spec.partition_by.iter().enumerate() {
         check(format!("{}/partition_by/{i}", spec.pointer), name, "partition_by");
     }
+    for (i, name) in spec.files.zorder_by.iter().enumerate() {
+        check(format!("{}/zorder_by/{i}", spec.pointer), name, "zorder_by");
+    }
     if let Some(name) = &spec.sequence_by {
         check(format!("{}/sequence_by", spec.pointer), name, "sequence_by");
     }
@@ -160,7 +163,26 @@ fn check_columns(job: &Job, spec: &TableSpec, schema: &SchemaRef, problems: &mut
         let hint = "partition by columns with few values, and leave at least one other column";
         problems.push(&job.file, span, message, Some(hint.to_string()));
     }
+    check_zorder(job, spec, schema, problems);
     check_event_time(job, spec, schema, problems);
+}
+
+/// Rows are sorted by columns that have an order and differ within a partition.
+fn check_zorder(job: &Job, spec: &TableSpec, schema: &SchemaRef, problems: &mut Problems) {
+    for (i, name) in spec.files.zorder_by.iter().enumerate() {
+        let Ok(field) = schema.field_with_name(name) else { continue };
+        let (message, hint) = if spec.partition_by.contains(name) {
+            let message = format!("zorder_by names a partition column column={name}");
+            (message, "rows of a file have one value in it: take it away")
+        } else if field.data_type().is_nested() {
+            let message = format!("zorder_by names a nested column column={name}");
+            (message, "take a column with plain values, or make one in the statement")
+        } else {
+            continue;
+        };
+        let span = job.span(&format!("{}/zorder_by/{i}", spec.pointer));
+        problems.push(&job.file, span, message, Some(hint.to_string()));
+    }
 }
 
 fn check_event_time(job: &Job, spec: &TableSpec, schema: &SchemaRef, problems: &mut Problems) {

@@ -24,7 +24,7 @@ use crate::epoch::{
     Worker, WorkerState, fenced, source_owner,
 };
 use crate::function::{SessionOptions, session};
-use crate::job::TableFormat;
+use crate::job::{FilesSpec, TableFormat};
 use crate::plan::{Graph, Strategy, quarantine_name, rejected_name};
 use crate::state::StateFolder;
 
@@ -188,6 +188,7 @@ impl Opening<'_> {
                     spec.key.clone()
                 },
                 format: spec.format,
+                wanted: spec.files.clone(),
                 definition: definition.clone(),
                 exists: false,
                 files: Vec::new(),
@@ -199,6 +200,7 @@ impl Opening<'_> {
                 kind: Kind::Quarantine,
                 schema: quarantine_schema(&table.schema),
                 partition_by: Vec::new(),
+                wanted: FilesSpec::default(),
                 key: if table.carried.source_file { main.key.clone() } else { Vec::new() },
                 format: TableFormat::Delta,
                 ..main.clone()
@@ -239,6 +241,7 @@ impl Opening<'_> {
             partition_by: Vec::new(),
             key,
             format: TableFormat::Delta,
+            wanted: FilesSpec::default(),
             definition: definition_of(self.graph, name),
             exists: false,
             files: Vec::new(),
@@ -373,6 +376,7 @@ impl Opening<'_> {
             offsets: kept.map(|m| m.offsets.clone()).unwrap_or_default(),
             epoch: manifest.map_or(0, |m| m.epoch + 1),
             previous: self.last.as_ref().map(|e| e.sha256.clone()),
+            opened_at_ms: manifest.map(|m| m.opened_at_ms),
             cleared: BTreeMap::new(),
             definitions,
             superseded: Vec::new(),

@@ -3,6 +3,7 @@
 //!
 //! In: a graph and options. Out: a summary. When a run starts is the caller's decision.
 
+mod keeper;
 mod report;
 mod request;
 mod run;
@@ -12,4 +13,4 @@ mod upkeep;
 pub use report::{EpochReport, Progress, Silent, SinkSummary, Summary, TableSummary, ViewSummary};
 pub use request::{Request, Requests};
 pub use run::{RunOptions, compact_job, run_job};
-pub use upkeep::{Upkeep, keep_house};
+pub use upkeep::{House, Upkeep};

@@ -7,6 +7,8 @@
 //!    └── any failure before the seal: memory is dropped, the same path as a restart
 //! ```
 
+mod rewrite;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,15 +18,18 @@ use sluice_lake::manifest::{Action, EpochKind, Manifest, Sealed};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::keeper::{Keeper, Moment};
 use super::report::{EpochReport, Progress, Summary};
 use super::request::Requests;
 use super::tender::Tender;
-use super::upkeep::keep_house;
+use super::upkeep::House;
 use crate::epoch::{
     Cleaner, Compaction, Environment, PublishOutcome, Publisher, Taken, Worker, fenced, take,
 };
 use crate::plan::Graph;
 use crate::recover::{RecoverOptions, Running, lake_of, open};
+
+pub use rewrite::compact_job;
 
 /// Attempts in a row that may fail before a run gives up: with the waits between them about half a
 /// minute, longer than a store's usual hiccup and shorter than a person's patience.
@@ -48,8 +53,10 @@ pub struct RunOptions {
     pub overlap: bool,
     /// End after this many epochs.
     pub epochs_max: Option<u64>,
-    /// When small files are folded; none: never.
+    /// When small files are joined between epochs; none: never.
     pub compaction: Option<Compaction>,
+    /// Whether the run looks after its tables beside its epochs.
+    pub upkeep: bool,
 }
 
 impl Default for RunOptions {
@@ -62,6 +69,7 @@ impl Default for RunOptions {
             overlap: true,
             epochs_max: None,
             compaction: Some(Compaction::default()),
+            upkeep: true,
         }
     }
 }
@@ -135,25 +143,6 @@ impl Attempts<'_> {
     }
 }
 
-/// Folds the small files of an opened job's tables, nothing else, and gives its lease back. Gives
-/// the number of compactions.
-pub async fn compact_job(
-    env: &Environment,
-    graph: &Arc<Graph>,
-    running: Running,
-    compaction: Compaction,
-) -> Result<u64> {
-    let options =
-        RunOptions { epochs_max: Some(0), compaction: Some(compaction), ..RunOptions::default() };
-    let stop = CancellationToken::new();
-    let mut summary = Summary::new(graph);
-    let mut run = Run::new(env, graph, &options, &super::Silent, running, &stop);
-    let compacted = run.compact(&mut summary).await;
-    let ended = run.until_done(&mut summary).await;
-    compacted.and(ended)?;
-    Ok(summary.epochs)
-}
-
 struct Run<'a> {
     env: &'a Environment,
     graph: &'a Arc<Graph>,
@@ -167,6 +156,7 @@ struct Run<'a> {
     tender: Option<Tender>,
     publishing: Option<Publishing>,
     cleaner: Cleaner,
+    keeper: Keeper,
     adopting: bool,
     first_epoch: u64,
 }
@@ -187,6 +177,8 @@ impl<'a> Run<'a> {
     ) -> Self {
         let first_epoch = running.worker.state.epoch;
         let requests = Requests::new(&running.worker.lake.root, &graph.job.name);
+        let last = running.worker.state.opened_at_ms.zip(first_epoch.checked_sub(1));
+        let last = last.map(|(opened_at_ms, epoch)| Moment { epoch, opened_at_ms });
         Self {
             env,
             graph,
@@ -199,6 +191,7 @@ impl<'a> Run<'a> {
             tender: Some(Tender::start(env.clock.clone(), running.lease, requests)),
             publishing: None,
             cleaner: Cleaner::default(),
+            keeper: Keeper::new(last),
             adopting: running.adopting,
             first_epoch,
         }
@@ -213,6 +206,7 @@ impl<'a> Run<'a> {
         // Whatever was sealed is published before the run ends, even when it ends by an error.
         let published = self.finish_publishing(None).await;
         let published = published.and(self.cleaner.finish().await);
+        self.keeper.finish().await;
         summary.hold(&self.worker.state.relations);
         if let Some(tender) = self.tender.take() {
             tender.end().await?.release().await?;
@@ -344,6 +338,10 @@ impl<'a> Run<'a> {
         }
         self.acknowledge(&manifest.offsets).await?;
         reach(Step::Acknowledged, manifest.epoch);
+        if let Some(publisher) = self.publisher.as_ref().filter(|_| self.options.upkeep) {
+            let (epoch, opened_at_ms) = (manifest.epoch, manifest.opened_at_ms);
+            self.keeper.look(House::of(publisher, epoch), Moment { epoch, opened_at_ms });
+        }
         let gone = self.worker.left_behind(&manifest);
         self.cleaner.delete(&self.worker.lake.root.store, gone).await
     }
@@ -355,26 +353,6 @@ impl<'a> Run<'a> {
             }
         }
         Ok(())
-    }
-
-    /// Folds small files when there are enough of them, as an epoch of its own.
-    async fn compact(&mut self, summary: &mut Summary) -> Result<()> {
-        match self.options.compaction {
-            Some(compaction) => self.fold_files(compaction, summary).await.map(|_| ()),
-            None => Ok(()),
-        }
-    }
-
-    /// Whether there was anything to fold.
-    async fn fold_files(&mut self, how: Compaction, summary: &mut Summary) -> Result<bool> {
-        if !self.worker.wants_compaction(how) {
-            return Ok(false);
-        }
-        self.finish_publishing(None).await?;
-        let opened = self.env.clock.monotonic();
-        let Some(manifest) = self.worker.compact(how).await? else { return Ok(false) };
-        self.seal(manifest, opened, summary).await?;
-        Ok(true)
     }
 
     /// Takes note of everything sources have, without reading it.
@@ -402,12 +380,13 @@ impl<'a> Run<'a> {
         self.finish_publishing(None).await?;
         let mut done = Vec::new();
         if request.upkeep.compact {
-            let folded = u64::from(self.fold_files(Compaction::ALL, summary).await?);
+            done.push(format_count(self.compact_all(summary).await?, "compaction"));
             self.finish_publishing(None).await?;
-            done.push(format_count(folded, "compaction"));
         }
+        self.keeper.finish().await;
         let Some(publisher) = &self.publisher else { return Ok(()) };
-        match keep_house(publisher, request.upkeep, self.env.clock.wall_ms()).await {
+        let house = House::of(publisher, self.worker.state.epoch.saturating_sub(1));
+        match house.keep(request.upkeep).await {
             Ok(lines) => done.extend(lines),
             // The run does not end because its tables could not be tidied.
             Err(error) => done.push(format!("failed: {}", error.chain())),

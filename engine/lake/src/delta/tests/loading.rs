@@ -20,7 +20,7 @@ async fn checkpoints_stand_for_the_entries_before_them() {
     }
     let head = head.unwrap();
     same(&load(&location).await.unwrap().unwrap(), &head);
-    assert_eq!(tombstones(&location).await.unwrap()[&file("a").path], NOW);
+    assert_eq!(remembered(&location).await.unwrap().removed[&file("a").path], NOW);
     let hint = location.join("_delta_log/_last_checkpoint").unwrap().path;
     location.store.delete(&hint).await.unwrap();
     same(&load(&location).await.unwrap().unwrap(), &head);

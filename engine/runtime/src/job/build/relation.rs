@@ -4,8 +4,12 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use sluice_lake::maintain::ZORDER_COLUMNS_MAX;
+
 use super::Builder;
-use crate::job::model::{EventTime, Expectation, Merge, TableFormat, TableSpec, ViewSpec};
+use crate::job::model::{
+    EventTime, Expectation, FilesSpec, Merge, TableFormat, TableSpec, ViewSpec,
+};
 use crate::job::named::Named;
 use crate::job::read::{Text, segment};
 use crate::job::spec::{EventTimeEntry, ExpectEntry, TableEntry, ViewEntry};
@@ -38,6 +42,7 @@ impl Builder<'_, '_> {
         self.check_key(&pointer, &entry);
         self.check_twice(&format!("{pointer}/key"), entry.key.as_deref().unwrap_or_default());
         self.check_twice(&format!("{pointer}/partition_by"), &entry.partition_by);
+        let files = self.files(&pointer, &entry);
         let folder = self.folder(&pointer, &entry.folder);
         let event_time = entry.event_time.map(|time| self.event_time(&pointer, time));
         let expect = self.expectations(&pointer, entry.expect);
@@ -55,6 +60,7 @@ impl Builder<'_, '_> {
             partition_by: entry.partition_by,
             folder,
             format: entry.format,
+            files,
             event_time,
             expect,
             doc: entry.doc,
@@ -89,6 +95,26 @@ impl Builder<'_, '_> {
                 );
             }
         }
+    }
+
+    /// What its files are to be like; sorting needs Delta, where files can be replaced.
+    fn files(&mut self, pointer: &str, entry: &TableEntry) -> FilesSpec {
+        let place = format!("{pointer}/zorder_by");
+        self.check_twice(&place, &entry.zorder_by);
+        let (given, max) = (entry.zorder_by.len(), ZORDER_COLUMNS_MAX);
+        if given > max {
+            let message = format!("too many columns to sort by columns={given}");
+            let hint = format!("name at most {max}, those that queries filter by most");
+            self.report.at_key(&place, message, hint);
+        }
+        if given > 0 && entry.format == TableFormat::Parquet {
+            let hint = "take `format: parquet` away, or zorder_by";
+            self.report.at_key(&place, "sorting by compaction needs Delta", hint);
+        }
+        let size = entry.target_file_size.as_ref();
+        let size = size.and_then(|size| self.size(&format!("{pointer}/target_file_size"), size));
+        let target_bytes = size.unwrap_or(FilesSpec::default().target_bytes);
+        FilesSpec { target_bytes, zorder_by: entry.zorder_by.clone() }
     }
 
     fn check_twice(&mut self, pointer: &str, columns: &[String]) {

@@ -62,7 +62,7 @@ impl Builder<'_, '_> {
         Some(duration)
     }
 
-    fn size(&mut self, pointer: &str, size: &Size) -> Option<u64> {
+    pub(super) fn size(&mut self, pointer: &str, size: &Size) -> Option<u64> {
         let text = match &size.0 {
             Value::String(text) => text.clone(),
             other => other.to_string(),
