@@ -217,7 +217,7 @@ fn long_chain(kind: Kind) -> Place {
     place.write(LONG, LONG_TEXT);
     long_run(&place, ROWS).ok();
     age(&place, LONG_EPOCHS);
-    moved(place, kind)
+    place.moved_to(kind)
 }
 
 /// Makes everything in a folder of the lake years old.
@@ -320,7 +320,7 @@ fn old_log(kind: Kind) -> Place {
     for folder in ["kept/_delta_log", "total/_delta_log", "_sluice/long/published"] {
         age(&place, folder);
     }
-    moved(place, kind)
+    place.moved_to(kind)
 }
 
 fn expire(place: &Place) -> Sluice {

@@ -67,7 +67,8 @@ fn text(status: &Status, now_ms: i64) -> String {
         None => "nobody runs it\n".to_string(),
     };
     text.push_str(&runner);
-    for grid in [offsets(status), tables(status, now_ms)].iter().filter(|grid| !grid.is_empty()) {
+    let grids = [offsets(status), tables(status, now_ms), upkeep(status)];
+    for grid in grids.iter().filter(|grid| !grid.is_empty()) {
         text.push_str(&format!("{grid}\n"));
     }
     text
@@ -158,4 +159,24 @@ fn clipped(text: &str) -> String {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text.to_string(),
     }
+}
+
+/// What waits in tables to be looked after.
+fn upkeep(status: &Status) -> Grid {
+    let figures = ["wanted size", "small files", "their bytes", "version", "log", "checkpoint"];
+    let figures = figures.map(|name| (name, Align::Right));
+    let mut grid = Grid::new([("delta table", Align::Left)].into_iter().chain(figures));
+    for t in &status.upkeep {
+        let version = |v: Option<i64>| v.map(|v| v.to_string()).unwrap_or_default();
+        grid.row([
+            t.name.clone(),
+            format_bytes(t.target_bytes),
+            count(t.files.small_files),
+            format_bytes(t.files.small_bytes),
+            version(t.log.version),
+            count(t.log.entries),
+            version(t.log.checkpoint),
+        ]);
+    }
+    grid
 }

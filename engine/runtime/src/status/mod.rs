@@ -5,6 +5,7 @@
 
 mod bar;
 mod stats;
+mod upkeep;
 
 use std::collections::BTreeMap;
 
@@ -18,6 +19,7 @@ use crate::recover::lake_of;
 
 pub use bar::Bar;
 pub use stats::{ColumnStats, TableStats, stats};
+pub use upkeep::TableUpkeep;
 
 /// A job as it stands.
 #[derive(Debug, Clone, Serialize)]
@@ -36,6 +38,8 @@ pub struct Status {
     pub sources: BTreeMap<String, Offsets>,
     /// Tables and views that exist.
     pub tables: Vec<TableFacts>,
+    /// What waits in its Delta tables to be looked after.
+    pub upkeep: Vec<TableUpkeep>,
     /// Who holds the lease, if somebody does.
     pub holder: Option<Holder>,
 }
@@ -57,6 +61,7 @@ pub async fn status(env: &Environment, job: &Readable) -> Result<Status> {
         incarnation: last.as_ref().map(|m| m.incarnation.clone()),
         sources: last.map(|m| m.offsets).unwrap_or_default(),
         tables,
+        upkeep: upkeep::upkeep(job, published.as_ref()).await?,
         holder: Lease::holder(&lake.root, &job.graph.job.name).await?,
     })
 }

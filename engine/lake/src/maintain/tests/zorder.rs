@@ -96,7 +96,7 @@ async fn files_become_narrow_in_every_column_and_rows_stay() {
     for n in 0..64 {
         after.push(put(&layout, &format!("z{n:02}"), &sorted.slice(n * 500, 500)).await);
     }
-    for (column, value) in [("x", 17.0), ("x", -490.0), ("f", 8.0), ("f", 512_000_000.0)] {
+    for (column, value) in [("x", 17.0), ("x", -490.0), ("f", 8_000.0), ("f", 512_000_000.0)] {
         assert!(may_hold(&group.files, column, value) >= 60, "{column} before");
         assert!(may_hold(&after, column, value) <= 16, "{column} after");
     }
