@@ -104,7 +104,7 @@ async fn table(job: &str, name: String, location: Location) -> Result<Option<Own
         let strange = listed.len() as u64;
         return Ok(Some(Owned { name, location, objects: Vec::new(), strange }));
     }
-    let removed = delta::tombstones(&location).await?.into_keys().collect();
+    let removed = delta::remembered(&location).await?.removed.into_keys().collect();
     let (mut objects, strange): (Vec<_>, Vec<_>) =
         listed.into_iter().partition(|meta| is_of_table(&location, &head, &removed, meta));
     // The log goes last and its newest entry first: what is left of it tells whose table it is.
