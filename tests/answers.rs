@@ -240,7 +240,11 @@ fn lines_that_end_in_cr_only_are_told() {
     place.write(JOB, FAILS);
     place.write("input/1.csv", "id\r1\r2\r");
     let output = place.job("run", JOB).expect(1);
-    output.says(&["end in CR only", "1.csv", "hint: end them in LF"]);
+    for part in
+        ["1 file could not be read", "1.csv: the lines of the file end in CR only; end them"]
+    {
+        assert!(output.stdout.contains(part), "{}", output.text());
+    }
 }
 
 /// A run that goes on until it is stopped, past its first epoch.

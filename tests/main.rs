@@ -21,10 +21,12 @@ mod protocol;
 
 mod answers;
 mod audit_fails;
+mod bad_data;
 mod clouds;
 mod containers;
 mod definitions;
 mod disasters;
+mod evolution;
 mod stores;
 
 mod reset;

@@ -13,6 +13,8 @@ pub enum Kind {
     Config,
     /// Rows are wrong: fix them or send them to quarantine.
     Data,
+    /// A file cannot be read at all, whatever the rows in it: set it aside and go on without it.
+    Unreadable,
     /// A store or server did not answer: the same call may succeed later.
     Unavailable,
     /// Somebody else changed a table: repair or ask the user.
@@ -53,6 +55,11 @@ impl Error {
     /// Rows are wrong.
     pub fn data(message: impl Into<String>) -> Self {
         Self::new(Kind::Data, message)
+    }
+
+    /// A file cannot be read at all.
+    pub fn unreadable(message: impl Into<String>) -> Self {
+        Self::new(Kind::Unreadable, message)
     }
 
     /// A store or server did not answer.

@@ -26,11 +26,11 @@ pub use memory::{Memory, Reservation, Unbounded};
 pub use offset::{Advance, Offset, Offsets};
 pub use problem::{Problem, Problems, Span};
 pub use quantity::{format_bytes, format_count, parse_bytes, parse_duration};
-pub use schema::{DataSchema, FieldSpec, parse_type, type_name};
+pub use schema::{DataSchema, FieldSpec, column_name, parse_type, type_name};
 pub use secret::{Secrets, bucket_of};
 pub use sink::{FileEncoder, FileSink, FileSizing};
 pub use source::{
-    Decoded, Intake, Limit, POSITION_COLUMN, REJECTED_FILE_COLUMN, Reader, Rejected, RowStream,
-    SOURCE_FILE_COLUMN, Source, Split, Start, rejected_schema, with_position,
+    Decoded, Intake, Limit, POSITION_COLUMN, REJECTED_FILE_COLUMN, RESCUED_COLUMN, Reader,
+    Rejected, RowStream, SOURCE_FILE_COLUMN, Source, Split, Start, rejected_schema, with_position,
 };
 pub use step::{Step, reach};

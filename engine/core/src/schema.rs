@@ -26,7 +26,7 @@ pub struct DataSchema {
 }
 
 /// One field.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FieldSpec {
     /// The name in SQL, snake_case.
@@ -47,9 +47,28 @@ pub struct FieldSpec {
     /// What it means, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub doc: Option<String>,
+    /// Whether no schema names it and the data taught it (`on_new_column: add`). Objects may lack it.
+    #[serde(skip)]
+    pub learned: bool,
 }
 
 impl FieldSpec {
+    /// A field that the data called `origin` taught. Its name in SQL is one that needs no quotes and
+    /// is none of `taken`.
+    pub fn learned(origin: &str, data_type: &str, taken: &[&str]) -> Self {
+        let base = column_name(origin);
+        let free = |name: &String| !taken.contains(&name.as_str());
+        let numbered = (2..).map(|n| format!("{base}_{n}"));
+        let name = std::iter::once(base.clone()).chain(numbered).find(free).unwrap_or(base);
+        Self {
+            from: (name != origin).then(|| origin.to_string()),
+            name,
+            data_type: data_type.to_string(),
+            learned: true,
+            ..Self::default()
+        }
+    }
+
     /// The name in the data.
     pub fn origin(&self) -> &str {
         self.from.as_deref().unwrap_or(&self.name)
@@ -64,6 +83,28 @@ impl DataSchema {
             fields.push(Field::new(&field.name, parse_type(&field.data_type)?, !field.required));
         }
         Ok(Arc::new(Schema::new(fields)))
+    }
+}
+
+/// A name for SQL made of a name in data: lower case, words joined by `_`, no quotes needed.
+pub fn column_name(origin: &str) -> String {
+    let mut name = String::with_capacity(origin.len());
+    let mut before = ' ';
+    for c in origin.chars() {
+        let word_begins = c.is_uppercase() && (before.is_lowercase() || before.is_ascii_digit());
+        if (word_begins || !c.is_alphanumeric()) && !name.is_empty() && !name.ends_with('_') {
+            name.push('_');
+        }
+        if c.is_alphanumeric() {
+            name.extend(c.to_lowercase());
+        }
+        before = c;
+    }
+    let name = name.trim_end_matches('_');
+    match name.chars().next() {
+        None => "column".to_string(),
+        Some(first) if first.is_numeric() => format!("c_{name}"),
+        Some(_) => name.to_string(),
     }
 }
 
@@ -132,6 +173,27 @@ mod tests {
             let read = parse_type(name).map(|t| type_name(&t)).ok();
             assert_eq!(read.as_deref(), Some(name));
         }
+    }
+
+    #[test]
+    fn names_of_data_become_names_of_sql() {
+        let cases = [
+            ("id", "id"),
+            ("Unit Price", "unit_price"),
+            ("unitPrice", "unit_price"),
+            ("InvoiceNo", "invoice_no"),
+            ("  % of  total ", "of_total"),
+            ("2024", "c_2024"),
+            ("_id", "id"),
+            ("€", "column"),
+            ("Größe", "größe"),
+        ];
+        for (origin, name) in cases {
+            assert_eq!(column_name(origin), name, "{origin}");
+        }
+        let field = FieldSpec::learned("Unit Price", "string", &["id", "unit_price"]);
+        assert_eq!((field.name.as_str(), field.origin()), ("unit_price_2", "Unit Price"));
+        assert_eq!(FieldSpec::learned("a", "string", &[]).from, None);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 
-use crate::{Advance, Offsets, Result};
+use crate::{Advance, FieldSpec, Offsets, Result};
 
 /// The hidden last column of decoded rows (Int64): the row's order within its epoch. Larger is
 /// later; unique within one intake.
@@ -18,6 +18,10 @@ pub const POSITION_COLUMN: &str = "_position";
 
 /// The column of a table whose rows may be taken back: the object a row came from (Utf8).
 pub const SOURCE_FILE_COLUMN: &str = "_source_file";
+
+/// The column of rows with `on_new_column: rescue` (Utf8, the last but the position): what the schema
+/// has no column for, as the text of a JSON object; null where there is nothing.
+pub const RESCUED_COLUMN: &str = "_rescued";
 
 /// The column of rejected rows that says which file they stood in.
 pub const REJECTED_FILE_COLUMN: &str = "source_file";
@@ -41,6 +45,9 @@ pub struct Start {
     pub offsets: Offsets,
     /// All state rows the source handed out in sealed epochs, in order.
     pub state: Vec<RecordBatch>,
+    /// Read what the first poll is to take to its end before taking it: an error of kind
+    /// `Unreadable` came up while it was read.
+    pub careful: bool,
 }
 
 /// A readable piece of a source.
@@ -75,6 +82,11 @@ pub struct Intake {
     pub notes: Vec<String>,
     /// Paths whose earlier rows are to be retracted by `_source_file` (`on_changed_file: replace`).
     pub retracted: Vec<String>,
+    /// Objects that were taken and cannot be read at all: each is one rejected row and no split.
+    pub unreadable: Vec<Rejected>,
+    /// Columns of what comes next that the source's schema does not have. They are to be added to
+    /// it, and the job planned anew, before the next poll takes what has them.
+    pub columns: Vec<FieldSpec>,
 }
 
 /// A row that could not be decoded.
@@ -106,7 +118,8 @@ pub type RowStream = BoxStream<'static, Result<Decoded>>;
 /// Opens splits. Cheap to clone through `Arc`, used from many threads, outlives the poll.
 ///
 /// Guarantee: the same split always gives the same rows and the same rejected rows, or an error
-/// of kind `Data` that names the object and says that it changed.
+/// that names the object: of kind `Data` when it changed, worth a new poll; of kind `Unreadable`
+/// when it cannot be read to its end, which a careful poll finds ([`Start::careful`]).
 pub trait Reader: Send + Sync + std::fmt::Debug {
     /// The rows' schema, [`POSITION_COLUMN`] last.
     fn schema(&self) -> SchemaRef;

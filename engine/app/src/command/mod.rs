@@ -18,6 +18,7 @@ use sluice_runtime::function::{EpochTime, SessionOptions, session};
 use sluice_runtime::job::{LoadOptions, read_pack, resolve_secrets};
 use sluice_runtime::plan::{Graph, build_pack};
 use sluice_runtime::query::Readable;
+use sluice_runtime::recover::remember;
 
 use crate::app::App;
 use crate::args::{Command, PackArgs};
@@ -46,12 +47,38 @@ pub(crate) fn dispatch<'a>(
     }
 }
 
+/// Which columns a job is planned with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Columns {
+    /// Those of its schemas.
+    Declared,
+    /// Also those that its sources learned, as far as the lake knows.
+    Learned,
+}
+
 /// Reads and plans a pack, or says everything that is wrong with it; jobs in run order.
 async fn planned(app: &App, args: &PackArgs) -> Result<Vec<Arc<Graph>>, Failure> {
+    planned_with(app, args, Columns::Learned).await
+}
+
+async fn planned_with(
+    app: &App,
+    args: &PackArgs,
+    columns: Columns,
+) -> Result<Vec<Arc<Graph>>, Failure> {
     let options =
         LoadOptions { target: args.settings.target.clone(), set: args.settings.variables() };
     let registry = &app.environment.registry;
-    let (pack, mut problems) = read_pack(&args.path, &options, registry);
+    let (mut pack, mut problems) = read_pack(&args.path, &options, registry);
+    if columns == Columns::Learned && problems.is_empty() {
+        for job in &mut pack.jobs {
+            // Whatever keeps the lake from being read, the command itself will meet and say.
+            let Ok(secrets) = resolve_secrets(job, secret) else { continue };
+            if let Ok(learned) = remember(&app.environment, job, &secrets).await {
+                *job = learned;
+            }
+        }
+    }
     let time = EpochTime::default();
     time.set_ms(app.environment.clock.wall_ms());
     let context = session(&SessionOptions {

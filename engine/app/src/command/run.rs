@@ -10,10 +10,10 @@ use sluice_core::Error;
 use sluice_runtime::job::Schedule;
 use sluice_runtime::plan::Graph;
 use sluice_runtime::query::Readable;
-use sluice_runtime::schedule::{RunOptions, Summary, run_job};
+use sluice_runtime::schedule::{RunOptions, Summary, Unreadable, run_job};
 use tokio_util::sync::CancellationToken;
 
-use super::{planned, readable, summary, verdict};
+use super::{Columns, planned_with, readable, summary, verdict};
 use crate::app::App;
 use crate::args::RunArgs;
 use crate::failure::{Failure, error_text};
@@ -30,6 +30,16 @@ pub(super) enum Ended {
     Skipped(String),
 }
 
+impl Ended {
+    /// The files that were set aside.
+    pub(super) fn unreadable(&self) -> &[Unreadable] {
+        match self {
+            Ended::Done(summary) | Ended::Failed(_, summary) => &summary.unreadable,
+            Ended::Skipped(_) => &[],
+        }
+    }
+}
+
 /// What the jobs of one run share.
 #[derive(Clone)]
 struct Shared {
@@ -43,7 +53,9 @@ struct Shared {
 }
 
 pub(super) async fn run(app: &App, args: &RunArgs) -> Result<(), Failure> {
-    let graphs = chosen(planned(app, &args.pack).await?, &args.only)?;
+    // A new life begins with what the job says: its sources learn again.
+    let columns = if args.rebuild { Columns::Declared } else { Columns::Learned };
+    let graphs = chosen(planned_with(app, &args.pack, columns).await?, &args.only)?;
     let jobs = readable(graphs)?;
     let shared = Shared {
         environment: app.environment.clone(),
@@ -65,7 +77,8 @@ pub(super) async fn run(app: &App, args: &RunArgs) -> Result<(), Failure> {
     let skipped = is(|ended| matches!(ended, Ended::Skipped(_)));
     let failed = is(|ended| matches!(ended, Ended::Failed(..)));
     // What a signal left out is no failure.
-    let ok = !failed && (!skipped || shared.stop.is_cancelled());
+    let whole = list.iter().all(|(_, ended)| ended.unreadable().is_empty());
+    let ok = !failed && whole && (!skipped || shared.stop.is_cancelled());
     let shown = app.answer(|| summary::json(&list, ok), || summary::text(&list));
     if let [(name, Ended::Failed(error, _))] = list.as_slice() {
         app.talk.say(&failed_text(name, error));

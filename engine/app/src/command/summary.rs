@@ -2,11 +2,14 @@
 
 use serde_json::{Value, json};
 use sluice_core::{Error, format_bytes, format_count};
-use sluice_runtime::schedule::{SinkSummary, Summary, TableSummary, ViewSummary};
+use sluice_runtime::schedule::{SinkSummary, Summary, TableSummary, Unreadable, ViewSummary};
 
 use super::run::Ended;
 use crate::failure::error_json;
 use crate::output::{Align, Grid, count, seconds};
+
+/// More files that could not be read are counted only: a screen full of them tells enough.
+const UNREADABLE_MAX: usize = 20;
 
 /// The whole run for people.
 pub(super) fn text(list: &[(String, Ended)]) -> String {
@@ -36,6 +39,24 @@ fn job_text(summary: &Summary, how: &str) -> String {
     let grids = [tables(&summary.tables), views(&summary.views), sinks(&summary.sinks)];
     for grid in grids.iter().filter(|grid| !grid.is_empty()) {
         text.push_str(&format!("{grid}\n"));
+    }
+    text.push_str(&unreadable(&summary.unreadable));
+    text
+}
+
+/// The files that could not be read, each with its reason.
+fn unreadable(files: &[Unreadable]) -> String {
+    if files.is_empty() {
+        return String::new();
+    }
+    let count = format_count(files.len() as u64, "file");
+    let mut text = format!("{count} could not be read, the rest is sealed:\n");
+    for file in files.iter().take(UNREADABLE_MAX) {
+        text.push_str(&format!("  {}: {}\n", file.path, file.reason));
+    }
+    if files.len() > UNREADABLE_MAX {
+        let more = files.len() - UNREADABLE_MAX;
+        text.push_str(&format!("  and {more} more; all are rows of the sources' __rejected\n"));
     }
     text
 }
@@ -100,6 +121,7 @@ fn job_json(summary: &Summary, error: Option<&Error>) -> Value {
         "tables": summary.tables,
         "views": summary.views,
         "sinks": summary.sinks,
+        "unreadable": summary.unreadable,
     });
     if let Some(error) = error {
         job["error"] = error_json(error);

@@ -5,13 +5,13 @@ use serde_json::json;
 use sluice_core::format_count;
 use sluice_runtime::job::{Job, Schedule};
 
-use super::planned;
+use super::{Columns, planned_with};
 use crate::app::App;
 use crate::args::PackArgs;
 use crate::failure::Failure;
 
 pub(super) async fn validate(app: &App, args: &PackArgs) -> Result<(), Failure> {
-    let graphs = planned(app, args).await?;
+    let graphs = planned_with(app, args, Columns::Declared).await?;
     let tables: usize = graphs.iter().map(|g| g.tables.len()).sum();
     let views: usize = graphs.iter().map(|g| g.views.len()).sum();
     let notes: Vec<String> = graphs.iter().flat_map(|g| notes(&g.job)).collect();

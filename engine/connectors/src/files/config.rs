@@ -142,6 +142,10 @@ pub enum OnNewColumn {
     Fail,
     /// Read the file without it.
     Ignore,
+    /// It is a column of the source from the epoch on that takes the file.
+    Add,
+    /// Its values go into the column `_rescued`, as the text of a JSON object per row.
+    Rescue,
 }
 
 /// What to do when a file changes after it was taken.
@@ -159,6 +163,13 @@ pub enum OnChangedFile {
     AppendTail,
 }
 
+impl OnChangedFile {
+    /// Whether rows of an earlier content are taken back.
+    pub(super) fn replaces(self) -> bool {
+        self == OnChangedFile::Replace
+    }
+}
+
 /// What a `files` source is to do.
 #[derive(Debug, Clone)]
 pub(super) struct Settings {
@@ -168,6 +179,10 @@ pub(super) struct Settings {
     pub(super) decoding: Decoding,
     pub(super) on_missing_column: OnMissingColumn,
     pub(super) on_new_column: OnNewColumn,
+    /// Names of the schema's columns in SQL.
+    pub(super) names: Vec<String>,
+    /// Names in the data of columns that files taught.
+    pub(super) learned: Vec<String>,
     pub(super) on_changed_file: OnChangedFile,
     pub(super) min_age_ms: i64,
     pub(super) split_bytes: u64,
@@ -217,6 +232,7 @@ impl Settings {
         let min_age = min_age.and_then(|age| faults.keep("/min_age", age)).unwrap_or_default();
         let split_bytes = size(&mut faults, "/split_bytes", written.split_bytes.as_ref());
         let decoding = format.and_then(|f| decoding(config, &written, f, &mut faults));
+        let fields = || config.schema.iter().flat_map(|schema| &schema.fields);
         match (format, decoding) {
             (Some(format), Some(decoding)) if faults.list.is_empty() => Ok(Self {
                 patterns,
@@ -225,6 +241,8 @@ impl Settings {
                 decoding,
                 on_missing_column: written.on_missing_column,
                 on_new_column: written.on_new_column,
+                names: fields().map(|f| f.name.clone()).collect(),
+                learned: fields().filter(|f| f.learned).map(|f| f.origin().to_string()).collect(),
                 on_changed_file: written.on_changed_file,
                 min_age_ms: i64::try_from(min_age.as_millis()).unwrap_or(i64::MAX),
                 split_bytes: split_bytes.unwrap_or(SPLIT_BYTES),
@@ -275,11 +293,14 @@ fn decoding(
             faults.add("/schema", &message, "rename it with `from:`");
         }
     }
+    let rescues = written.on_new_column == OnNewColumn::Rescue;
     if format == Format::Parquet {
         let layout = faults.keep("/schema", parquet::Layout::new(schema))?;
+        let layout = if rescues { layout.rescuing() } else { layout };
         return Some(Decoding::Parquet(Arc::new(layout)));
     }
     let layout = faults.keep("/schema", csv::Layout::new(dialect, schema))?;
+    let layout = if rescues { layout.rescuing() } else { layout };
     Some(Decoding::Csv(Arc::new(layout), written.header.unwrap_or(true)))
 }
 

@@ -26,7 +26,7 @@ impl Gunzip {
     }
 
     /// Takes the first bytes of `input`, appends what they hold to `out`, and gives the rest.
-    /// Errors: `Data` when they are not gzip.
+    /// Errors: `Unreadable` when they are not gzip.
     pub(super) fn push<'a>(&mut self, input: &'a [u8], out: &mut Vec<u8>) -> Result<&'a [u8]> {
         let (now, rest) = input.split_at(input.len().min(STEP_BYTES));
         self.inner.write_all(now).map_err(|e| broken(&self.path, e))?;
@@ -34,7 +34,7 @@ impl Gunzip {
         Ok(rest)
     }
 
-    /// Ends. Errors: `Data` when the file is cut short.
+    /// Ends. Errors: `Unreadable` when the file is cut short.
     pub(super) fn finish(&mut self, out: &mut Vec<u8>) -> Result<()> {
         self.inner.try_finish().map_err(|e| broken(&self.path, e))?;
         out.append(self.inner.get_mut());
@@ -43,7 +43,7 @@ impl Gunzip {
 }
 
 fn broken(path: &str, cause: std::io::Error) -> Error {
-    Error::data(format!("the file cannot be decompressed path={path}"))
+    Error::unreadable(format!("the file cannot be decompressed path={path}"))
         .hint("check that it is gzip and whole, or leave it out of the path")
         .because(cause)
 }

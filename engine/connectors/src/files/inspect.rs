@@ -6,7 +6,7 @@
 
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
-use sluice_core::{Error, Result};
+use sluice_core::{Error, FieldSpec, Result};
 
 use super::config::{Compression, Decoding, OnMissingColumn, OnNewColumn, Settings};
 use super::gzip::Gunzip;
@@ -51,6 +51,9 @@ pub(super) enum Shape {
         width: usize,
         /// The field of each column of the schema.
         fields: Vec<Option<usize>>,
+        /// Fields that the schema does not have and whose values are kept, with their names.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        rescued: Vec<(usize, String)>,
     },
     /// Parquet.
     Parquet {
@@ -59,13 +62,21 @@ pub(super) enum Shape {
     },
 }
 
+/// A file that was looked at.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Inspected {
+    pub(super) pieces: Vec<Piece>,
+    /// Its columns that the schema does not have, as they would be added to it.
+    pub(super) new: Vec<FieldSpec>,
+}
+
 /// The pieces of `object`; of its bytes after `tail` only, if given. Big CSV files are one piece
 /// until [`cut`] is asked.
 pub(super) async fn inspect(
     object: &Object,
     settings: &Settings,
     tail: Option<u64>,
-) -> Result<Vec<Piece>> {
+) -> Result<Inspected> {
     match &settings.decoding {
         Decoding::Csv(layout, header) => {
             let gzip = is_gzip(settings.compression, &object.found().path);
@@ -75,8 +86,10 @@ pub(super) async fn inspect(
             let path = object.found().path.clone();
             let footer = Footer::read(object.clone(), layout, &path).await?;
             let wanted = layout.fields().iter().map(|f| (f.origin(), f.required)).collect();
-            columns(&Columns { wanted, found: &footer.names, path: &path }, settings)?;
-            Ok(row_groups(&footer, settings.split_bytes))
+            let columns =
+                columns(&Columns { wanted, found: &footer.names, path: &path }, settings)?;
+            let new = new_columns(&columns.new, &footer, settings, &path)?;
+            Ok(Inspected { pieces: row_groups(&footer, settings.split_bytes), new })
         }
     }
 }
@@ -97,12 +110,13 @@ async fn csv_piece(
     has_header: bool,
     gzip: bool,
     tail: Option<u64>,
-) -> Result<Vec<Piece>> {
+) -> Result<Inspected> {
     let size = object.found().size;
     let (sample, ended) = first_bytes(object, gzip, HEADER_BYTES).await?;
+    check_text(object, &sample, 0)?;
     if Header::ends_in_cr(layout.dialect(), &sample) {
         let path = &object.found().path;
-        return Err(Error::data(format!("the lines of the file end in CR only path={path}"))
+        return Err(Error::unreadable(format!("the lines of the file end in CR only path={path}"))
             .hint("end them in LF or CRLF: save the file again, or run `tr '\\r' '\\n'` over it"));
     }
     let (header, sample) = match has_header {
@@ -116,27 +130,39 @@ async fn csv_piece(
             }
         },
     };
+    check_text(object, &sample, if has_header { header.end } else { 0 })?;
     if has_header && header.names.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Inspected::default());
     }
-    let (width, fields) = if has_header {
+    let (width, places) = if has_header {
         let wanted = layout.origins().collect();
         let found = &header.names;
         let path = &object.found().path;
         (found.len(), columns(&Columns { wanted, found, path }, settings)?)
     } else {
         let width = layout.columns().len();
-        (width, (0..width).map(Some).collect())
+        (width, Places { fields: (0..width).map(Some).collect(), new: Vec::new() })
     };
+    let Places { fields, new } = places;
+    let learned = learn(new.iter().map(|(_, name)| (name.as_str(), "string")), settings);
+    let rescued = if settings.on_new_column == OnNewColumn::Rescue { new } else { Vec::new() };
     let start = header.end.max(tail.unwrap_or(0));
     let (range, bytes) =
         if gzip { ((0, size), size) } else { ((start, size), size.saturating_sub(start)) };
     if bytes == 0 {
-        return Ok(Vec::new());
+        return Ok(Inspected { pieces: Vec::new(), new: learned });
     }
     let ratio = if gzip { GZIP_RATIO } else { 1 };
     let rows = bytes.saturating_mul(ratio) / row_bytes(&sample);
-    Ok(vec![Piece { range, rows, bytes, shape: Shape::Csv { gzip, start, width, fields } }])
+    let shape = Shape::Csv { gzip, start, width, fields, rescued };
+    Ok(Inspected { pieces: vec![Piece { range, rows, bytes, shape }], new: learned })
+}
+
+/// Refuses a file whose bytes are no text in the encoding it is read in.
+fn check_text(object: &Object, sample: &[u8], end: u64) -> Result<()> {
+    let Some(trouble) = Header::trouble(sample, end) else { return Ok(()) };
+    let message = format!("{trouble} path={}", object.found().path);
+    Err(Error::unreadable(message).hint("say its `encoding`, or leave it out of the path"))
 }
 
 fn read_header(
@@ -148,14 +174,14 @@ fn read_header(
     Header::read(dialect, bytes, ended).map_err(|e| {
         let hint = e.hint_text().unwrap_or("check delimiter, quote and header").to_string();
         let message = format!("the file does not begin as it should path={}", object.found().path);
-        Error::data(message).hint(hint).because(e)
+        Error::unreadable(message).hint(hint).because(e)
     })
 }
 
 fn no_header(object: &Object) -> Error {
     let max = sluice_core::format_bytes(HEADER_BYTES_MAX as u64);
     let path = &object.found().path;
-    Error::data(format!("no header ends within the first {max} path={path}"))
+    Error::unreadable(format!("no header ends within the first {max} path={path}"))
         .hint("check delimiter and quote, or set `header: false`")
 }
 
@@ -193,13 +219,30 @@ struct Columns<'a> {
     path: &'a str,
 }
 
-/// For each wanted column its place in the file. Errors: `Data` naming file and column.
-fn columns(columns: &Columns<'_>, settings: &Settings) -> Result<Vec<Option<usize>>> {
+/// Where the columns of a file stand.
+struct Places {
+    /// For each wanted column its place in the file.
+    fields: Vec<Option<usize>>,
+    /// Columns that are not wanted, with their places.
+    new: Vec<(usize, String)>,
+}
+
+/// The places of the columns. Errors: `Data` naming file and column; `Unreadable` when the file has
+/// none of them, as one with another delimiter.
+fn columns(columns: &Columns<'_>, settings: &Settings) -> Result<Places> {
     let Columns { wanted, found, path } = columns;
+    if wanted.len() > 1 && !wanted.iter().any(|(name, _)| found.iter().any(|f| f == name)) {
+        let found = found.join(", ");
+        let message = format!("no column of the schema is in the file path={path}");
+        return Err(Error::unreadable(message)
+            .hint(format!("check delimiter and header; the file has {found:?}")));
+    }
     let mut places = Vec::with_capacity(wanted.len());
     for (name, required) in wanted {
         let place = found.iter().position(|f| f == name);
-        let fails = *required || settings.on_missing_column == OnMissingColumn::Fail;
+        let learned = settings.learned.iter().any(|l| l == name);
+        let strict = settings.on_missing_column == OnMissingColumn::Fail && !learned;
+        let fails = *required || strict;
         if place.is_none() && fails {
             let message = format!("a column is missing in the file column={name} path={path}");
             let found = found.join(", ");
@@ -214,15 +257,58 @@ fn columns(columns: &Columns<'_>, settings: &Settings) -> Result<Vec<Option<usiz
         }
         places.push(place);
     }
-    let unknown = found.iter().find(|f| !wanted.iter().any(|(name, _)| name == f));
-    match unknown {
-        Some(name) if settings.on_new_column == OnNewColumn::Fail => {
+    let unknown = |(_, f): &(usize, &String)| !wanted.iter().any(|(name, _)| name == f);
+    let new: Vec<(usize, String)> =
+        found.iter().enumerate().filter(unknown).map(|(i, name)| (i, name.clone())).collect();
+    match new.first() {
+        Some((_, name)) if settings.on_new_column == OnNewColumn::Fail => {
             let message = format!("the file has a column of its own column={name} path={path}");
-            let hint = "add it to the schema, or set `on_new_column: ignore`";
+            let hint = "add it to the schema, or set `on_new_column` to ignore, add or rescue";
             Err(Error::data(message).hint(hint))
         }
-        _ => Ok(places),
+        _ => Ok(Places { fields: places, new }),
     }
+}
+
+/// The fields that new columns would be.
+fn learn<'a>(
+    columns: impl Iterator<Item = (&'a str, &'a str)>,
+    settings: &Settings,
+) -> Vec<FieldSpec> {
+    let mut fields: Vec<FieldSpec> = Vec::new();
+    if settings.on_new_column != OnNewColumn::Add {
+        return fields;
+    }
+    for (origin, data_type) in columns {
+        let taken = settings.names.iter().map(String::as_str);
+        let taken: Vec<&str> = taken.chain(fields.iter().map(|f| f.name.as_str())).collect();
+        fields.push(FieldSpec::learned(origin, data_type, &taken));
+    }
+    fields
+}
+
+/// The new columns of a Parquet file with the types they would have. Errors: `Data` when a schema
+/// has no word for one.
+fn new_columns(
+    new: &[(usize, String)],
+    footer: &Footer,
+    settings: &Settings,
+    path: &str,
+) -> Result<Vec<FieldSpec>> {
+    if settings.on_new_column != OnNewColumn::Add {
+        return Ok(Vec::new());
+    }
+    let mut columns = Vec::with_capacity(new.len());
+    for (at, name) in new {
+        let Some(data_type) = footer.types.get(*at).and_then(Option::as_deref) else {
+            let message = format!(
+                "a new column is of a type that schemas cannot hold column={name} path={path}"
+            );
+            return Err(Error::data(message).hint("set `on_new_column` to rescue or ignore"));
+        };
+        columns.push((name.as_str(), data_type));
+    }
+    Ok(learn(columns.into_iter(), settings))
 }
 
 /// Row groups that lie next to each other, up to about `split_bytes` in a piece.
@@ -259,7 +345,7 @@ pub(super) async fn cut(
     piece: Piece,
     split_bytes: u64,
 ) -> Result<Vec<Piece>> {
-    let Shape::Csv { gzip: false, width, fields, .. } = &piece.shape else {
+    let Shape::Csv { gzip: false, width, fields, rescued, .. } = &piece.shape else {
         return Ok(vec![piece]);
     };
     let (start, end) = piece.range;
@@ -287,7 +373,13 @@ pub(super) async fn cut(
         range: (*from, to),
         rows: (u128::from(piece.rows) * u128::from(to - from) / u128::from(end - start)) as u64,
         bytes: to - from,
-        shape: Shape::Csv { gzip: false, start: *from, width: *width, fields: fields.clone() },
+        shape: Shape::Csv {
+            gzip: false,
+            start: *from,
+            width: *width,
+            fields: fields.clone(),
+            rescued: rescued.clone(),
+        },
     });
     Ok(pieces.collect())
 }

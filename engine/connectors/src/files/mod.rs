@@ -13,6 +13,7 @@ mod reader;
 mod seen;
 mod sink;
 mod source;
+mod take;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,7 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use sluice_core::{
     Config, Context, FileSink, Problems, Result, SinkFactory, Source, SourceFactory,
 };
@@ -70,7 +72,8 @@ impl SourceFactory for Factory {
             let location = sluice_lake::store::open(pattern.base(), &context.secrets)?;
             roots.push(source::Root { pattern, location });
         }
-        Ok(Box::new(source::FileSource::new(settings, roots, context.clock.clone())))
+        let described = described(config);
+        Ok(Box::new(source::FileSource::new(settings, described, roots, context.clock.clone())))
     }
 }
 
@@ -93,6 +96,17 @@ impl SinkFactory for Factory {
         let output = Output::read(config).map_err(|faults| faults.first(config))?;
         Ok(Arc::new(sink::Files::new(output)))
     }
+}
+
+/// A hash of what decides whether a file can be read, and how. Learned columns are not in it: files
+/// taught them.
+fn described(config: &Config) -> String {
+    let settings = config.value.as_object().into_iter().flatten();
+    let settings: Vec<_> = settings.filter(|(key, _)| *key != "path").collect();
+    let fields = config.schema.iter().flat_map(|schema| &schema.fields);
+    let fields: Vec<_> = fields.filter(|field| !field.learned).collect();
+    let text = serde_json::to_vec(&(settings, fields)).unwrap_or_default();
+    Sha256::digest(&text).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn schema_of<T: JsonSchema>() -> Value {

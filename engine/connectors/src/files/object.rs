@@ -19,10 +19,18 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use sluice_core::{Error, Result};
 use sluice_lake::store::{Scheme, Store};
+use tokio::sync::OnceCell;
 
 /// Bytes per request: large enough for full speed from an object store, small enough to hold a few
 /// per core.
 pub(super) const PIECE_BYTES: u64 = 4 * 1024 * 1024;
+
+/// A file up to this size is kept whole while it is looked at: as much as is read of any for its
+/// header.
+const KEPT_BYTES_MAX: u64 = 64 * 1024;
+
+/// Bytes that are hashed on the spot; more would keep other tasks waiting.
+const HASH_BYTES_AT_ONCE: usize = 64 * 1024;
 
 /// What a listing says about a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +82,8 @@ pub(super) struct Object {
     store: Store,
     location: Path,
     found: Arc<Found>,
+    /// All of a small file, once it was read; none where it is not kept.
+    content: Option<Arc<OnceCell<Bytes>>>,
 }
 
 impl Object {
@@ -81,7 +91,7 @@ impl Object {
     pub(super) fn new(store: Store, found: Found) -> Result<Self> {
         let location = Path::parse(&found.location)
             .map_err(|e| Error::bug(format!("not a path path={}", found.path)).because(e))?;
-        Ok(Self { store, location, found: Arc::new(found) })
+        Ok(Self { store, location, found: Arc::new(found), content: None })
     }
 
     /// What was found.
@@ -94,12 +104,28 @@ impl Object {
         self.store.scheme() == Scheme::Local
     }
 
+    /// The same file, which keeps its content while it is looked at if it is small: one request then
+    /// answers all questions.
+    pub(super) fn kept(&self) -> Self {
+        let small = self.found.size <= KEPT_BYTES_MAX;
+        Self { content: small.then(Arc::default), ..self.clone() }
+    }
+
     /// The bytes of a range within the file. Errors: `Data` when the file is gone or changed,
     /// `Unavailable` when the store does not answer.
     pub(super) async fn read(&self, range: Range<u64>) -> Result<Bytes> {
         if range.is_empty() {
             return Ok(Bytes::new());
         }
+        if let Some(content) = self.content.as_ref().filter(|_| range.end <= self.found.size) {
+            let all = content.get_or_try_init(|| self.request(0..self.found.size)).await?;
+            let index = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
+            return Ok(all.slice(index(range.start)..index(range.end)));
+        }
+        self.request(range).await
+    }
+
+    async fn request(&self, range: Range<u64>) -> Result<Bytes> {
         let length = range.end - range.start;
         let options = GetOptions { range: Some(GetRange::Bounded(range)), ..GetOptions::default() };
         let answer = self.store.object_store().get_opts(&self.location, options).await;
@@ -111,21 +137,26 @@ impl Object {
         if bytes.len() as u64 == length { Ok(bytes) } else { Err(self.changed()) }
     }
 
-    /// SHA-256 of the first `length` bytes, in hex.
+    /// The first half of the SHA-256 of the first `length` bytes, in hex: enough to tell contents of
+    /// one path apart, and half the state.
     pub(super) async fn hash(&self, length: u64) -> Result<String> {
         let mut hash = Sha256::new();
         let mut at = 0;
         while at < length {
             let end = (at + PIECE_BYTES).min(length);
             let bytes = self.read(at..end).await?;
+            at = end;
+            if bytes.len() <= HASH_BYTES_AT_ONCE {
+                hash.update(&bytes);
+                continue;
+            }
             let hashed = tokio::task::spawn_blocking(move || {
                 hash.update(&bytes);
                 hash
             });
             hash = hashed.await.map_err(|e| Error::bug("hashing stopped").because(e))?;
-            at = end;
         }
-        Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+        Ok(hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect())
     }
 
     fn failed(&self, error: object_store::Error) -> Error {
@@ -135,6 +166,7 @@ impl Object {
                 Error::data(format!("the file is gone path={path}"))
                     .hint("put it back, or run again to go on without it")
                     .because(error)
+                    .with_retry(true)
             }
             object_store::Error::PermissionDenied { .. }
             | object_store::Error::Unauthenticated { .. } => {
@@ -149,6 +181,7 @@ impl Object {
     fn changed(&self) -> Error {
         Error::data(format!("the file changed while it was being read path={}", self.found.path))
             .hint("run again when it is complete; `min_age` leaves young files for later")
+            .with_retry(true)
     }
 }
 

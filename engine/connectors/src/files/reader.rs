@@ -67,9 +67,9 @@ impl FileReader {
         let object = Object::new(store.clone(), detail.found)?;
         let (path, file) = (object.found().path.clone(), detail.file);
         match (&self.decoding, detail.shape) {
-            (Decoding::Csv(layout, _), Shape::Csv { gzip, start, width, fields }) => {
+            (Decoding::Csv(layout, _), Shape::Csv { gzip, start, width, fields, rescued }) => {
                 let origin = csv::Origin { object: path.clone(), file, start };
-                let mapping = csv::Mapping { width, fields };
+                let mapping = csv::Mapping { width, fields, rescued };
                 Ok(Opening::Csv(Box::new(CsvRows {
                     decoder: csv::Decoder::new(layout.clone(), mapping, origin),
                     gunzip: gzip.then(|| Gunzip::new(&path)),

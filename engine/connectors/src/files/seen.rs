@@ -21,22 +21,29 @@ pub(super) struct Taken {
     pub(super) modified_ms: i64,
     /// Its number among all files taken.
     pub(super) ordinal: u64,
-    /// SHA-256 of its content; only of small local files.
+    /// Half the SHA-256 of its content; only of small local files.
     pub(super) hash: Option<String>,
+    /// By which settings it was tried, when it could not be read at all.
+    pub(super) unreadable: Option<String>,
 }
 
 impl Taken {
     /// The file `found`, taken as number `ordinal`.
     pub(super) fn new(found: &Found, ordinal: u64, hash: Option<String>) -> Self {
         let Found { size, etag, modified_ms, .. } = found.clone();
-        Self { size, etag, modified_ms, ordinal, hash }
+        Self { size, etag, modified_ms, ordinal, hash, unreadable: None }
+    }
+
+    /// The same, for a file that could not be read by `settings`.
+    pub(super) fn unreadable(self, settings: &str) -> Self {
+        Self { unreadable: Some(settings.to_string()), ..self }
     }
 }
 
 /// What a listing says about a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It was never taken.
+    /// It was never taken, or could not be read and is tried again.
     New,
     /// It is as it was.
     Same,
@@ -46,10 +53,18 @@ pub(super) enum Verdict {
     Changed,
 }
 
-/// Compares. A local etag holds the inode and says nothing about the content, so there size, time
+/// Compares. A file that could not be read is tried again when it was written again, be it with the
+/// same content, and when `settings` are others than those it was tried by.
+///
+/// A local etag holds the inode and says nothing about the content, so there size, time
 /// and hash count; elsewhere the etag does.
-pub(super) fn judge(found: &Found, taken: Option<&Taken>, local: bool) -> Verdict {
+pub(super) fn judge(found: &Found, taken: Option<&Taken>, local: bool, settings: &str) -> Verdict {
     let Some(taken) = taken else { return Verdict::New };
+    if let Some(tried) = &taken.unreadable {
+        let now = (found.size, &found.etag, found.modified_ms);
+        let same = now == (taken.size, &taken.etag, taken.modified_ms) && tried == settings;
+        return if same { Verdict::Same } else { Verdict::New };
+    }
     if found.size != taken.size {
         return Verdict::Changed;
     }
@@ -78,6 +93,7 @@ pub(super) fn to_rows(files: &[(String, Taken)]) -> Result<RecordBatch> {
         Arc::new(Int64Array::from_iter_values(taken().map(|t| t.modified_ms))),
         Arc::new(Int64Array::from_iter_values(taken().map(|t| number(t.ordinal)))),
         Arc::new(StringArray::from_iter(taken().map(|t| t.hash.as_deref()))),
+        Arc::new(StringArray::from_iter(taken().map(|t| t.unreadable.as_deref()))),
     ];
     Ok(RecordBatch::try_new(schema(), columns)?)
 }
@@ -94,6 +110,8 @@ pub(super) fn from_rows(seen: &mut Seen, rows: &RecordBatch) -> Result<()> {
         column.ok_or_else(|| broken(name))
     };
     let (path, etag, hash) = (text("path")?, text("etag")?, text("hash")?);
+    // State that is older than this column knows of no such file.
+    let unreadable = text("unreadable").ok();
     let (size, modified_ms, ordinal) =
         (number("size")?, number("modified_ms")?, number("ordinal")?);
     let optional =
@@ -106,6 +124,7 @@ pub(super) fn from_rows(seen: &mut Seen, rows: &RecordBatch) -> Result<()> {
             modified_ms: modified_ms.value(row),
             ordinal: count(ordinal.value(row)),
             hash: optional(hash, row),
+            unreadable: unreadable.and_then(|column| optional(column, row)),
         };
         seen.insert(path.value(row).to_string(), taken);
     }
@@ -120,6 +139,7 @@ fn schema() -> SchemaRef {
         Field::new("modified_ms", DataType::Int64, false),
         Field::new("ordinal", DataType::Int64, false),
         Field::new("hash", DataType::Utf8, true),
+        Field::new("unreadable", DataType::Utf8, true),
     ]))
 }
 
@@ -136,6 +156,8 @@ mod tests {
     fn a_change_is_told_by_size_then_etag_or_time_and_hash() {
         let hashed = Taken::new(&found(10, Some("a"), 1), 0, Some("h".into()));
         let plain = Taken { hash: None, ..hashed.clone() };
+        let broken = plain.clone().unreadable("csv");
+        let otherwise = plain.clone().unreadable("parquet");
         let bare = Taken { etag: None, ..plain.clone() };
         let cases = [
             (found(10, Some("a"), 1), None, true, Verdict::New),
@@ -148,16 +170,20 @@ mod tests {
             (found(11, Some("a"), 1), Some(&hashed), true, Verdict::Changed),
             (found(10, None, 1), Some(&bare), false, Verdict::Same),
             (found(10, None, 2), Some(&bare), false, Verdict::Changed),
+            (found(10, Some("a"), 1), Some(&broken), true, Verdict::Same),
+            (found(10, Some("b"), 2), Some(&broken), true, Verdict::New),
+            (found(11, Some("b"), 1), Some(&broken), false, Verdict::New),
+            (found(10, Some("a"), 1), Some(&otherwise), true, Verdict::New),
         ];
         for (now, then, local, verdict) in cases {
-            assert_eq!(judge(&now, then, local), verdict, "{now:?} {then:?}");
+            assert_eq!(judge(&now, then, local, "csv"), verdict, "{now:?} {then:?}");
         }
     }
 
     #[test]
     fn state_rows_read_back_and_the_last_one_holds() {
         let first = Taken::new(&found(10, Some("a"), 1), 0, Some("h".into()));
-        let second = Taken::new(&found(12, None, 5), 3, None);
+        let second = Taken::new(&found(12, None, 5), 3, None).unreadable("csv");
         let rows = to_rows(&[("/x".into(), first), ("/x".into(), second.clone())]).unwrap();
         let mut seen = Seen::new();
         from_rows(&mut seen, &rows).unwrap();

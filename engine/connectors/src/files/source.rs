@@ -5,33 +5,26 @@
 //! remembered until a poll is done, so that one that fails or is dropped changes nothing.
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures::{FutureExt, StreamExt};
 use object_store::ObjectMeta;
 use sluice_core::{
-    Advance, Clock, Error, Intake, Kind, Limit, Offset, Offsets, Reader, Result, Source, Split,
-    Start,
+    Advance, Clock, Error, Intake, Limit, Offset, Offsets, Reader, Result, Source, Start,
 };
-use sluice_lake::store::Location;
+use sluice_lake::store::{Location, Scheme};
 
-use super::config::{Decoding, OnChangedFile, Settings};
-use super::inspect::{Piece, cut, inspect, is_gzip};
+use super::config::{OnChangedFile, Settings};
+use super::inspect::is_gzip;
 use super::object::{Found, Object};
 use super::pattern::Pattern;
-use super::reader::{Detail, FileReader};
+use super::reader::FileReader;
 use super::seen::{Seen, Taken, Verdict, from_rows, judge, to_rows};
+use super::take::{Candidate, Take};
 
 /// The one partition: files, counted as they are taken.
 const PARTITION: &str = "files";
-
-/// Local files up to this size are hashed when they are taken, so that a copy with a new time is
-/// not mistaken for a change. Larger ones would cost more to hash than the mistake does.
-const HASH_BYTES_MAX: u64 = 64 * 1024 * 1024;
-
-/// Files looked at together: hides the latency of an object store, and holds few headers.
-const INSPECTIONS_AT_ONCE: usize = 8;
 
 /// Bytes of a row, for the limit of rows, before a file is opened.
 const ROW_BYTES: u64 = 64;
@@ -39,13 +32,19 @@ const ROW_BYTES: u64 = 64;
 /// A source of files.
 #[derive(Debug)]
 pub(super) struct FileSource {
-    settings: Settings,
+    pub(super) settings: Settings,
+    /// A hash of the settings that decide whether a file can be read.
+    pub(super) described: String,
     roots: Vec<Root>,
     clock: Arc<dyn Clock>,
-    reader: Arc<FileReader>,
+    pub(super) reader: Arc<FileReader>,
     seen: Seen,
     /// Files taken so far.
-    taken: u64,
+    pub(super) taken: u64,
+    /// Whether the next poll reads everything before it takes it.
+    careful: bool,
+    /// What the last listing found and no poll has taken yet.
+    waiting: Vec<Candidate>,
     /// What was learned about taken files and is worth no epoch of its own.
     learned: Vec<(String, Taken)>,
     /// Whether somebody was told that no file is there.
@@ -59,20 +58,14 @@ pub(super) struct Root {
     pub(super) location: Location,
 }
 
-/// A file that is to be taken.
-#[derive(Debug)]
-struct Candidate {
-    object: Object,
-    /// Its earlier rows are to be taken back.
-    replaces: bool,
-    /// Only what follows this byte is new.
-    tail: Option<u64>,
-}
-
 /// What a listing comes to.
 #[derive(Debug, Default)]
 struct Survey {
     candidates: Vec<Candidate>,
+    /// Candidates for later polls.
+    waiting: Vec<Candidate>,
+    /// Whether no file is there at all.
+    empty: bool,
     /// Changes that were spoken of: they are sealed, so that they are spoken of once.
     warned: Vec<(String, Taken)>,
     /// Times that changed and contents that did not.
@@ -81,17 +74,25 @@ struct Survey {
 }
 
 impl FileSource {
-    /// A source over `roots`.
-    pub(super) fn new(settings: Settings, roots: Vec<Root>, clock: Arc<dyn Clock>) -> Self {
+    /// A source over `roots`; `described` is a hash of how files are read.
+    pub(super) fn new(
+        settings: Settings,
+        described: String,
+        roots: Vec<Root>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let stores = roots.iter().map(|root| root.location.store.clone()).collect();
         let reader = Arc::new(FileReader { stores, decoding: settings.decoding.clone() });
         Self {
             settings,
+            described,
             roots,
             clock,
             reader,
             seen: Seen::new(),
             taken: 0,
+            careful: false,
+            waiting: Vec::new(),
             learned: Vec::new(),
             told_empty: false,
         }
@@ -111,18 +112,21 @@ impl FileSource {
     /// Compares a listing with what was taken.
     async fn survey(&self, files: Vec<Found>) -> Result<Survey> {
         let youngest = self.clock.wall_ms().saturating_sub(self.settings.min_age_ms);
-        let mut survey = Survey::default();
+        let mut survey = Survey { empty: files.is_empty(), ..Survey::default() };
         for found in files {
-            let store = self.roots[found.root].location.store.clone();
-            let object = Object::new(store, found.clone())?;
+            let store = &self.roots[found.root].location.store;
             let taken = self.seen.get(&found.path);
-            let mut verdict = judge(&found, taken, object.is_local());
+            let local = store.scheme() == Scheme::Local;
+            let mut verdict = judge(&found, taken, local, &self.described);
             let old_enough = self.settings.min_age_ms == 0 || found.modified_ms <= youngest;
             if verdict == Verdict::Same || !old_enough {
                 continue;
             }
-            let Some(taken) = taken else {
-                survey.candidates.push(Candidate { object, replaces: false, tail: None });
+            let object = Object::new(store.clone(), found.clone())?;
+            let Some(taken) = taken.filter(|_| verdict != Verdict::New) else {
+                // One that could not be read leaves a rejected row, which goes with the others.
+                let replaces = taken.is_some() && self.settings.on_changed_file.replaces();
+                survey.candidates.push(Candidate { object, replaces, tail: None });
                 continue;
             };
             if verdict == Verdict::Unclear {
@@ -212,65 +216,6 @@ impl FileSource {
         candidates.len()
     }
 
-    /// The splits of `candidates`, and the files as they are now; fewer than there are candidates
-    /// when one does not fit the schema: the epoch ends before it, and the next begins with it.
-    async fn take(&self, candidates: &[Candidate]) -> Result<(Vec<Split>, Vec<(String, Taken)>)> {
-        let inspections: Vec<_> = candidates.iter().map(|c| self.inspect(c).boxed()).collect();
-        let mut inspections = futures::stream::iter(inspections).buffered(INSPECTIONS_AT_ONCE);
-        let mut inspected = Vec::with_capacity(candidates.len());
-        while let Some(one) = inspections.next().await {
-            match one {
-                Ok(one) => inspected.push(one),
-                Err(error) if error.kind() == Kind::Data && !inspected.is_empty() => break,
-                Err(error) => return Err(error),
-            }
-        }
-        let (mut splits, mut taken) = (Vec::new(), Vec::new());
-        for (i, (candidate, (pieces, hash))) in candidates.iter().zip(inspected).enumerate() {
-            let found = candidate.object.found();
-            let file = u32::try_from(i).map_err(|e| Error::bug("too many files").because(e))?;
-            for piece in self.cut(&candidate.object, pieces).await? {
-                let detail = Detail { found: found.clone(), file, shape: piece.shape };
-                splits.push(Split {
-                    ordinal: u32::try_from(splits.len()).unwrap_or(u32::MAX),
-                    object: found.path.clone(),
-                    range: piece.range,
-                    rows: piece.rows,
-                    bytes: piece.bytes,
-                    detail: serde_json::to_value(detail)
-                        .map_err(|e| Error::bug("a split cannot be described").because(e))?,
-                });
-            }
-            taken.push((found.path.clone(), Taken::new(found, self.taken + i as u64, hash)));
-        }
-        Ok((splits, taken))
-    }
-
-    async fn inspect(&self, candidate: &Candidate) -> Result<(Vec<Piece>, Option<String>)> {
-        let pieces = inspect(&candidate.object, &self.settings, candidate.tail).await?;
-        Ok((pieces, self.hash_of(&candidate.object).await?))
-    }
-
-    /// The hash of a local file that is not large, and of any that may grow: what was taken of it
-    /// has to stay as it is.
-    async fn hash_of(&self, object: &Object) -> Result<Option<String>> {
-        let size = object.found().size;
-        let small = object.is_local() && size <= HASH_BYTES_MAX;
-        match small || self.settings.on_changed_file == OnChangedFile::AppendTail {
-            true => object.hash(size).await.map(Some),
-            false => Ok(None),
-        }
-    }
-
-    async fn cut(&self, object: &Object, pieces: Vec<Piece>) -> Result<Vec<Piece>> {
-        let Decoding::Csv(layout, _) = &self.settings.decoding else { return Ok(pieces) };
-        let mut all = Vec::new();
-        for piece in pieces {
-            all.extend(cut(object, layout.dialect(), piece, self.settings.split_bytes).await?);
-        }
-        Ok(all)
-    }
-
     /// Says once that nothing matches, which mostly means that a path is misspelled.
     fn note_empty(&mut self) -> Vec<String> {
         if self.told_empty || !self.seen.is_empty() {
@@ -329,20 +274,33 @@ impl Source for FileSource {
         }
         self.taken = start.offsets.get(PARTITION).and_then(Offset::at).unwrap_or(0);
         self.seen = seen;
+        self.careful = start.careful;
+        self.waiting.clear();
         self.learned.clear();
         Ok(())
     }
 
     async fn poll(&mut self, limit: Limit) -> Result<Intake> {
-        let files = self.list().await?;
-        let nothing = files.is_empty();
-        let mut survey = self.survey(files).await?;
-        let fitting = Self::fitting(&survey.candidates, limit);
-        let candidates = survey.candidates.len();
-        survey.candidates.truncate(fitting);
-        let (splits, taken) = self.take(&survey.candidates).await?;
-        survey.candidates.truncate(taken.len());
-        let more = taken.len() < candidates;
+        let (mut survey, take) = loop {
+            let listed = self.waiting.is_empty();
+            let mut survey = match listed {
+                true => self.survey(self.list().await?).await?,
+                false => Survey { candidates: mem::take(&mut self.waiting), ..Survey::default() },
+            };
+            let rest = survey.candidates.split_off(Self::fitting(&survey.candidates, limit));
+            match self.take(&survey.candidates, self.careful).await {
+                Ok(take) => {
+                    survey.waiting = survey.candidates.split_off(take.taken.len());
+                    survey.waiting.extend(rest);
+                    break (survey, take);
+                }
+                // The listing is old: what it says may not be true any more.
+                Err(_) if !listed => {}
+                Err(error) => return Err(error),
+            }
+        };
+        let Take { splits, taken, unreadable, columns } = take;
+        let more = !survey.waiting.is_empty();
         let sealed = !taken.is_empty() || !survey.warned.is_empty();
         let mut rows = taken;
         rows.append(&mut survey.warned);
@@ -353,6 +311,8 @@ impl Source for FileSource {
         let state = if rows.is_empty() { None } else { Some(to_rows(&rows)?) };
 
         // From here on nothing can fail and nothing waits.
+        self.careful = false;
+        self.waiting = survey.waiting;
         let from = self.taken;
         self.taken += survey.candidates.len() as u64;
         match sealed {
@@ -362,7 +322,7 @@ impl Source for FileSource {
         self.seen.extend(survey.learned);
         self.seen.extend(rows);
         let mut notes = survey.notes;
-        if nothing {
+        if survey.empty {
             notes.extend(self.note_empty());
         }
         let (partition, to) = (PARTITION.to_string(), Offset::At(self.taken));
@@ -376,6 +336,8 @@ impl Source for FileSource {
             more,
             notes,
             retracted: retracted.map(|c| c.object.found().path.clone()).collect(),
+            unreadable,
+            columns,
         })
     }
 

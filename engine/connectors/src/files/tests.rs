@@ -234,6 +234,7 @@ async fn a_changed_file_is_dealt_with_as_the_job_says() {
         let start = Start {
             offsets: [(last.partition.clone(), last.to.clone())].into(),
             state: first.state.into_iter().chain(second.state).collect(),
+            ..Start::default()
         };
         again.seek(start).await.unwrap();
         let third = again.poll(EVERYTHING).await.unwrap();

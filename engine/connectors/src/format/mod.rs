@@ -4,6 +4,11 @@
 //! other way round, rows to the bytes of a file. A bad row is never an error of the job. Nothing
 //! here lists folders or knows what an epoch is.
 
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use sluice_core::RESCUED_COLUMN;
+
 pub mod csv;
 pub mod parquet;
 mod time;
@@ -15,6 +20,14 @@ pub const BATCH_ROWS_MAX: usize = 65_536;
 /// A rejected row keeps this much of its bytes: enough to see what is wrong with it, little enough
 /// to keep thousands of them in memory.
 pub const REJECTED_BYTES_MAX: usize = 64 * 1024;
+
+/// `schema`, which ends with the position, with [`RESCUED_COLUMN`] before it.
+fn with_rescued(schema: &Schema) -> SchemaRef {
+    let mut fields: Vec<Arc<Field>> = schema.fields().iter().cloned().collect();
+    let at = fields.len().saturating_sub(1);
+    fields.insert(at, Arc::new(Field::new(RESCUED_COLUMN, DataType::Utf8, true)));
+    Arc::new(Schema::new(fields))
+}
 
 /// Bits of a position that count within a file: 1 TiB of bytes or 10^12 rows.
 const POSITION_BITS: u32 = 40;

@@ -234,7 +234,7 @@ async fn a_rate_gives_what_is_due() {
     let mut source = Factory.build(&config, &context(&clock)).await.expect("a source");
     clock.advance_ms(60_000);
     let offsets = BTreeMap::from([("rows".to_string(), Offset::At(7))]);
-    source.seek(Start { offsets, state: Vec::new() }).await.expect("a start");
+    source.seek(Start { offsets, ..Start::default() }).await.expect("a start");
     assert!(source.poll(NO_LIMIT).await.expect("a poll").advances.is_empty());
     let mut polls = Vec::new();
     for limit in [2, 100, 100, 100] {
@@ -259,7 +259,7 @@ async fn limits_are_kept_and_fewer_rows_than_taken_is_nothing_to_do() {
     assert_eq!(ranges, [(100, 262_244), (262_244, 524_388), (524_388, 600_000)]);
     assert_eq!(rest.splits.iter().map(|s| s.ordinal).collect::<Vec<_>>(), [0, 1, 2]);
     let offsets = BTreeMap::from([("rows".to_string(), Offset::At(700_000))]);
-    source.seek(Start { offsets, state: Vec::new() }).await.expect("a start");
+    source.seek(Start { offsets, ..Start::default() }).await.expect("a start");
     assert_eq!(source.poll(NO_LIMIT).await.expect("a poll").advances, []);
 }
 

@@ -85,8 +85,19 @@ fn find_ours(error: DataFusionError) -> std::result::Result<Error, DataFusionErr
         }
         DataFusionError::Shared(inner) => match Arc::try_unwrap(inner) {
             Ok(inner) => find_ours(inner),
-            Err(inner) => Err(DataFusionError::Shared(inner)),
+            Err(inner) => shared(&inner).ok_or(DataFusionError::Shared(inner)),
         },
         other => Err(other),
     }
+}
+
+/// What is known of an error of ours that others hold as well, as each side of a join does.
+fn shared(error: &DataFusionError) -> Option<Error> {
+    let DataFusionError::External(inner) = error.find_root() else { return None };
+    let ours = inner.downcast_ref::<Error>()?;
+    let copy = Error::new(ours.kind(), ours.chain()).with_retry(ours.retry());
+    Some(match ours.hint_text() {
+        Some(hint) => copy.hint(hint),
+        None => copy,
+    })
 }

@@ -1,11 +1,15 @@
 //! Taking what sources have, until a pure function of rows, bytes, files, time and end closes the
 //! intake.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use sluice_core::{Advance, Clock, Intake, Kind, Limit, Offsets, Reader, Result, Source, Split};
+use sluice_core::{
+    Advance, Clock, FieldSpec, Intake, Kind, Limit, Offsets, Reader, Rejected, Result,
+};
+use sluice_core::{Source, Split};
 
 use crate::catalog::Tally;
 use crate::job::EpochLimits;
@@ -41,8 +45,19 @@ pub struct Taken {
     pub splits: Vec<Split>,
     /// Files whose earlier rows are to be retracted.
     pub retracted: Vec<String>,
+    /// Files that cannot be read at all.
+    pub unreadable: Vec<Rejected>,
     /// What reading found.
     pub tally: Arc<Tally>,
+}
+
+impl Taken {
+    /// Everything that became a rejected row: rows of files, then files that cannot be read.
+    pub fn rejected(&self) -> Vec<Rejected> {
+        let mut rejected = self.tally.rejected();
+        rejected.extend(self.unreadable.iter().cloned());
+        rejected
+    }
 }
 
 /// Facts the closing of an intake depends on.
@@ -91,15 +106,25 @@ pub fn decide(facts: Facts, limits: &EpochLimits) -> Next {
     }
 }
 
-/// Asks all sources until the intake is closed. None when the run is over, or `stop` says so
-/// before anything was taken.
+/// How taking ended.
+#[derive(Debug)]
+pub enum Closed {
+    /// An epoch is to be run over this.
+    Epoch(Vec<Taken>),
+    /// Nothing was taken: what comes next has columns that these sources do not know yet.
+    Wider(BTreeMap<String, Vec<FieldSpec>>),
+    /// The run is over, or was stopped before anything was taken.
+    End,
+}
+
+/// Asks all sources until the intake is closed.
 pub async fn take(
     sources: &mut [SourceRun],
     limits: &EpochLimits,
     follow: bool,
     clock: &dyn Clock,
     stop: &(dyn Fn() -> bool + Send + Sync),
-) -> Result<Option<Vec<Taken>>> {
+) -> Result<Closed> {
     let opened = clock.monotonic();
     let mut taken: Vec<Taken> = Vec::new();
     let mut facts =
@@ -107,6 +132,7 @@ pub async fn take(
     loop {
         facts.more = false;
         let mut trouble = None;
+        let mut wider = BTreeMap::new();
         for run in sources.iter_mut() {
             let limit = Limit {
                 rows: limits.rows.saturating_sub(facts.rows).max(1),
@@ -125,6 +151,9 @@ pub async fn take(
                 tracing::warn!(source = run.name, "{note}");
             }
             facts.more |= intake.more;
+            if !intake.columns.is_empty() {
+                wider.insert(run.name.clone(), intake.columns.clone());
+            }
             if intake.advances.is_empty() {
                 continue;
             }
@@ -136,14 +165,18 @@ pub async fn take(
         facts.open_for = clock.monotonic().saturating_sub(opened);
         if let Some(error) = trouble {
             // What came before it is an epoch of its own; the next one meets the error first.
-            return if taken.is_empty() { Err(error) } else { Ok(Some(taken)) };
+            return if taken.is_empty() { Err(error) } else { Ok(Closed::Epoch(taken)) };
         }
         if stop() {
-            return Ok((!taken.is_empty()).then_some(taken));
+            return Ok(if taken.is_empty() { Closed::End } else { Closed::Epoch(taken) });
+        }
+        if !wider.is_empty() {
+            // The schema is constant within an epoch: the next one begins with what is wider.
+            return Ok(if taken.is_empty() { Closed::Wider(wider) } else { Closed::Epoch(taken) });
         }
         match decide(facts, limits) {
-            Next::Close => return Ok(Some(taken)),
-            Next::End => return Ok(None),
+            Next::Close => return Ok(Closed::Epoch(taken)),
+            Next::End => return Ok(Closed::End),
             Next::Ask => {}
             Next::Wait => clock.sleep(ASK_AGAIN).await,
         }
@@ -168,6 +201,7 @@ fn add(taken: &mut Vec<Taken>, run: &mut SourceRun, intake: Intake) {
                 reader: run.source.reader(),
                 splits: Vec::new(),
                 retracted: Vec::new(),
+                unreadable: Vec::new(),
                 tally: Arc::new(Tally::default()),
             });
             let last = taken.len() - 1;
@@ -188,6 +222,7 @@ fn add(taken: &mut Vec<Taken>, run: &mut SourceRun, intake: Intake) {
     entry.offsets = run.offsets.clone();
     entry.state.extend(intake.state);
     entry.retracted.extend(intake.retracted);
+    entry.unreadable.extend(intake.unreadable);
     entry.reader = run.source.reader();
 }
 

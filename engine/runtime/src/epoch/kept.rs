@@ -8,6 +8,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use sluice_core::{Error, Result};
+use sluice_lake::parquet::conform;
 
 use super::work::{Open, Worker};
 use crate::operator::expect::Windows;
@@ -95,6 +96,10 @@ impl Worker {
         let fold = !before.is_empty() && next_part(&sizes) == Part::Base;
         let mut all = if fold { self.folder.read(&before).await? } else { Vec::new() };
         all.extend(rows.iter().cloned());
+        if let Some(schema) = all.last().map(RecordBatch::schema) {
+            // What an earlier version wrote may lack a column.
+            all = all.iter().map(|rows| conform(rows, &schema)).collect::<Result<_>>()?;
+        }
         let file = self.folder.write(owner, open.epoch, &open.unique, &all).await?;
         let mut files = if fold { Vec::new() } else { before };
         files.extend(file);

@@ -28,7 +28,7 @@ use sluice_lake::store::Location;
 
 pub use clean::Cleaner;
 pub use compact::Compaction;
-pub use intake::{SourceRun, Taken, take};
+pub use intake::{Closed, SourceRun, Taken, take};
 pub use kept::{read_windows, remembered_owner, source_owner, windows_owner};
 pub use publish::{PublishOutcome, Publisher, PublisherTable, fenced};
 pub use relation::{Kind, Relation, Relations};

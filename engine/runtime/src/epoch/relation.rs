@@ -65,6 +65,8 @@ pub struct Relation {
     pub definition: String,
     /// Whether it exists, or is created by an epoch that is prepared or sealed.
     pub exists: bool,
+    /// Whether its log lacks columns that it has now: the next commit adds them.
+    pub evolves: bool,
     /// Its files. Paths are relative to [`Relation::base`].
     pub files: Vec<DataFile>,
 }
@@ -106,6 +108,7 @@ impl Relation {
             Action::None => {}
             Action::Delta(delta) => {
                 self.exists = true;
+                self.evolves = false;
                 if delta.replace {
                     self.files.clear();
                 }

@@ -107,9 +107,9 @@ impl Worker {
         open.tables.insert(sink_name(&node.spec.name), TablePart { counts, action });
     }
 
-    /// Appends the rows a source could not decode to `<source>__rejected`.
+    /// Appends the rows and files that a source could not decode to `<source>__rejected`.
     pub(super) async fn run_rejected(&mut self, open: &mut Open<'_>, taken: &Taken) -> Result<()> {
-        let rejected = taken.tally.rejected();
+        let rejected = taken.rejected();
         let rows = match rejected.is_empty() {
             true => Vec::new(),
             false => vec![rejected_rows(open.epoch, &rejected)?],

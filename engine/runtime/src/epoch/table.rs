@@ -302,7 +302,10 @@ impl Worker {
             base_version: None,
             create: if fresh { Some(self.table_meta(open, relation)?) } else { None },
             replace: fresh,
-            evolve: None,
+            evolve: match relation.evolves && !fresh {
+                true => Some(self.table_meta(open, relation)?),
+                false => None,
+            },
             adds,
             removes,
             change_file: None,

@@ -324,9 +324,13 @@ impl Worker {
         let mut sources = BTreeMap::new();
         let mut offsets = self.state.offsets.clone();
         for taken in open.taken {
-            let rows = Counts {
-                decoded: taken.tally.decoded(),
-                rejected: taken.tally.rejected().len() as u64,
+            // What is adopted is taken note of, not read.
+            let rows = match kind {
+                EpochKind::Adopt => Counts::default(),
+                _ => Counts {
+                    decoded: taken.tally.decoded(),
+                    rejected: taken.rejected().len() as u64,
+                },
             };
             let part = SourcePart { advances: taken.advances.clone(), rows };
             sources.insert(taken.name.clone(), part);

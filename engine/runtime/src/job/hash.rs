@@ -111,7 +111,8 @@ struct SourceDefinition<'a> {
 
 fn source_hash(source: &SourceSpec) -> String {
     let columns = source.schema.fields().iter();
-    let fields = source.config.schema.iter().flat_map(|s| &s.fields);
+    // What the data taught is no part of what the job says.
+    let fields = source.config.schema.iter().flat_map(|s| &s.fields).filter(|f| !f.learned);
     hash(&SourceDefinition {
         connector: &source.connector,
         columns: columns

@@ -11,7 +11,7 @@ use arrow::datatypes::SchemaRef;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use sluice_core::{Config, Span};
+use sluice_core::{Config, FieldSpec, Span};
 
 use super::read::nearest;
 use super::sql::SqlText;
@@ -67,6 +67,27 @@ impl Job {
     /// The place of the value at `pointer`, or of the nearest value around it.
     pub fn span(&self, pointer: &str) -> Option<Span> {
         nearest(&self.spans, pointer)
+    }
+
+    /// The same job with columns that the data of its sources taught, behind those it has. A column
+    /// that a schema names already is left out.
+    #[must_use]
+    pub fn learn(&self, columns: &BTreeMap<String, Vec<FieldSpec>>) -> Self {
+        let mut job = self.clone();
+        for source in &mut job.sources {
+            let (Some(new), Some(schema)) =
+                (columns.get(&source.name), source.config.schema.as_mut())
+            else {
+                continue;
+            };
+            for field in new {
+                let known = |f: &FieldSpec| f.origin() == field.origin() || f.name == field.name;
+                if !schema.fields.iter().any(known) {
+                    schema.fields.push(field.clone());
+                }
+            }
+        }
+        job
     }
 }
 

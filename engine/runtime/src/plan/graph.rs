@@ -4,10 +4,11 @@
 //! statements. A table of another job is seen by its name and schema only.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::prelude::SessionContext;
-use sluice_core::{Problems, Registry, rejected_schema};
+use sluice_core::{Error, FieldSpec, Problems, Registry, rejected_schema};
 
 use super::places::check_places;
 use super::statement::Names;
@@ -102,6 +103,30 @@ async fn build<'a>(
 }
 
 impl Graph {
+    /// The job planned again with columns that the data of its sources taught. Errors: `Config` when
+    /// a statement does not go with them.
+    pub async fn learn(
+        &self,
+        context: &SessionContext,
+        registry: &Registry,
+        columns: &BTreeMap<String, Vec<FieldSpec>>,
+    ) -> Result<Graph, Error> {
+        let job = Arc::new(self.job.learn(columns));
+        let others = Others { tables: self.foreign.clone(), failed: BTreeSet::new() };
+        let mut problems = Problems::new();
+        let graph = build(context, &job, registry, &others, &mut problems).await.graph;
+        let Some(problem) = problems.sorted().first().map(|p| p.to_string()) else {
+            return Ok(graph);
+        };
+        let names = columns.values().flatten().map(FieldSpec::origin).collect::<Vec<_>>();
+        Err(Error::config(format!(
+            "the job does not go with new columns of its sources job={} columns={}: {problem}",
+            job.name,
+            names.join(", ")
+        ))
+        .hint("name the columns that its statements take, or set `on_new_column` to rescue"))
+    }
+
     /// Everything a query may name, with its columns: tables, views, rejected and quarantined rows.
     pub fn relations(&self) -> Vec<(String, SchemaRef)> {
         let mut list = Vec::new();

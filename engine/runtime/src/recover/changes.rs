@@ -11,7 +11,8 @@ use sluice_lake::delta::Head;
 use sluice_lake::manifest::Manifest;
 use sluice_lake::snapshot::Snapshots;
 
-use super::definition::{changed_parts, check_parts, same_definition, was_away};
+use super::definition::{changed_parts, check_parts, was_away};
+use super::evolve::{Fit, fit};
 use super::mark::{Mark, half_reset};
 use super::open::{Opening, RecoverOptions, lake_of};
 use super::past::{Past, past};
@@ -137,14 +138,20 @@ fn change(
         Ok(away) => away,
         Err(e) => return Some(refused(&e)),
     };
-    match same_definition(relation, head) {
+    match fit(relation, head) {
         Err(e) => Some(refused(&e)),
         Ok(_) if away => Some("was away: will be built afresh from its inputs".to_string()),
-        Ok(false) => Some("changed: will be built afresh from its inputs".to_string()),
-        Ok(true) if head.properties().get("sluice.definition") == Some(&relation.definition) => {
+        Ok(Fit::Afresh) => Some("changed: will be built afresh from its inputs".to_string()),
+        Ok(Fit::Wider(columns)) => Some(format!(
+            "gets new columns, which are null in the rows it has columns={}",
+            columns.join(", ")
+        )),
+        Ok(Fit::Same)
+            if head.properties().get("sluice.definition") == Some(&relation.definition) =>
+        {
             None
         }
-        Ok(true) => Some("changed: applies to rows from the next epoch on".to_string()),
+        Ok(Fit::Same) => Some("changed: applies to rows from the next epoch on".to_string()),
     }
 }
 

@@ -5,31 +5,12 @@ use std::collections::BTreeMap;
 use arrow::datatypes::{FieldRef, SchemaRef};
 use sha2::{Digest, Sha256};
 use sluice_core::{Error, Result};
-use sluice_lake::delta::Head;
 use sluice_lake::manifest::Manifest;
 
+use super::learned;
 use crate::epoch::{Kind, Relation};
 use crate::job::{TableFormat, TableSpec};
 use crate::plan::Graph;
-
-/// Whether the table's rows are those of its definition. A changed view is built afresh; a changed
-/// table goes on with its next rows, as long as its columns are the same.
-pub(super) fn same_definition(relation: &Relation, head: &Head) -> Result<bool> {
-    let definition = head.properties().get("sluice.definition");
-    if relation.kind == Kind::View {
-        return Ok(definition == Some(&relation.definition));
-    }
-    let same = |(ours, theirs): (&FieldRef, &FieldRef)| {
-        ours.name() == theirs.name() && ours.data_type() == theirs.data_type()
-    };
-    let (ours, theirs) = (relation.schema.fields(), head.schema.fields());
-    let columns = ours.len() == theirs.len() && ours.iter().zip(theirs).all(same);
-    let partitions = relation.partition_by == head.partition_by();
-    if columns && partitions {
-        return Ok(true);
-    }
-    Err(other_columns(&relation.name))
-}
 
 /// Whether the job went on for some epochs without a relation that it had, and has again. A view
 /// is then built afresh; a table would lack the rows of those epochs, so that a person decides.
@@ -68,6 +49,9 @@ pub(super) fn parts(graph: &Graph) -> BTreeMap<String, String> {
         parts.insert(format!("{CONNECTOR}{name}"), source.connector.clone());
         parts.insert(format!("{SCHEMA}{name}"), source.schema_hash());
         parts.insert(format!("{SOURCE}{name}"), source.settings_hash());
+        if let Some(columns) = learned::written(source) {
+            parts.insert(format!("{COLUMNS}{name}"), columns);
+        }
     }
     for table in &graph.tables {
         let spec = &table.spec;
@@ -85,6 +69,8 @@ pub(super) fn parts(graph: &Graph) -> BTreeMap<String, String> {
 
 const CONNECTOR: &str = "connector/";
 const SCHEMA: &str = "schema/";
+/// Columns that the data of a source taught, as JSON.
+pub(super) const COLUMNS: &str = "columns/";
 /// The hash of all settings of a source but its name.
 const SOURCE: &str = "source/";
 /// The key and sequence of a table, also of one without.
@@ -111,9 +97,9 @@ pub(super) fn check_tables(graph: &Graph, last: &Manifest) -> Result<()> {
     for (part, value) in &parts(graph) {
         let before = last.definitions.get(part);
         if let Some(table) = part.strip_prefix(DATASET)
-            && before.is_some_and(|before| before != value)
+            && let Some(before) = before.filter(|before| *before != value)
         {
-            return Err(other_columns(table));
+            return Err(other_columns(table, before, value));
         }
         if let Some(table) = part.strip_prefix(KEY) {
             check_key(table, before, value, last)?;
@@ -214,7 +200,13 @@ pub(super) fn changed_parts(graph: &Graph, last: &Manifest) -> Vec<ChangedPart> 
     told
 }
 
-fn other_columns(table: &str) -> Error {
-    Error::config(format!("the table has other columns or partitions than its job table={table}"))
-        .hint("run with --rebuild to make it again from the sources, or give the table a new name")
+fn other_columns(table: &str, before: &str, now: &str) -> Error {
+    Error::config(format!(
+        "the dataset has other columns or partitions than its job, whose files have to be alike \
+         table={table} before={before:?} now={now:?}"
+    ))
+    .hint(
+        "run with --rebuild to make it again from the sources, or give the table a new name; a \
+         table with `format: delta` can get columns",
+    )
 }

@@ -12,9 +12,9 @@ use sluice_lake::store::{self, Location};
 use sluice_lake::table::{Dataset, list_dataset};
 
 use super::definition::{
-    changed_parts, check_parts, check_tables, definition_of, forget_tables, parts, same_definition,
-    was_away,
+    changed_parts, check_parts, check_tables, definition_of, forget_tables, parts, was_away,
 };
+use super::evolve::{Fit, fit};
 use super::files::{folders, refuse_strays, rooted};
 use super::mark::{Mark, half_reset};
 use super::{Running, adopt, foreign, state};
@@ -39,6 +39,8 @@ pub struct RecoverOptions {
     pub adopt: bool,
     /// Do what a reset of tables asked for.
     pub marks: bool,
+    /// Read what sources have to its end before the first epoch takes it.
+    pub careful: bool,
 }
 
 /// The lake of a job.
@@ -191,6 +193,7 @@ impl Opening<'_> {
                 wanted: spec.files.clone(),
                 definition: definition.clone(),
                 exists: false,
+                evolves: false,
                 files: Vec::new(),
             };
             let name = quarantine_name(&spec.name);
@@ -244,6 +247,7 @@ impl Opening<'_> {
             wanted: FilesSpec::default(),
             definition: definition_of(self.graph, name),
             exists: false,
+            evolves: false,
             files: Vec::new(),
         }
     }
@@ -298,8 +302,10 @@ impl Opening<'_> {
                     let Some(head) = table.and_then(|t| t.head.as_ref()) else { continue };
                     relation.files = head.files.values().cloned().collect();
                     let away = was_away(relation, manifest.filter(|_| !self.options.adopt))?;
+                    let fit = fit(relation, head)?;
                     let afresh = self.afresh.contains(&relation.name);
-                    relation.exists = same_definition(relation, head)? && !away && !afresh;
+                    relation.exists = fit != Fit::Afresh && !away && !afresh;
+                    relation.evolves = matches!(fit, Fit::Wider(_));
                 }
                 TableFormat::Parquet if self.options.adopt => {
                     relation.files = adopt::dataset(relation).await?;
@@ -416,7 +422,8 @@ impl Opening<'_> {
                 Some(files) => worker.folder.read(files).await?,
                 None => Vec::new(),
             };
-            source.seek(Start { offsets: offsets.clone(), state }).await?;
+            let careful = self.options.careful;
+            source.seek(Start { offsets: offsets.clone(), state, careful }).await?;
             runs.push(SourceRun { name, source, offsets });
         }
         Ok(runs)

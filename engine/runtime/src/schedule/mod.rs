@@ -10,7 +10,9 @@ mod run;
 mod tender;
 mod upkeep;
 
-pub use report::{EpochReport, Progress, Silent, SinkSummary, Summary, TableSummary, ViewSummary};
+pub use report::{
+    EpochReport, Progress, Silent, SinkSummary, Summary, TableSummary, Unreadable, ViewSummary,
+};
 pub use request::{Request, Requests};
 pub use run::{RunOptions, compact_job, run_job};
 pub use upkeep::{House, Upkeep};

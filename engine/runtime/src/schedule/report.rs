@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use sluice_lake::manifest::{Action, Manifest};
 
-use crate::epoch::{Kind, Relation, Relations, sink_name};
+use crate::epoch::{Kind, Relation, Relations, Taken, sink_name};
 use crate::plan::{Graph, rejected_name};
 
 /// Told what happens as it happens. Called from the run's task: must not block.
@@ -58,6 +58,19 @@ pub struct Summary {
     pub views: Vec<ViewSummary>,
     /// Per sink.
     pub sinks: Vec<SinkSummary>,
+    /// Files that could not be read at all.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// A file that could not be read at all; a row of the source's rejected ones stands for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Unreadable {
+    /// The source.
+    pub source: String,
+    /// The file.
+    pub path: String,
+    /// Why, and what to do.
+    pub reason: String,
 }
 
 /// What a run did to a table.
@@ -182,6 +195,17 @@ impl Summary {
             }
         }
         self.hold(relations);
+    }
+
+    /// Takes note of the files that a sealed epoch set aside.
+    pub(super) fn set_aside(&mut self, taken: &[Taken]) {
+        for source in taken {
+            self.unreadable.extend(source.unreadable.iter().map(|file| Unreadable {
+                source: source.name.clone(),
+                path: file.object.clone(),
+                reason: file.reason.clone(),
+            }));
+        }
     }
 
     /// Takes note of how many rows views hold.

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sluice_core::{Error, Kind, Offsets, Result, Secrets, Step, format_count, reach};
+use sluice_core::{Error, FieldSpec, Kind, Offsets, Result, Secrets, Step, format_count, reach};
 use sluice_lake::manifest::{Action, EpochKind, Manifest, Sealed};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -24,8 +24,9 @@ use super::request::Requests;
 use super::tender::Tender;
 use super::upkeep::House;
 use crate::epoch::{
-    Cleaner, Compaction, Environment, PublishOutcome, Publisher, Taken, Worker, fenced, take,
+    Cleaner, Closed, Compaction, Environment, PublishOutcome, Publisher, Worker, fenced, take,
 };
+use crate::function::{SessionOptions, session};
 use crate::plan::Graph;
 use crate::recover::{RecoverOptions, Running, lake_of, open};
 
@@ -92,6 +93,14 @@ pub async fn run_job(
     (summary, ended)
 }
 
+/// How an opened job stopped, short of a failure.
+enum Ended {
+    /// There is nothing left to do.
+    Over,
+    /// Sources have columns that the job has to be planned with.
+    Wider(BTreeMap<String, Vec<FieldSpec>>),
+}
+
 /// What every attempt of a run has.
 struct Attempts<'a> {
     env: &'a Environment,
@@ -105,22 +114,27 @@ struct Attempts<'a> {
 impl Attempts<'_> {
     /// Opens the job and runs it, again after a failure that may pass.
     async fn until_done(&self, summary: &mut Summary) -> Result<()> {
-        let Attempts { env, graph, secrets, options, progress, stop } = self;
+        let Attempts { env, secrets, options, progress, stop, .. } = self;
+        let mut graph = self.graph.clone();
         let mut how = RecoverOptions {
             take_over: options.take_over,
             rebuild: options.rebuild,
             adopt: options.adopt,
             marks: true,
+            careful: false,
         };
         let mut failures = 0;
+        let mut done = 0;
         loop {
-            let lake = lake_of(env, graph, secrets)?;
+            let lake = lake_of(env, &graph, secrets)?;
             let sealed_before = summary.epochs;
-            let ended = match open(env, graph, lake, secrets, how).await {
+            let ended = match open(env, &graph, lake, secrets, how).await {
                 Ok(running) => {
-                    let mut run = Run::new(env, graph, options, *progress, running, stop);
+                    let mut run = Run::new(env, &graph, options, *progress, running, stop);
+                    run.done = done;
                     let ended = run.until_done(summary).await;
-                    if run.began_anew() {
+                    done = run.done;
+                    if run.began_anew() && !run.adopting {
                         // The new life has begun: a failure from here on continues it.
                         how = RecoverOptions { marks: true, ..RecoverOptions::default() };
                     }
@@ -128,18 +142,48 @@ impl Attempts<'_> {
                 }
                 Err(e) => Err(e),
             };
-            let Err(error) = ended else { return Ok(()) };
+            how.careful = false;
             if summary.epochs > sealed_before {
                 failures = 0;
             }
+            let error = match ended {
+                Ok(Ended::Over) => return Ok(()),
+                Ok(Ended::Wider(columns)) => {
+                    for (source, columns) in &columns {
+                        let columns = columns.iter().map(FieldSpec::origin).collect::<Vec<_>>();
+                        let columns = columns.join(", ");
+                        tracing::info!(source, columns, "a source has new columns");
+                    }
+                    graph = self.learn(&graph, &columns).await?;
+                    continue;
+                }
+                Err(error) => error,
+            };
             failures += 1;
-            if !error.retry() || failures > FAILURES_MAX || stop.is_cancelled() {
+            how.careful = error.kind() == Kind::Unreadable;
+            let again = error.retry() || how.careful;
+            if !again || failures > FAILURES_MAX || stop.is_cancelled() {
                 return Err(error);
             }
-            let wait = FIRST_WAIT * 2u32.pow(failures - 1);
+            let wait =
+                if how.careful { Duration::ZERO } else { FIRST_WAIT * 2u32.pow(failures - 1) };
             progress.note(&format!("{}; trying again in {} s", error.chain(), wait.as_secs()));
             env.clock.sleep(wait).await;
         }
+    }
+
+    async fn learn(
+        &self,
+        graph: &Graph,
+        columns: &BTreeMap<String, Vec<FieldSpec>>,
+    ) -> Result<Arc<Graph>> {
+        let env = self.env;
+        let context = session(&SessionOptions {
+            memory: env.pool.clone(),
+            partitions: env.partitions,
+            time: graph.time.clone(),
+        })?;
+        Ok(Arc::new(graph.learn(&context, &env.registry, columns).await?))
     }
 }
 
@@ -159,6 +203,8 @@ struct Run<'a> {
     keeper: Keeper,
     adopting: bool,
     first_epoch: u64,
+    /// Epochs run, in earlier attempts too.
+    done: u64,
 }
 
 struct Publishing {
@@ -194,6 +240,7 @@ impl<'a> Run<'a> {
             keeper: Keeper::new(last),
             adopting: running.adopting,
             first_epoch,
+            done: 0,
         }
     }
 
@@ -201,7 +248,7 @@ impl<'a> Run<'a> {
         self.worker.state.epoch > self.first_epoch
     }
 
-    async fn until_done(&mut self, summary: &mut Summary) -> Result<()> {
+    async fn until_done(&mut self, summary: &mut Summary) -> Result<Ended> {
         let ended = self.epochs(summary).await;
         // Whatever was sealed is published before the run ends, even when it ends by an error.
         let published = self.finish_publishing(None).await;
@@ -211,26 +258,28 @@ impl<'a> Run<'a> {
         if let Some(tender) = self.tender.take() {
             tender.end().await?.release().await?;
         }
-        ended.and(published)
+        let ended = ended?;
+        published.map(|()| ended)
     }
 
-    async fn epochs(&mut self, summary: &mut Summary) -> Result<()> {
-        if self.adopting {
-            self.adopt(summary).await?;
+    async fn epochs(&mut self, summary: &mut Summary) -> Result<Ended> {
+        if self.adopting
+            && let Some(columns) = self.adopt(summary).await?
+        {
+            return Ok(Ended::Wider(columns));
         }
-        let mut done = 0;
-        while self.options.epochs_max.is_none_or(|max| done < max) {
+        while self.options.epochs_max.is_none_or(|max| self.done < max) {
             self.upkeep(summary).await?;
             if self.stop.is_cancelled() {
-                return Ok(());
+                return Ok(Ended::Over);
             }
-            let Some(taken) = self.next().await? else {
-                match self.tender.as_ref().is_some_and(Tender::is_asked) {
-                    true => continue,
-                    false => return Ok(()),
-                }
+            let taken = match self.next().await? {
+                Closed::Epoch(taken) => taken,
+                Closed::Wider(columns) => return Ok(Ended::Wider(columns)),
+                Closed::End if self.tender.as_ref().is_some_and(Tender::is_asked) => continue,
+                Closed::End => return Ok(Ended::Over),
             };
-            done += 1;
+            self.done += 1;
             let rows = taken.iter().flat_map(|t| &t.splits).map(|s| s.rows).sum();
             let bytes = taken.iter().flat_map(|t| &t.splits).map(|s| s.bytes).sum();
             let epoch = self.worker.state.epoch;
@@ -241,18 +290,19 @@ impl<'a> Run<'a> {
             let opened = self.env.clock.monotonic();
             let manifest = self.worker.run(&taken, kind).await?;
             self.seal(manifest, opened, summary).await?;
+            summary.set_aside(&taken);
             self.compact(summary).await?;
         }
-        Ok(())
+        Ok(Ended::Over)
     }
 
-    /// What the next epoch works on; nothing when the run is over.
-    async fn next(&mut self) -> Result<Option<Vec<Taken>>> {
+    /// What the next epoch works on.
+    async fn next(&mut self) -> Result<Closed> {
         let stop = self.stop.clone();
         let tender = self.tender.as_ref();
         let stopped = || stop.is_cancelled() || tender.is_some_and(Tender::is_asked);
         if self.worker.stale_views() {
-            return Ok(Some(Vec::new()));
+            return Ok(Closed::Epoch(Vec::new()));
         }
         let limits = &self.graph.job.epoch;
         let clock = self.env.clock.clone();
@@ -355,21 +405,28 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Takes note of everything sources have, without reading it.
-    async fn adopt(&mut self, summary: &mut Summary) -> Result<()> {
+    /// Takes note of everything sources have, without reading it. Gives the columns that the job has
+    /// to be planned with before that can be done.
+    async fn adopt(
+        &mut self,
+        summary: &mut Summary,
+    ) -> Result<Option<BTreeMap<String, Vec<FieldSpec>>>> {
         let limits = self.graph.job.epoch.clone();
         let clock = self.env.clock.clone();
         loop {
             let stop = self.stop.clone();
             let stopped = || stop.is_cancelled();
-            let taken = take(&mut self.sources, &limits, false, &*clock, &stopped).await?;
-            let taken = taken.unwrap_or_default();
+            let taken = match take(&mut self.sources, &limits, false, &*clock, &stopped).await? {
+                Closed::Epoch(taken) => taken,
+                Closed::Wider(columns) => return Ok(Some(columns)),
+                Closed::End => Vec::new(),
+            };
             let (last, opened) = (taken.is_empty(), clock.monotonic());
             let manifest = self.worker.adopt(&taken).await?;
             self.seal(manifest, opened, summary).await?;
             if last {
                 self.adopting = false;
-                return Ok(());
+                return Ok(None);
             }
         }
     }

@@ -96,8 +96,8 @@ impl Column {
             DataType::Int16 => run.primitive::<Int16Type>(number)?,
             DataType::Int32 => run.primitive::<Int32Type>(number)?,
             DataType::Int64 => run.primitive::<Int64Type>(number)?,
-            DataType::Float32 => run.primitive::<Float32Type>(number)?,
-            DataType::Float64 => run.primitive::<Float64Type>(number)?,
+            DataType::Float32 => run.primitive::<Float32Type>(|t| float(t, f32::is_infinite))?,
+            DataType::Float64 => run.primitive::<Float64Type>(|t| float(t, f64::is_infinite))?,
             DataType::Date32 => match pattern {
                 Some(pattern) => run.primitive::<Date32Type>(|t| pattern.date(t))?,
                 None => run.primitive::<Date32Type>(time::date)?,
@@ -238,4 +238,14 @@ fn trim(text: &[u8]) -> &[u8] {
 
 fn number<N: lexical_core::FromLexical>(text: &[u8]) -> Option<N> {
     lexical_core::parse(text).ok()
+}
+
+/// A number that is too large for its type is none; infinity is written as such.
+fn float<N: lexical_core::FromLexical + Copy>(
+    text: &[u8],
+    infinite: impl Fn(N) -> bool,
+) -> Option<N> {
+    let value: N = number(text)?;
+    let written = || !text.iter().any(u8::is_ascii_digit);
+    (!infinite(value) || written()).then_some(value)
 }

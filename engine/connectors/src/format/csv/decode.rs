@@ -13,8 +13,9 @@ use sluice_core::{DataSchema, Decoded, Rejected, Result, with_position};
 
 use super::border::{State, run};
 use super::record::{Fault, Index, Room};
+use super::rescue::rescued;
 use super::{Column, Dialect, RECORD_BYTES_MAX};
-use crate::format::{BATCH_ROWS_MAX, REJECTED_BYTES_MAX, cut, position};
+use crate::format::{BATCH_ROWS_MAX, REJECTED_BYTES_MAX, cut, position, with_rescued};
 
 /// A chunk takes about this much: its places and arrays then fit into a core's own cache.
 const CHUNK_BYTES: usize = 1024 * 1024;
@@ -24,6 +25,8 @@ const CHUNK_BYTES: usize = 1024 * 1024;
 pub struct Layout {
     dialect: Dialect,
     columns: Vec<Column>,
+    /// Whether fields that the schema does not have are kept in [`sluice_core::RESCUED_COLUMN`].
+    rescues: bool,
     schema: SchemaRef,
 }
 
@@ -32,7 +35,13 @@ impl Layout {
     pub fn new(dialect: Dialect, schema: &DataSchema) -> Result<Self> {
         let columns = schema.fields.iter().map(Column::new).collect::<Result<_>>()?;
         let schema = with_position(schema.arrow()?.as_ref());
-        Ok(Self { dialect, columns, schema })
+        Ok(Self { dialect, columns, rescues: false, schema })
+    }
+
+    /// The same, with the fields that the schema does not have in [`sluice_core::RESCUED_COLUMN`].
+    #[must_use]
+    pub fn rescuing(self) -> Self {
+        Self { rescues: true, schema: with_rescued(&self.schema), ..self }
     }
 
     /// The two characters.
@@ -68,12 +77,14 @@ pub struct Origin {
 }
 
 /// Where the columns stand in a file.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Mapping {
     /// Fields per record.
     pub width: usize,
     /// For each column of the schema its field; none when the file does not have it.
     pub fields: Vec<Option<usize>>,
+    /// Fields that the schema does not have, by name; kept when the layout rescues.
+    pub rescued: Vec<(usize, String)>,
 }
 
 /// The decoder of one split.
@@ -160,6 +171,9 @@ impl Decoder {
                 })?
             }
         };
+        if self.layout.rescues {
+            arrays.push(rescued(&self.index, bytes, &self.mapping.rescued));
+        }
         let Origin { object, file, start } = &self.origin;
         let start = start + self.done as u64;
         let positions = self.index.rows.iter().map(|row| position(*file, start + u64::from(row.0)));

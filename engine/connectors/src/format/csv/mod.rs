@@ -15,6 +15,7 @@ mod decode;
 mod encode;
 mod header;
 mod record;
+mod rescue;
 #[cfg(test)]
 mod tests;
 mod text;

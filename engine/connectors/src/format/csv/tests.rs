@@ -30,11 +30,9 @@ const ALL_TYPES: [(&str, &str); 12] = [
 fn schema(fields: &[(&str, &str)]) -> DataSchema {
     let fields = fields.iter().map(|(name, data_type)| FieldSpec {
         name: name.trim_end_matches('!').to_string(),
-        from: None,
         data_type: data_type.to_string(),
         required: name.ends_with('!'),
-        format: None,
-        doc: None,
+        ..FieldSpec::default()
     });
     DataSchema { schema: None, doc: None, fields: fields.collect() }
 }
@@ -43,7 +41,7 @@ fn schema(fields: &[(&str, &str)]) -> DataSchema {
 fn decode(fields: &[(&str, &str)], bytes: &[u8], piece: usize) -> (RecordBatch, Vec<Rejected>) {
     let layout = Arc::new(Layout::new(Dialect::default(), &schema(fields)).unwrap());
     let width = fields.len();
-    let mapping = Mapping { width, fields: (0..width).map(Some).collect() };
+    let mapping = Mapping { width, fields: (0..width).map(Some).collect(), rescued: Vec::new() };
     let origin = Origin { object: "a.csv".into(), file: 0, start: 0 };
     let mut decoder = Decoder::new(layout.clone(), mapping, origin);
     let (mut batches, mut rejected) = (Vec::new(), Vec::new());
@@ -194,7 +192,7 @@ fn a_record_too_large_to_hold_is_rejected_and_the_next_one_read() {
 fn batches_hold_no_more_rows_than_readers_promise() {
     let text = b"1\n".repeat(200_000);
     let layout = Arc::new(Layout::new(Dialect::default(), &schema(&[("n", "int8")])).unwrap());
-    let mapping = Mapping { width: 1, fields: vec![Some(0)] };
+    let mapping = Mapping { width: 1, fields: vec![Some(0)], rescued: Vec::new() };
     let origin = Origin { object: "a.csv".into(), file: 0, start: 0 };
     let mut decoder = Decoder::new(layout, mapping, origin);
     decoder.push(&text);

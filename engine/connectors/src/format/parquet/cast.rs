@@ -8,8 +8,8 @@ use arrow::array::{Array, ArrayRef};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::kernels::cmp::not_distinct;
 use arrow::compute::{CastOptions, can_cast_types, cast_with_options};
-use arrow::datatypes::DataType;
-use sluice_core::Result;
+use arrow::datatypes::{DataType, TimeUnit};
+use sluice_core::{Result, parse_type, type_name};
 
 /// A column in its wanted type.
 #[derive(Debug)]
@@ -27,6 +27,27 @@ pub(super) fn allowed(from: &DataType, to: &DataType) -> bool {
         _ => false,
     };
     same && can_cast_types(from, to)
+}
+
+/// The type that a schema gives to a column of `data_type`, without losing anything; none when it
+/// has no word for it.
+pub(super) fn learned(data_type: &DataType) -> Option<String> {
+    let plain = match data_type {
+        DataType::Dictionary(_, values) => return learned(values),
+        DataType::UInt8 => DataType::Int16,
+        DataType::UInt16 => DataType::Int32,
+        DataType::UInt32 => DataType::Int64,
+        DataType::UInt64 => DataType::Decimal128(20, 0),
+        DataType::Float16 => DataType::Float32,
+        DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
+            DataType::Binary
+        }
+        DataType::Date64 => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        other => other.clone(),
+    };
+    let name = type_name(&plain);
+    let read = parse_type(&name).ok()?;
+    allowed(data_type, &read).then_some(name)
 }
 
 /// Values of `array` as `to`, which is [`allowed`].

@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, new_null_array};
+use arrow::array::{
+    Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, StringBuilder, new_null_array,
+};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
@@ -19,7 +21,10 @@ use parquet::errors::ParquetError;
 use sluice_core::{DataSchema, Decoded, Error, FieldSpec, Rejected, Result, with_position};
 
 use super::cast;
-use crate::format::{cut, position};
+use crate::format::{cut, position, with_rescued};
+
+/// What a row without a value is in JSON.
+const EMPTY_OBJECT: &str = "{}";
 
 /// Rows per batch: what DataFusion works with.
 const BATCH_ROWS: usize = 8_192;
@@ -29,6 +34,8 @@ const BATCH_ROWS: usize = 8_192;
 pub struct Layout {
     fields: Vec<FieldSpec>,
     types: Vec<DataType>,
+    /// Whether columns that the schema does not have are kept in [`sluice_core::RESCUED_COLUMN`].
+    rescues: bool,
     schema: SchemaRef,
 }
 
@@ -37,7 +44,18 @@ impl Layout {
     pub fn new(schema: &DataSchema) -> Result<Self> {
         let rows = schema.arrow()?;
         let types = rows.fields().iter().map(|f| f.data_type().clone()).collect();
-        Ok(Self { fields: schema.fields.clone(), types, schema: with_position(&rows) })
+        Ok(Self {
+            fields: schema.fields.clone(),
+            types,
+            rescues: false,
+            schema: with_position(&rows),
+        })
+    }
+
+    /// The same, with the columns that the schema does not have in [`sluice_core::RESCUED_COLUMN`].
+    #[must_use]
+    pub fn rescuing(self) -> Self {
+        Self { rescues: true, schema: with_rescued(&self.schema), ..self }
     }
 
     /// The fields of the schema, in order.
@@ -48,6 +66,10 @@ impl Layout {
     /// The rows' schema, position last.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
+    }
+
+    fn wants(&self, name: &str) -> bool {
+        self.fields.iter().any(|field| field.origin() == name)
     }
 
     /// Says which column of a file cannot be read as its type. Columns that the file does not have
@@ -75,6 +97,8 @@ impl Layout {
 pub struct Footer {
     /// Top-level columns.
     pub names: Vec<String>,
+    /// For each the type that a schema would give it; none where it has no word for it.
+    pub types: Vec<Option<String>>,
     /// Row groups in order.
     pub groups: Vec<Group>,
 }
@@ -90,8 +114,8 @@ pub struct Group {
 
 impl Footer {
     /// Reads the footer of `file`, which messages call `object`, and checks that its columns can be
-    /// read by `layout`. Errors: `Data` when it is not Parquet or a type does not fit; what the
-    /// reader says.
+    /// read by `layout`. Errors: `Unreadable` when it is not Parquet, `Data` when a type does
+    /// not fit; what the reader says.
     pub async fn read(
         file: impl AsyncFileReader + 'static,
         layout: &Layout,
@@ -100,13 +124,15 @@ impl Footer {
         let opened = ParquetRecordBatchStreamBuilder::new(file).await;
         let opened = opened.map_err(|e| error(e, object))?;
         layout.check(opened.schema(), object)?;
-        let names = opened.schema().fields().iter().map(|f| f.name().clone()).collect();
+        let fields = opened.schema().fields();
+        let names = fields.iter().map(|f| f.name().clone()).collect();
+        let types = fields.iter().map(|f| cast::learned(f.data_type())).collect();
         let count = |n: i64| u64::try_from(n).unwrap_or(0);
         let groups = opened.metadata().row_groups().iter();
         let groups = groups
             .map(|g| Group { rows: count(g.num_rows()), bytes: count(g.compressed_size()) })
             .collect();
-        Ok(Self { names, groups })
+        Ok(Self { names, types, groups })
     }
 }
 
@@ -117,9 +143,9 @@ pub fn error(error: ParquetError, object: &str) -> Error {
     match error {
         ParquetError::External(cause) => match cause.downcast::<Error>() {
             Ok(ours) => *ours,
-            Err(cause) => Error::data(message).hint(hint).because(cause),
+            Err(cause) => Error::unreadable(message).hint(hint).because(cause),
         },
-        other => Error::data(message).hint(hint).because(other),
+        other => Error::unreadable(message).hint(hint).because(other),
     }
 }
 
@@ -152,11 +178,9 @@ impl<R: AsyncFileReader + Unpin + 'static> Rows<R> {
         let opened = ParquetRecordBatchStreamBuilder::new(file).await;
         let opened = opened.map_err(|e| error(e, &origin.object))?;
         layout.check(opened.schema(), &origin.object)?;
-        let needed: Vec<usize> = layout
-            .fields
-            .iter()
-            .filter_map(|f| opened.schema().index_of(f.origin()).ok())
-            .collect();
+        let columns = opened.schema().fields().iter().enumerate();
+        let needed = columns.filter(|(_, f)| layout.rescues || layout.wants(f.name()));
+        let needed = needed.map(|(i, _)| i).collect::<Vec<_>>();
         let mask = ProjectionMask::roots(opened.parquet_schema(), needed);
         let stream = opened
             .with_projection(mask)
@@ -196,6 +220,9 @@ impl<R: AsyncFileReader + Unpin + 'static> Rows<R> {
             }
             arrays.push(kept.array);
         }
+        if self.layout.rescues {
+            arrays.push(self.rescued(read)?);
+        }
         let Origin { file, row, .. } = self.origin;
         let positions = (0..rows as u64).map(|i| position(file, row + i));
         arrays.push(Arc::new(Int64Array::from_iter_values(positions)));
@@ -204,6 +231,26 @@ impl<R: AsyncFileReader + Unpin + 'static> Rows<R> {
             return Ok(Decoded { rows, rejected: Vec::new() });
         }
         self.reject(read, arrays, &faults)
+    }
+
+    /// For each row the columns that the schema does not have, as JSON; null where all are null.
+    fn rescued(&self, read: &RecordBatch) -> Result<ArrayRef> {
+        let schema = read.schema();
+        let columns = schema.fields().iter().enumerate();
+        let others = columns.filter(|(_, f)| !self.layout.wants(f.name())).map(|(i, _)| i);
+        let others = read.project(&others.collect::<Vec<_>>())?;
+        if others.num_columns() == 0 {
+            return Ok(new_null_array(&DataType::Utf8, read.num_rows()));
+        }
+        let mut text = StringBuilder::new();
+        for row in 0..others.num_rows() {
+            let json = as_json(&others.slice(row, 1));
+            match std::str::from_utf8(&json) {
+                Ok(json) if json.len() > EMPTY_OBJECT.len() => text.append_value(json),
+                _ => text.append_null(),
+            }
+        }
+        Ok(Arc::new(text.finish()))
     }
 
     /// Sets the bad rows aside.

@@ -55,8 +55,7 @@ fn layout(fields: &[(&str, &str, bool)]) -> Arc<Layout> {
         from: Some(name.to_string()),
         data_type: data_type.to_string(),
         required: *required,
-        format: None,
-        doc: None,
+        ..FieldSpec::default()
     });
     let schema = DataSchema { schema: None, doc: None, fields: fields.collect() };
     Arc::new(Layout::new(&schema).unwrap())
@@ -128,7 +127,7 @@ async fn a_value_that_does_not_fit_rejects_its_row_only() {
 async fn files_and_columns_that_cannot_be_read_are_named() {
     let broken = Memory(Bytes::from_static(b"PAR1 this is no parquet file PAR1"));
     let error = read(&broken, &layout(&[("a", "string", false)])).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Data);
+    assert_eq!(error.kind(), Kind::Unreadable);
     assert!(error.message().contains("path=a.parquet"), "{error}");
 
     let numbers = file(vec![("when", Arc::new(Int32Array::from(vec![1])))]);

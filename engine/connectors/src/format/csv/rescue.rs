@@ -1,0 +1,31 @@
+//! Fields that the schema does not have, row by row as JSON.
+//!
+//! In: the places of a chunk's fields. Out: one column with the text of a JSON object per row, names
+//! as in the header and values as text; null where no such field has a value. It reads no types.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, StringBuilder};
+use serde_json::{Map, Value};
+
+use super::record::Index;
+
+/// The values of `fields` in the rows of `index`.
+pub(super) fn rescued(index: &Index, bytes: &[u8], fields: &[(usize, String)]) -> ArrayRef {
+    let mut column = StringBuilder::new();
+    for row in 0..index.rows.len() {
+        let mut object = Map::new();
+        for (field, name) in fields {
+            let cell = index.cell(bytes, row, *field);
+            if cell.quoted || !cell.text.is_empty() {
+                let text = String::from_utf8_lossy(&cell.value()).into_owned();
+                object.insert(name.clone(), Value::String(text));
+            }
+        }
+        match object.is_empty() {
+            true => column.append_null(),
+            false => column.append_value(Value::Object(object).to_string()),
+        }
+    }
+    Arc::new(column.finish())
+}

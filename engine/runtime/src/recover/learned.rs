@@ -1,0 +1,46 @@
+//! Columns that the data of a source taught, kept in the job's manifests.
+//!
+//! In: the last manifest of a job. Out: the job with those columns in its sources' schemas, as if
+//! they had been written there. Which columns are new is the source's to say, when it is polled.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use sluice_core::{Error, FieldSpec, Result, Secrets};
+use sluice_lake::manifest::{Chain, Manifest};
+use sluice_lake::store;
+
+use super::definition::COLUMNS;
+use crate::epoch::Environment;
+use crate::job::{Job, SourceSpec};
+
+/// `job` as it was when its last epoch was sealed: with the columns that its sources had learned.
+pub async fn remember(env: &Environment, job: &Arc<Job>, secrets: &Secrets) -> Result<Arc<Job>> {
+    let root = store::open(&job.lake, secrets)?;
+    let chain = Chain::new(&root, &job.name, env.clock.clone());
+    let Some(last) = chain.last().await? else { return Ok(job.clone()) };
+    let columns = learned(&last.manifest)?;
+    Ok(if columns.is_empty() { job.clone() } else { Arc::new(job.learn(&columns)) })
+}
+
+/// The columns that a manifest knows, by source.
+fn learned(manifest: &Manifest) -> Result<BTreeMap<String, Vec<FieldSpec>>> {
+    let mut columns = BTreeMap::new();
+    for (part, text) in &manifest.definitions {
+        let Some(source) = part.strip_prefix(COLUMNS) else { continue };
+        let mut fields: Vec<FieldSpec> = serde_json::from_str(text).map_err(|e| {
+            Error::data(format!("the learned columns of a source cannot be read source={source}"))
+                .because(e)
+        })?;
+        fields.iter_mut().for_each(|field| field.learned = true);
+        columns.insert(source.to_string(), fields);
+    }
+    Ok(columns)
+}
+
+/// The learned columns of a source, as a manifest keeps them; none where it learned none.
+pub(super) fn written(source: &SourceSpec) -> Option<String> {
+    let fields = source.config.schema.iter().flat_map(|schema| &schema.fields);
+    let learned: Vec<&FieldSpec> = fields.filter(|field| field.learned).collect();
+    if learned.is_empty() { None } else { serde_json::to_string(&learned).ok() }
+}
