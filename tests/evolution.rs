@@ -203,8 +203,8 @@ fn every_other_change_of_a_column_is_refused_and_named() {
         ),
         (
             "SELECT id, v FROM lines\"}",
-            "SELECT id, CAST(v AS BIGINT) AS v FROM lines\"}",
-            ["another type", "column=v", "before=int32 now=int64", "CAST(… AS INT) AS v"],
+            "SELECT id, CAST(v AS SMALLINT) AS v FROM lines\"}",
+            ["another type", "column=v", "before=int32 now=int16", "CAST(… AS INT) AS v"],
         ),
         (
             "SELECT id, v FROM lines\"}",
@@ -225,5 +225,38 @@ fn every_other_change_of_a_column_is_refused_and_named() {
         assert!(plan.contains("a run will be refused") && plan.contains(facts[1]), "{plan}");
     }
     place.job("run", "shop.yaml").arg("--rebuild").ok();
+    place.holds("shop.yaml");
+}
+
+#[test]
+fn an_integer_gets_wider_with_old_and_new_files_mixed() {
+    let place = Place::local();
+    let views =
+        "views:\n  figures: {sql: SELECT count(DISTINCT v) AS n, max(v) AS top FROM kept}\n";
+    let before = SHOP.replace("views:\n", views);
+    place.write("shop.yaml", &before);
+    place.write("input/1.csv", "id,v\n1,10\n2,20\n");
+    place.run("shop.yaml");
+    place.write("shop.yaml", &before.replace("name: v, type: int32", "name: v, type: int64"));
+    let plan = place.job("plan", "shop.yaml").ok().stdout;
+    assert!(plan.contains("kept: gets wider types"), "{plan}");
+    place.write("input/2.csv", "id,v\n2,3000000000\n3,20\n");
+    place.run("shop.yaml");
+    let kept = "SELECT count(*), sum(v), max(arrow_typeof(v)) FROM kept";
+    assert_eq!(place.sql("shop.yaml", kept), [["4", "3000000050", "Int64"]]);
+    assert_eq!(place.sql("shop.yaml", "SELECT sum(v) FROM newest"), [["3000000030"]]);
+    assert_eq!(place.sql("shop.yaml", "SELECT n, top FROM figures"), [["3", "3000000000"]]);
+    for (table, rows) in [("kept", 4), ("newest", 3), ("parted", 4)] {
+        for client in ["deltalake", "polars", "duckdb"] {
+            let read = read_by(client, &place, table, &["id", "v"]);
+            assert_eq!(read, format!("{rows} {rows} {rows}"), "{client} {table}");
+        }
+    }
+    place.holds("shop.yaml");
+    place.job("maintain", "shop.yaml").ok();
+    assert_eq!(place.sql("shop.yaml", kept), [["4", "3000000050", "Int64"]]);
+    place.write("input/3.csv", "id,v\n4,5\n");
+    place.run("shop.yaml");
+    assert_eq!(place.sql("shop.yaml", "SELECT n, top FROM figures"), [["4", "3000000000"]]);
     place.holds("shop.yaml");
 }

@@ -21,6 +21,9 @@ const HASH_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Files looked at together: hides the latency of an object store, and holds few headers.
 const INSPECTIONS_AT_ONCE: usize = 16;
 
+/// Files whose looking at is prepared together: enough to keep the store busy, and little to hold.
+const CANDIDATES_AT_ONCE: usize = 512;
+
 /// A file that is to be taken.
 #[derive(Debug)]
 pub(super) struct Candidate {
@@ -57,20 +60,22 @@ impl FileSource {
     /// each is read to its end.
     pub(super) async fn take(&self, candidates: &[Candidate], careful: bool) -> Result<Take> {
         let mut take = Take::default();
-        let looks: Vec<_> = candidates.iter().map(|c| self.look(c).boxed()).collect();
-        let mut looks = futures::stream::iter(looks).buffered(INSPECTIONS_AT_ONCE);
-        let mut at = 0;
-        while let Some(looked) = looks.next().await {
-            let candidate = &candidates[at];
-            at += 1;
-            match looked {
-                Ok(Looked::Wider(columns)) => take.learn(columns),
-                // Behind the first file that is wider only columns are looked for.
-                Ok(_) if !take.columns.is_empty() => {}
-                Ok(looked) => self.add(&mut take, candidate, looked, careful).await?,
-                Err(_) if !take.columns.is_empty() => break,
-                Err(error) if error.kind() == Kind::Data && !take.taken.is_empty() => break,
-                Err(error) => return Err(error),
+        for some in candidates.chunks(CANDIDATES_AT_ONCE) {
+            let looks: Vec<_> = some.iter().map(|c| self.look(c).boxed()).collect();
+            let mut looks = futures::stream::iter(looks).buffered(INSPECTIONS_AT_ONCE);
+            let mut some = some.iter();
+            while let (Some(looked), Some(candidate)) = (looks.next().await, some.next()) {
+                match looked {
+                    Ok(Looked::Wider(columns)) => take.learn(columns),
+                    // Behind the first file that is wider only columns are looked for.
+                    Ok(_) if !take.columns.is_empty() => {}
+                    Ok(looked) => self.add(&mut take, candidate, looked, careful).await?,
+                    Err(_) if !take.columns.is_empty() => return Ok(take),
+                    Err(error) if error.kind() == Kind::Data && !take.taken.is_empty() => {
+                        return Ok(take);
+                    }
+                    Err(error) => return Err(error),
+                }
             }
         }
         Ok(take)

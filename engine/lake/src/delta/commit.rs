@@ -331,9 +331,12 @@ impl Attempt<'_> {
         let wanted = parse_schema(&evolve.schema)?;
         let new =
             widen(&head.schema, &wanted).map_err(|what| self.stopped(Stop::Metadata(what)))?;
-        let names: Vec<&str> = new.iter().map(|f| f.name().as_str()).collect();
+        let retyped = wanted.fields().iter().filter(|f| {
+            head.schema.field_with_name(f.name()).is_ok_and(|now| now.data_type() != f.data_type())
+        });
+        let names: Vec<&str> = new.iter().chain(retyped).map(|f| f.name().as_str()).collect();
         let mut metadata = head.metadata.clone();
-        metadata.schema_string = append_fields(&metadata.schema_string, &evolve.schema, &names)?;
+        metadata.schema_string = put_fields(&metadata.schema_string, &evolve.schema, &names)?;
         metadata.configuration.extend(evolve.properties.clone());
         Ok(Some(metadata).filter(|m| *m != head.metadata))
     }
@@ -356,8 +359,9 @@ fn new_metadata(meta: &TableMeta) -> Metadata {
     }
 }
 
-/// `base` with the fields called `names` of `from` appended; what others put into `base` stays.
-fn append_fields(base: &str, from: &str, names: &[&str]) -> Result<String> {
+/// `base` with the fields called `names` of `from`: in the place of those it has, but for what
+/// others put into them, and else at its end.
+fn put_fields(base: &str, from: &str, names: &[&str]) -> Result<String> {
     if names.is_empty() {
         return Ok(base.to_string());
     }
@@ -368,8 +372,14 @@ fn append_fields(base: &str, from: &str, names: &[&str]) -> Result<String> {
     let new = fields.into_iter().filter(|f| {
         f.get("name").and_then(Value::as_str).is_some_and(|name| names.contains(&name))
     });
-    if let Some(have) = base.get_mut("fields").and_then(Value::as_array_mut) {
-        have.extend(new);
+    let Some(have) = base.get_mut("fields").and_then(Value::as_array_mut) else {
+        return Ok(base.to_string());
+    };
+    for field in new {
+        match have.iter_mut().find(|old| old.get("name") == field.get("name")) {
+            Some(old) => old["type"] = field["type"].clone(),
+            None => have.push(field),
+        }
     }
     Ok(base.to_string())
 }

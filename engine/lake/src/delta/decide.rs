@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema};
 
 use sluice_core::Result;
 
@@ -134,6 +134,14 @@ pub(super) fn compare(old: &Metadata, new: &Metadata) -> Result<Change> {
     }
 }
 
+/// Whether a column of a table may go on as another type: integers get wider. Files keep the type
+/// they were written with, and readers of Parquet read narrower integers as wider ones. Delta's own
+/// type widening would be a table feature, which older readers refuse.
+pub fn widens(from: &DataType, to: &DataType) -> bool {
+    use DataType::{Int8, Int16, Int32, Int64};
+    matches!((from, to), (Int8, Int16 | Int32 | Int64) | (Int16, Int32 | Int64) | (Int32, Int64))
+}
+
 /// The columns of `head` followed by those of `wanted` that it does not have; in words why not,
 /// when a column they share differs or a new one may not be null.
 pub(super) fn widen(head: &Schema, wanted: &Schema) -> Result<Vec<Arc<Field>>, String> {
@@ -141,6 +149,7 @@ pub(super) fn widen(head: &Schema, wanted: &Schema) -> Result<Vec<Arc<Field>>, S
     for field in wanted.fields() {
         match head.field_with_name(field.name()) {
             Ok(now) if now.data_type() == field.data_type() => {}
+            Ok(now) if widens(now.data_type(), field.data_type()) => {}
             Ok(now) => {
                 return Err(format!(
                     "a column has another type column={:?} table={} job={}",
@@ -173,6 +182,18 @@ mod tests {
             change: Change::Harmless,
             removes_gone: false,
         }
+    }
+
+    #[test]
+    fn only_integers_get_wider() {
+        let types = [DataType::Int8, DataType::Int16, DataType::Int32, DataType::Int64];
+        for (i, from) in types.iter().enumerate() {
+            for (k, to) in types.iter().enumerate() {
+                assert_eq!(widens(from, to), i < k, "{from} {to}");
+            }
+            assert!(!widens(from, &DataType::Float64) && !widens(&DataType::Float32, from));
+        }
+        assert!(!widens(&DataType::Float32, &DataType::Float64));
     }
 
     #[test]

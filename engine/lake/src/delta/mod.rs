@@ -36,7 +36,7 @@ use crate::store::Location;
 pub use action::{Format, Metadata, Protocol};
 pub use checkpoint::checkpoint;
 pub use commit::{Committed, Txn, commit};
-pub use decide::{Change, Decision, Facts, Stop, decide_commit};
+pub use decide::{Change, Decision, Facts, Stop, decide_commit, widens};
 pub use expire::{KeepLog, LogFile, Retention, decide_expired, expire_log, log_files};
 pub use head::{EntryFacts, Head};
 pub use library::library_table;

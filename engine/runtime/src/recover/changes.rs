@@ -142,10 +142,7 @@ fn change(
         Err(e) => Some(refused(&e)),
         Ok(_) if away => Some("was away: will be built afresh from its inputs".to_string()),
         Ok(Fit::Afresh) => Some("changed: will be built afresh from its inputs".to_string()),
-        Ok(Fit::Wider(columns)) => Some(format!(
-            "gets new columns, which are null in the rows it has columns={}",
-            columns.join(", ")
-        )),
+        Ok(Fit::Wider(wider)) => Some(wider.text()),
         Ok(Fit::Same)
             if head.properties().get("sluice.definition") == Some(&relation.definition) =>
         {

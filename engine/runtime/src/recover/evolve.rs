@@ -6,7 +6,7 @@
 
 use arrow::datatypes::{DataType, Schema};
 use sluice_core::{Error, Result, type_name};
-use sluice_lake::delta::Head;
+use sluice_lake::delta::{Head, widens};
 
 use crate::epoch::{Kind, Relation};
 
@@ -15,10 +15,31 @@ use crate::epoch::{Kind, Relation};
 pub(super) enum Fit {
     /// It goes on.
     Same,
-    /// It goes on with these columns more, which are null in its old rows.
-    Wider(Vec<String>),
+    /// It goes on with other columns.
+    Wider(Wider),
     /// A view of another definition, or with other columns.
     Afresh,
+}
+
+/// How the columns of a table get wider.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Wider {
+    /// Columns it gets, which are null in its old rows.
+    pub new: Vec<String>,
+    /// Columns of a wider type than before.
+    pub retyped: Vec<String>,
+}
+
+impl Wider {
+    /// For people.
+    pub fn text(&self) -> String {
+        let part = |columns: &[String], text: &str| {
+            (!columns.is_empty()).then(|| format!("{text} columns={}", columns.join(", ")))
+        };
+        let new = part(&self.new, "gets new columns, which are null in the rows it has");
+        let retyped = part(&self.retyped, "gets wider types, views over it are built afresh");
+        new.into_iter().chain(retyped).collect::<Vec<_>>().join("; ")
+    }
 }
 
 /// Compares a relation with its table. Errors: `Config` when it cannot go on.
@@ -54,16 +75,18 @@ struct Refusal {
 
 /// What lies between the columns `before` and those of `now`; the order does not count.
 fn compare(before: &Schema, now: &Schema) -> Result<Fit, Refusal> {
+    let mut wider = Wider::default();
     for field in before.fields() {
-        let given = now.field_with_name(field.name()).ok().map(|f| f.data_type().clone());
-        if given.as_ref() != Some(field.data_type()) {
-            let (column, before) = (field.name().clone(), field.data_type().clone());
-            return Err(Refusal { column, before, now: given });
+        let (name, old) = (field.name().clone(), field.data_type());
+        match now.field_with_name(&name).ok().map(|f| f.data_type().clone()) {
+            Some(given) if given == *old => {}
+            Some(given) if widens(old, &given) => wider.retyped.push(name),
+            given => return Err(Refusal { column: name, before: old.clone(), now: given }),
         }
     }
     let new = now.fields().iter().filter(|f| before.field_with_name(f.name()).is_err());
-    let new: Vec<String> = new.map(|f| f.name().clone()).collect();
-    Ok(if new.is_empty() { Fit::Same } else { Fit::Wider(new) })
+    wider.new = new.map(|f| f.name().clone()).collect();
+    Ok(if wider == Wider::default() { Fit::Same } else { Fit::Wider(wider) })
 }
 
 impl Refusal {
@@ -118,18 +141,23 @@ mod tests {
     }
 
     #[test]
-    fn columns_may_be_added_and_stand_elsewhere_and_nothing_else() {
+    fn columns_may_come_get_wider_and_stand_elsewhere_and_nothing_else() {
         let (id, text) = (("id", DataType::Int64), ("text", DataType::Utf8));
-        let before = schema(&[id.clone(), text.clone()]);
+        let small = ("small", DataType::Int16);
+        let before = schema(&[id.clone(), text.clone(), small.clone()]);
         let refused = |column: &str, before: &DataType, now: Option<DataType>| {
             Err(Refusal { column: column.into(), before: before.clone(), now })
         };
         let cases = [
-            (vec![id.clone(), text.clone()], Ok(Fit::Same)),
-            (vec![text.clone(), id.clone()], Ok(Fit::Same)),
+            (vec![id.clone(), text.clone(), small.clone()], Ok(Fit::Same)),
+            (vec![small.clone(), text.clone(), id.clone()], Ok(Fit::Same)),
             (
-                vec![("new", DataType::Utf8), text.clone(), id.clone()],
-                Ok(Fit::Wider(vec!["new".into()])),
+                vec![("new", DataType::Utf8), text.clone(), id.clone(), small.clone()],
+                Ok(Fit::Wider(Wider { new: vec!["new".into()], retyped: vec![] })),
+            ),
+            (
+                vec![("small", DataType::Int64), id.clone(), text.clone()],
+                Ok(Fit::Wider(Wider { new: vec![], retyped: vec!["small".into()] })),
             ),
             (vec![id.clone()], refused("text", &text.1, None)),
             (

@@ -295,6 +295,7 @@ impl Opening<'_> {
             return Ok(());
         }
         let manifest = self.last.as_ref().map(|e| &e.manifest);
+        let mut retyped = BTreeSet::new();
         for relation in relations.values_mut() {
             match relation.format {
                 TableFormat::Delta => {
@@ -306,6 +307,9 @@ impl Opening<'_> {
                     let afresh = self.afresh.contains(&relation.name);
                     relation.exists = fit != Fit::Afresh && !away && !afresh;
                     relation.evolves = matches!(fit, Fit::Wider(_));
+                    if matches!(fit, Fit::Wider(wider) if !wider.retyped.is_empty()) {
+                        retyped.insert(relation.name.clone());
+                    }
                 }
                 TableFormat::Parquet if self.options.adopt => {
                     relation.files = adopt::dataset(relation).await?;
@@ -323,6 +327,15 @@ impl Opening<'_> {
                     self.check_dataset(relation, files.len() as u64)?;
                     relation.exists = true;
                     relation.files = rooted(relation, files)?;
+                }
+            }
+        }
+        // What such views keep is of the old types.
+        for view in &self.graph.views {
+            if view.inputs.iter().any(|input| retyped.contains(input)) {
+                retyped.insert(view.spec.name.clone());
+                if let Some(relation) = relations.get_mut(&view.spec.name) {
+                    relation.exists = false;
                 }
             }
         }

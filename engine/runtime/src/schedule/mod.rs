@@ -3,6 +3,7 @@
 //!
 //! In: a graph and options. Out: a summary. When a run starts is the caller's decision.
 
+mod attempt;
 mod keeper;
 mod report;
 mod request;
@@ -10,9 +11,10 @@ mod run;
 mod tender;
 mod upkeep;
 
+pub use attempt::run_job;
 pub use report::{
     EpochReport, Progress, Silent, SinkSummary, Summary, TableSummary, Unreadable, ViewSummary,
 };
 pub use request::{Request, Requests};
-pub use run::{RunOptions, compact_job, run_job};
+pub use run::{RunOptions, compact_job};
 pub use upkeep::{House, Upkeep};

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sluice_core::{Error, FieldSpec, Kind, Offsets, Result, Secrets, Step, format_count, reach};
+use sluice_core::{Error, FieldSpec, Kind, Offsets, Result, Step, format_count, reach};
 use sluice_lake::manifest::{Action, EpochKind, Manifest, Sealed};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -26,18 +26,10 @@ use super::upkeep::House;
 use crate::epoch::{
     Cleaner, Closed, Compaction, Environment, PublishOutcome, Publisher, Worker, fenced, take,
 };
-use crate::function::{SessionOptions, session};
 use crate::plan::Graph;
-use crate::recover::{RecoverOptions, Running, lake_of, open};
+use crate::recover::Running;
 
 pub use rewrite::compact_job;
-
-/// Attempts in a row that may fail before a run gives up: with the waits between them about half a
-/// minute, longer than a store's usual hiccup and shorter than a person's patience.
-const FAILURES_MAX: u32 = 5;
-
-/// The first wait after a failure; it doubles.
-const FIRST_WAIT: Duration = Duration::from_secs(1);
 
 /// How a run behaves.
 #[derive(Debug, Clone)]
@@ -75,119 +67,16 @@ impl Default for RunOptions {
     }
 }
 
-/// Runs a job until its sources are empty, or until stopped. The summary tells what was sealed,
-/// whatever the end.
-pub async fn run_job(
-    env: &Environment,
-    graph: &Arc<Graph>,
-    secrets: &Secrets,
-    options: &RunOptions,
-    progress: &dyn Progress,
-    stop: CancellationToken,
-) -> (Summary, Result<()>) {
-    let started = env.clock.monotonic();
-    let mut summary = Summary::new(graph);
-    let run = Attempts { env, graph, secrets, options, progress, stop };
-    let ended = run.until_done(&mut summary).await;
-    summary.seconds = env.clock.monotonic().saturating_sub(started).as_secs_f64();
-    (summary, ended)
-}
-
 /// How an opened job stopped, short of a failure.
-enum Ended {
+pub(super) enum Ended {
     /// There is nothing left to do.
     Over,
     /// Sources have columns that the job has to be planned with.
     Wider(BTreeMap<String, Vec<FieldSpec>>),
 }
 
-/// What every attempt of a run has.
-struct Attempts<'a> {
-    env: &'a Environment,
-    graph: &'a Arc<Graph>,
-    secrets: &'a Secrets,
-    options: &'a RunOptions,
-    progress: &'a dyn Progress,
-    stop: CancellationToken,
-}
-
-impl Attempts<'_> {
-    /// Opens the job and runs it, again after a failure that may pass.
-    async fn until_done(&self, summary: &mut Summary) -> Result<()> {
-        let Attempts { env, secrets, options, progress, stop, .. } = self;
-        let mut graph = self.graph.clone();
-        let mut how = RecoverOptions {
-            take_over: options.take_over,
-            rebuild: options.rebuild,
-            adopt: options.adopt,
-            marks: true,
-            careful: false,
-        };
-        let mut failures = 0;
-        let mut done = 0;
-        loop {
-            let lake = lake_of(env, &graph, secrets)?;
-            let sealed_before = summary.epochs;
-            let ended = match open(env, &graph, lake, secrets, how).await {
-                Ok(running) => {
-                    let mut run = Run::new(env, &graph, options, *progress, running, stop);
-                    run.done = done;
-                    let ended = run.until_done(summary).await;
-                    done = run.done;
-                    if run.began_anew() && !run.adopting {
-                        // The new life has begun: a failure from here on continues it.
-                        how = RecoverOptions { marks: true, ..RecoverOptions::default() };
-                    }
-                    ended
-                }
-                Err(e) => Err(e),
-            };
-            how.careful = false;
-            if summary.epochs > sealed_before {
-                failures = 0;
-            }
-            let error = match ended {
-                Ok(Ended::Over) => return Ok(()),
-                Ok(Ended::Wider(columns)) => {
-                    for (source, columns) in &columns {
-                        let columns = columns.iter().map(FieldSpec::origin).collect::<Vec<_>>();
-                        let columns = columns.join(", ");
-                        tracing::info!(source, columns, "a source has new columns");
-                    }
-                    graph = self.learn(&graph, &columns).await?;
-                    continue;
-                }
-                Err(error) => error,
-            };
-            failures += 1;
-            how.careful = error.kind() == Kind::Unreadable;
-            let again = error.retry() || how.careful;
-            if !again || failures > FAILURES_MAX || stop.is_cancelled() {
-                return Err(error);
-            }
-            let wait =
-                if how.careful { Duration::ZERO } else { FIRST_WAIT * 2u32.pow(failures - 1) };
-            progress.note(&format!("{}; trying again in {} s", error.chain(), wait.as_secs()));
-            env.clock.sleep(wait).await;
-        }
-    }
-
-    async fn learn(
-        &self,
-        graph: &Graph,
-        columns: &BTreeMap<String, Vec<FieldSpec>>,
-    ) -> Result<Arc<Graph>> {
-        let env = self.env;
-        let context = session(&SessionOptions {
-            memory: env.pool.clone(),
-            partitions: env.partitions,
-            time: graph.time.clone(),
-        })?;
-        Ok(Arc::new(graph.learn(&context, &env.registry, columns).await?))
-    }
-}
-
-struct Run<'a> {
+/// A job at work, from its recovery to its end or a failure.
+pub(super) struct Run<'a> {
     env: &'a Environment,
     graph: &'a Arc<Graph>,
     options: &'a RunOptions,
@@ -201,10 +90,11 @@ struct Run<'a> {
     publishing: Option<Publishing>,
     cleaner: Cleaner,
     keeper: Keeper,
-    adopting: bool,
+    /// Whether it still takes note of what its sources have.
+    pub(super) adopting: bool,
     first_epoch: u64,
     /// Epochs run, in earlier attempts too.
-    done: u64,
+    pub(super) done: u64,
 }
 
 struct Publishing {
@@ -213,7 +103,8 @@ struct Publishing {
 }
 
 impl<'a> Run<'a> {
-    fn new(
+    /// A run of what recovery opened.
+    pub(super) fn new(
         env: &'a Environment,
         graph: &'a Arc<Graph>,
         options: &'a RunOptions,
@@ -244,11 +135,13 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn began_anew(&self) -> bool {
+    /// Whether an epoch was sealed since.
+    pub(super) fn began_anew(&self) -> bool {
         self.worker.state.epoch > self.first_epoch
     }
 
-    async fn until_done(&mut self, summary: &mut Summary) -> Result<Ended> {
+    /// Runs epochs until there is nothing left to do, and publishes what was sealed.
+    pub(super) async fn until_done(&mut self, summary: &mut Summary) -> Result<Ended> {
         let ended = self.epochs(summary).await;
         // Whatever was sealed is published before the run ends, even when it ends by an error.
         let published = self.finish_publishing(None).await;
