@@ -31,7 +31,7 @@ pub async fn compact_job(env: &Environment, graph: &Arc<Graph>, running: Running
     let mut run = Run::new(env, graph, &options, &Silent, running, &stop);
     let compacted = run.compact_all(&mut summary).await;
     let ended = run.until_done(&mut summary).await;
-    compacted.and_then(|rounds| ended.map(|()| rounds))
+    compacted.and_then(|rounds| ended.map(|_| rounds))
 }
 
 impl Run<'_> {
