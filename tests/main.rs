@@ -27,6 +27,7 @@ mod containers;
 mod definitions;
 mod disasters;
 mod evolution;
+mod init;
 mod stores;
 
 mod reset;

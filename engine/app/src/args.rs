@@ -59,6 +59,9 @@ impl Global {
 /// What to do.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
+    /// Make a pack of your own: a sample that runs, or from files that nobody has described yet
+    #[command(after_help = INIT)]
+    Init(InitArgs),
     /// Check job files: all problems at once, each with its place and a hint
     #[command(after_help = VALIDATE)]
     Validate(PackArgs),
@@ -91,6 +94,18 @@ pub enum Command {
     Schema(SchemaArgs),
 }
 
+const INIT: &str = "\
+With --from the files are looked into: format, compression, encoding, delimiter, names and types,
+which ways of writing dates and numbers. The job file and the schema file say in comments what was
+seen and what was chosen; rows that do not fit are counted and told. Nothing is written over.
+
+Examples:
+  sluice init
+  sluice init --from data/*.csv
+  sluice init --from s3://acme-inbox/sales/ --into jobs/sales
+
+Exit codes: 0 written, 1 the files cannot be read, 2 there are none, or a file would be written over.";
+
 const VALIDATE: &str = "\
 Nothing is read but the job files, and nothing is written.
 
@@ -116,6 +131,7 @@ Examples:
   sluice run jobs/insurance-movements
   sluice run jobs/insurance-movements --set rows=10000000 --memory 512MiB
   sluice run jobs/retail-360 --follow
+  sluice run jobs/retail-360 --limit 1000
 
 Exit codes: 0 done, 1 a job failed (jobs that need it were not run), 2 the job file is wrong.";
 
@@ -226,6 +242,17 @@ impl Settings {
     }
 }
 
+/// `sluice init`.
+#[derive(Debug, Clone, Args)]
+pub struct InitArgs {
+    /// Files, folders or patterns to make the pack from, local or in an object store
+    #[arg(long, value_name = "FILES", num_args = 1..)]
+    pub from: Vec<String>,
+    /// The folder of the pack; default: jobs/ and a name
+    #[arg(long, value_name = "FOLDER")]
+    pub into: Option<PathBuf>,
+}
+
 /// `sluice run`.
 #[derive(Debug, Clone, Args)]
 pub struct RunArgs {
@@ -254,6 +281,13 @@ pub struct RunArgs {
     /// Publish each epoch before the next one is worked on
     #[arg(long)]
     pub no_overlap: bool,
+    /// Try it: N rows of each source into a scratch lake, which is shown and deleted
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(conflicts_with_all = ["follow", "epochs", "take_over", "rebuild", "adopt"])]
+    pub limit: Option<u64>,
+    /// With --limit: keep the scratch lake, and say where it is
+    #[arg(long, requires = "limit")]
+    pub keep: bool,
 }
 
 /// `sluice sql`.

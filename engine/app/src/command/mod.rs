@@ -1,5 +1,7 @@
 //! The commands: each loads a pack, asks the engine one thing, and shows the answer.
 
+mod init;
+mod limit;
 mod maintain;
 mod plan;
 mod reset;
@@ -34,6 +36,7 @@ pub(crate) fn dispatch<'a>(
     command: &'a Command,
 ) -> BoxFuture<'a, Result<(), Failure>> {
     match command {
+        Command::Init(args) => Box::pin(init::init(app, args)),
         Command::Validate(args) => Box::pin(validate::validate(app, args)),
         Command::Plan(args) => Box::pin(plan::plan(app, args)),
         Command::Run(args) => Box::pin(run::run(app, args)),

@@ -7,13 +7,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use sluice_core::Error;
+use sluice_runtime::epoch::Environment;
 use sluice_runtime::job::Schedule;
 use sluice_runtime::plan::Graph;
 use sluice_runtime::query::Readable;
 use sluice_runtime::schedule::{RunOptions, Summary, Unreadable, run_job};
 use tokio_util::sync::CancellationToken;
 
-use super::{Columns, planned_with, readable, summary, verdict};
+use super::{Columns, limit, planned_with, readable, summary, verdict};
 use crate::app::App;
 use crate::args::RunArgs;
 use crate::failure::{Failure, error_text};
@@ -43,7 +44,7 @@ impl Ended {
 /// What the jobs of one run share.
 #[derive(Clone)]
 struct Shared {
-    environment: sluice_runtime::epoch::Environment,
+    environment: Environment,
     options: RunOptions,
     talk: Talk,
     bars: Arc<Bars>,
@@ -57,8 +58,36 @@ pub(super) async fn run(app: &App, args: &RunArgs) -> Result<(), Failure> {
     let columns = if args.rebuild { Columns::Declared } else { Columns::Learned };
     let graphs = chosen(planned_with(app, &args.pack, columns).await?, &args.only)?;
     let jobs = readable(graphs)?;
+    if let Some(rows) = args.limit {
+        return limit::run(app, args, jobs, rows).await;
+    }
+    let (list, stopped) = run_jobs(app, app.environment.clone(), args, jobs).await;
+    let ok = is_ok(&list, stopped);
+    let shown = app.answer(|| summary::json(&list, ok), || summary::text(&list));
+    if let [(name, Ended::Failed(error, _))] = list.as_slice() {
+        app.talk.say(&failed_text(name, error));
+    }
+    verdict(ok, shown)
+}
+
+/// Whether all jobs were done, with every file read. What a signal left out is no failure.
+pub(super) fn is_ok(list: &[(String, Ended)], stopped: bool) -> bool {
+    let is = |wanted: fn(&Ended) -> bool| list.iter().any(|(_, ended)| wanted(ended));
+    let skipped = is(|ended| matches!(ended, Ended::Skipped(_)));
+    let failed = is(|ended| matches!(ended, Ended::Failed(..)));
+    let whole = list.iter().all(|(_, ended)| ended.unreadable().is_empty());
+    !failed && whole && (!skipped || stopped)
+}
+
+/// Runs the jobs and says how each ended, and whether a signal stopped them.
+pub(super) async fn run_jobs(
+    app: &App,
+    environment: Environment,
+    args: &RunArgs,
+    jobs: Vec<Readable>,
+) -> (Vec<(String, Ended)>, bool) {
     let shared = Shared {
-        environment: app.environment.clone(),
+        environment,
         options: options(args),
         talk: app.talk.clone(),
         bars: Arc::new(Bars::new(&app.talk)),
@@ -72,18 +101,7 @@ pub(super) async fn run(app: &App, args: &RunArgs) -> Result<(), Failure> {
         false => in_order(&shared, jobs).await,
     };
     signals.abort();
-    let list: Vec<(String, Ended)> = names.into_iter().zip(ended).collect();
-    let is = |wanted: fn(&Ended) -> bool| list.iter().any(|(_, ended)| wanted(ended));
-    let skipped = is(|ended| matches!(ended, Ended::Skipped(_)));
-    let failed = is(|ended| matches!(ended, Ended::Failed(..)));
-    // What a signal left out is no failure.
-    let whole = list.iter().all(|(_, ended)| ended.unreadable().is_empty());
-    let ok = !failed && whole && (!skipped || shared.stop.is_cancelled());
-    let shown = app.answer(|| summary::json(&list, ok), || summary::text(&list));
-    if let [(name, Ended::Failed(error, _))] = list.as_slice() {
-        app.talk.say(&failed_text(name, error));
-    }
-    verdict(ok, shown)
+    (names.into_iter().zip(ended).collect(), shared.stop.is_cancelled())
 }
 
 fn options(args: &RunArgs) -> RunOptions {
@@ -189,7 +207,7 @@ fn failed(shared: &Shared, job: &str, error: Error, summary: Summary) -> Ended {
     Ended::Failed(error, Box::new(summary))
 }
 
-fn failed_text(job: &str, error: &Error) -> String {
+pub(super) fn failed_text(job: &str, error: &Error) -> String {
     format!("job {job} failed\n{}", error_text(error))
 }
 

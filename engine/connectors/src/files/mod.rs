@@ -6,6 +6,7 @@
 
 pub mod config;
 mod gzip;
+pub mod infer;
 mod inspect;
 mod object;
 mod pattern;

@@ -229,7 +229,7 @@ impl FileSource {
 
 impl Root {
     /// The files of path number `number`.
-    async fn list(&self, number: usize, endings: &[&str]) -> Result<Vec<Found>> {
+    pub(super) async fn list(&self, number: usize, endings: &[&str]) -> Result<Vec<Found>> {
         let Location { store, path } = &self.location;
         if self.pattern.is_plain()
             && !path.as_ref().is_empty()

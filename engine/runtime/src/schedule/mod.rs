@@ -5,6 +5,7 @@
 
 mod attempt;
 mod keeper;
+mod limit;
 mod report;
 mod request;
 mod run;
@@ -12,6 +13,7 @@ mod tender;
 mod upkeep;
 
 pub use attempt::run_job;
+pub use limit::limited;
 pub use report::{
     EpochReport, Progress, Silent, SinkSummary, Summary, TableSummary, Unreadable, ViewSummary,
 };

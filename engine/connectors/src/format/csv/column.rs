@@ -121,6 +121,12 @@ impl Column {
         })
     }
 
+    /// Whether an unquoted field with this text is a value.
+    #[cfg(test)]
+    pub(crate) fn reads(&self, text: &str) -> bool {
+        self.complaint(Cell { text: text.as_bytes(), quoted: false, doubled: None }).is_none()
+    }
+
     /// Why `cell` is not a value; none when it is.
     pub(super) fn complaint(&self, cell: Cell<'_>) -> Option<String> {
         if self.array(iter::once(cell), 1).is_some() {

@@ -1,0 +1,248 @@
+//! The columns that files say they have, before their values are looked at.
+//!
+//! In: the beginnings of the files. Out: [`Drafts`]: names as the files have them, types where
+//! they bring their own, and the settings without which they cannot be read.
+
+use std::collections::BTreeSet;
+
+use arrow::array::RecordBatch;
+use arrow::array::cast::AsArray;
+use arrow::datatypes::{DataType, Schema};
+use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
+use serde_json::{Value, json};
+use sluice_core::{Error, Result, type_name};
+
+use super::super::object::Object;
+use super::dialect::{self, Shape};
+use super::profile::{Profile, Style};
+use super::sniff::{Content, Packed};
+use super::{Looked, Setting};
+
+/// What is known of the columns before their values are.
+#[derive(Debug, Clone)]
+pub(super) struct Drafts {
+    /// Names in the data; of files without a header, made up.
+    pub(super) origins: Vec<String>,
+    /// Types, where files have them.
+    pub(super) types: Option<Vec<String>>,
+    pub(super) settings: Vec<Setting>,
+    /// Whether fields are separated as in countries with a decimal comma.
+    pub(super) semicolons: bool,
+}
+
+/// Counts the texts of a batch of string columns.
+pub(super) fn add(profiles: &mut [Profile], batch: &RecordBatch) {
+    for (profile, column) in profiles.iter_mut().zip(batch.columns()) {
+        if let Some(texts) = column.as_string_opt::<i32>() {
+            texts.iter().for_each(|text| profile.add(text));
+        }
+    }
+}
+
+/// What CSV files say. Errors: `Data` when they begin with what is no table.
+pub(super) fn of_csv(heads: &[Looked]) -> Result<Drafts> {
+    let shapes: Vec<(&Looked, Shape)> = heads
+        .iter()
+        .filter_map(|looked| Some((looked, dialect::shape(&looked.head.text, looked.head.ended)?)))
+        .collect();
+    // The widest file knows most.
+    let Some((first, shape)) = shapes.iter().max_by_key(|(_, shape)| (shape.header, shape.width))
+    else {
+        return Err(Error::data("the files hold no rows").hint("name files that hold rows"));
+    };
+    if shape.above > 0 {
+        let lines = sluice_core::format_count(shape.above as u64, "line");
+        let message = format!("{lines} above the table path={}", first.path);
+        let hint = "remove what stands above the names of the columns";
+        return Err(Error::data(message).hint(hint));
+    }
+    let mut settings = vec![setting("format", json!("csv"), "")];
+    settings.extend(packing(heads));
+    let delimiter = shape.delimiter;
+    if delimiter != ',' {
+        let text = if delimiter == '\t' { r"\t".to_string() } else { delimiter.to_string() };
+        settings.push(setting("delimiter", json!(text), "what stands between fields"));
+    }
+    if shape.quote != '"' {
+        settings.push(setting(
+            "quote",
+            json!(shape.quote.to_string()),
+            "what stands around fields",
+        ));
+    }
+    let origins = if shape.header {
+        let (origins, differ) = union(shapes.iter().map(|(_, shape)| names(shape)));
+        settings.extend(differ);
+        origins
+    } else {
+        let comment = "the first line is data: columns are those of the schema, in order";
+        settings.push(setting("header", json!(false), comment));
+        (1..=shape.width).map(|i| format!("c{i}")).collect()
+    };
+    Ok(Drafts { origins, types: None, settings, semicolons: delimiter == ';' })
+}
+
+/// What Parquet files say. Errors: `Data` for a broken file.
+pub(super) async fn of_parquet(sample: &[Object], heads: &[Looked]) -> Result<Drafts> {
+    let mut all: Vec<Vec<(String, DataType)>> = Vec::new();
+    for (object, looked) in sample.iter().zip(heads) {
+        if looked.head.content == Content::Empty {
+            continue;
+        }
+        let opened = ParquetRecordBatchStreamBuilder::new(object.clone()).await;
+        let opened = opened.map_err(|e| crate::format::parquet::error(e, &looked.path))?;
+        all.push(fields(opened.schema()));
+    }
+    let mut settings = vec![setting("format", json!("parquet"), "")];
+    let names = all.iter().map(|fields| fields.iter().map(|(name, _)| name.clone()).collect());
+    let (origins, differ) = union(names);
+    let mut kept = Vec::new();
+    let mut types = Vec::new();
+    let mut without = Vec::new();
+    for origin in origins {
+        let same = |fields: &Vec<(String, DataType)>| {
+            fields.iter().find(|(name, _)| *name == origin).map(|(_, kind)| kind.clone())
+        };
+        match all.iter().find_map(same).as_ref().and_then(kept_as) {
+            Some(kind) => {
+                kept.push(origin);
+                types.push(kind);
+            }
+            None => without.push(origin),
+        }
+    }
+    settings.extend(differ);
+    if !without.is_empty() {
+        let comment = format!("no schema can hold {}", without.join(", "));
+        settings.push(setting("on_new_column", json!("ignore"), &comment));
+    }
+    Ok(Drafts { origins: kept, types: Some(types), settings, semicolons: false })
+}
+
+/// Settings for how values are spelled in all columns.
+pub(super) fn spelling(style: Style, nulls: &BTreeSet<&'static str>) -> Vec<Setting> {
+    let mut settings = Vec::new();
+    if style.mark != '.' {
+        settings.push(setting(
+            "decimal",
+            json!(style.mark.to_string()),
+            "numbers are written like 1,5",
+        ));
+    }
+    if let Some(group) = style.group {
+        let comment = format!("thousands are written like 1{group}000");
+        settings.push(setting("thousands", json!(group.to_string()), &comment));
+    }
+    if !nulls.is_empty() {
+        let list: Vec<Value> = nulls.iter().map(|spelled| Value::from(*spelled)).collect();
+        settings.push(setting("null", Value::Array(list), "what stands for no value"));
+    }
+    settings
+}
+
+fn setting(key: &'static str, value: Value, comment: &str) -> Setting {
+    Setting { key, value, comment: comment.to_string() }
+}
+
+/// Compression that names do not tell, and encodings other than UTF-8.
+fn packing(heads: &[Looked]) -> Vec<Setting> {
+    let mut settings = Vec::new();
+    let named = |looked: &Looked| match looked.head.packed {
+        Packed::No => true,
+        Packed::Gzip => looked.path.to_ascii_lowercase().ends_with(".gz"),
+        Packed::Zstd => looked.path.to_ascii_lowercase().ends_with(".zst"),
+    };
+    if let Some(looked) = heads.iter().find(|looked| !named(looked)) {
+        let kind = if looked.head.packed == Packed::Gzip { "gzip" } else { "zstd" };
+        settings.push(setting("compression", json!(kind), "the names of the files do not say it"));
+    }
+    let other = heads.iter().find(|l| l.head.encoding != encoding_rs::UTF_8);
+    if let Some(looked) = other {
+        let name = looked.head.encoding.name().to_ascii_lowercase();
+        settings.push(setting("encoding", json!(name), "not UTF-8"));
+    }
+    settings
+}
+
+/// The names of a header as decoders read them.
+fn names(shape: &Shape) -> Vec<String> {
+    shape.first.iter().map(|name| name.trim().to_string()).collect()
+}
+
+/// All names in the order in which they come, and what is to be done when files differ.
+fn union(files: impl Iterator<Item = Vec<String>>) -> (Vec<String>, Option<Setting>) {
+    let files: Vec<Vec<String>> = files.collect();
+    let mut all: Vec<String> = Vec::new();
+    for name in files.iter().flatten() {
+        if !all.contains(name) {
+            all.push(name.clone());
+        }
+    }
+    let lacking = |name: &&String| files.iter().any(|file| !file.contains(name));
+    let missing: Vec<&str> = all.iter().filter(lacking).map(String::as_str).collect();
+    let differ = (!missing.is_empty()).then(|| {
+        let comment = format!("some files do not have {}", missing.join(", "));
+        setting("on_missing_column", json!("null"), &comment)
+    });
+    (all, differ)
+}
+
+fn fields(schema: &Schema) -> Vec<(String, DataType)> {
+    schema.fields().iter().map(|f| (f.name().clone(), f.data_type().clone())).collect()
+}
+
+/// The type of a schema that holds every value of a column; none when there is none.
+fn kept_as(data_type: &DataType) -> Option<String> {
+    Some(match data_type {
+        DataType::Dictionary(_, values) => return kept_as(values),
+        DataType::UInt8 => "int16".to_string(),
+        DataType::UInt16 => "int32".to_string(),
+        DataType::UInt32 => "int64".to_string(),
+        DataType::UInt64 => "decimal(20, 0)".to_string(),
+        DataType::Float16 => "float32".to_string(),
+        DataType::Date64 => "timestamp".to_string(),
+        DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
+            "binary".to_string()
+        }
+        DataType::Decimal128(_, scale) if *scale < 0 => return None,
+        other => {
+            let name = type_name(other);
+            sluice_core::parse_type(&name).ok()?;
+            name
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_of_all_files_are_kept_in_order() {
+        let files = [vec!["a", "b"], vec!["a", "c", "b"]];
+        let files = files.map(|file| file.into_iter().map(str::to_string).collect());
+        let (all, differ) = union(files.into_iter());
+        assert_eq!(all, ["a", "b", "c"]);
+        let differ = differ.unwrap();
+        assert_eq!((differ.key, differ.value), ("on_missing_column", json!("null")));
+        assert_eq!(differ.comment, "some files do not have c");
+    }
+
+    #[test]
+    fn types_of_files_become_types_of_schemas() {
+        let cases = [
+            (DataType::Int32, Some("int32")),
+            (DataType::UInt64, Some("decimal(20, 0)")),
+            (DataType::Utf8View, Some("string")),
+            (DataType::Decimal128(10, 2), Some("decimal(10, 2)")),
+            (DataType::Time64(arrow::datatypes::TimeUnit::Microsecond), None),
+            (
+                DataType::Dictionary(Box::new(DataType::Int8), Box::new(DataType::Utf8)),
+                Some("string"),
+            ),
+        ];
+        for (from, to) in cases {
+            assert_eq!(kept_as(&from).as_deref(), to, "{from}");
+        }
+    }
+}
