@@ -134,7 +134,8 @@ pub(super) fn spelling(style: Style, nulls: &BTreeSet<&'static str>) -> Vec<Sett
         settings.push(setting("thousands", json!(group.to_string()), &comment));
     }
     if !nulls.is_empty() {
-        let list: Vec<Value> = nulls.iter().map(|spelled| Value::from(*spelled)).collect();
+        // Without the first, empty fields of text would be empty texts.
+        let list = [""].iter().chain(nulls).map(|spelled| Value::from(*spelled)).collect();
         settings.push(setting("null", Value::Array(list), "what stands for no value"));
     }
     settings

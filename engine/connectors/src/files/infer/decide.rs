@@ -148,16 +148,10 @@ fn decimal(numbers: Numbers, whole: Whole) -> Option<Choice> {
     }
     let precision = if numbers.whole + scale <= PRECISION { PRECISION } else { 38 };
     let mut choice = typed(format!("decimal({precision}, {scale})"));
-    if numbers.fraction != scale {
-        choice
-            .notes
-            .push(format!("at most {} after the decimal mark were seen", digits(numbers.fraction)));
+    if room > 0 {
+        choice.notes.push("two digits more than were seen: not all rows were read".to_string());
     }
     Some(choice)
-}
-
-fn digits(count: usize) -> String {
-    if count == 1 { "1 digit".to_string() } else { format!("{count} digits") }
 }
 
 fn time(name: &str, profile: &Profile, whole: Whole) -> Option<Choice> {

@@ -40,8 +40,10 @@ pub(super) async fn find(paths: &[String], context: &Context) -> Result<Listing>
     let mut objects: Vec<Object> = Vec::new();
     let mut known = BTreeSet::new();
     let mut left_out = BTreeMap::new();
+    let mut one_file = false;
     for path in paths {
-        let mut listed = list(path, context).await?;
+        let (mut listed, is_file) = list(path, context).await?;
+        one_file = is_file;
         if !path.contains(WILD) {
             listed = of_one_kind(listed, &mut left_out);
         }
@@ -56,7 +58,12 @@ pub(super) async fn find(paths: &[String], context: &Context) -> Result<Listing>
         let message = format!("no file is there path={}", paths.join(", "));
         return Err(Error::config(message).hint("name files, a folder or a quoted pattern"));
     }
-    let paths = shortest(paths, &objects, context).await?;
+    let paths = match paths {
+        [path] if one_file => vec![literal(path)],
+        [path] if path.contains(WILD) => vec![path.clone()],
+        [path] => vec![of_folder(path, &objects)],
+        several => shortest(several, &objects, context).await?,
+    };
     Ok(Listing { objects, paths, left_out })
 }
 
@@ -111,30 +118,30 @@ pub(super) fn ending(path: &str) -> &str {
     bare.rfind('.').filter(|at| *at > 0).map_or(&name[bare.len()..], |at| &name[at..])
 }
 
-/// The files of one path. A path that exists is taken as it stands, whatever signs are in it.
-async fn list(path: &str, context: &Context) -> Result<Vec<Object>> {
-    let mut found = list_pattern(path, context).await?;
-    if found.is_empty() && path.contains(['[', '{']) {
-        found = list_pattern(&literal(path), context).await?;
+/// The files of one path, and whether it is itself a file. A path that exists is taken as it
+/// stands, whatever signs are in it.
+async fn list(path: &str, context: &Context) -> Result<(Vec<Object>, bool)> {
+    let listed = list_pattern(path, context).await?;
+    if listed.0.is_empty() && path.contains(['[', '{']) {
+        return list_pattern(&literal(path), context).await;
     }
-    Ok(found)
+    Ok(listed)
 }
 
-async fn list_pattern(path: &str, context: &Context) -> Result<Vec<Object>> {
+async fn list_pattern(path: &str, context: &Context) -> Result<(Vec<Object>, bool)> {
     let pattern = Pattern::new(path)?;
     let location = store::open(pattern.base(), &context.secrets)?;
-    let store = location.store.clone();
+    let (store, base) = (location.store.clone(), location.path.to_string());
     let root = Root { pattern, location };
     // Every file ends with nothing: a folder means all its files here.
     let found = root.list(0, &[""]).await?;
-    found.into_iter().map(|found: Found| Object::new(store.clone(), found)).collect()
+    let is_file = found.first().is_some_and(|f| f.location == base);
+    let objects = found.into_iter().map(|found: Found| Object::new(store.clone(), found));
+    Ok((objects.collect::<Result<_>>()?, is_file))
 }
 
 /// What a job says to mean exactly `objects`.
 async fn shortest(paths: &[String], objects: &[Object], context: &Context) -> Result<Vec<String>> {
-    if paths.len() < 2 {
-        return Ok(paths.iter().map(|path| of_folder(path, objects)).collect());
-    }
     let parent = |path: &str| path.rfind('/').map_or(String::new(), |at| path[..=at].to_string());
     let folders: BTreeSet<String> = paths.iter().map(|path| parent(path)).collect();
     let endings: BTreeSet<&str> = paths.iter().map(|path| ending(path)).collect();
@@ -142,7 +149,7 @@ async fn shortest(paths: &[String], objects: &[Object], context: &Context) -> Re
         (folders.first(), endings.first(), folders.len(), endings.len())
     {
         let pattern = format!("{}*{}", literal(folder), literal(end));
-        let found = list_pattern(&pattern, context).await?;
+        let (found, _) = list_pattern(&pattern, context).await?;
         let same = found.len() == objects.len();
         if same && found.iter().all(|f| objects.iter().any(|o| o.found().path == f.found().path)) {
             return Ok(vec![pattern]);
@@ -151,13 +158,8 @@ async fn shortest(paths: &[String], objects: &[Object], context: &Context) -> Re
     Ok(paths.iter().map(|path| literal(path)).collect())
 }
 
-/// A folder of files whose ending says no format is named by a pattern.
+/// A folder as a pattern: which files are meant does not depend on what a format calls its own.
 fn of_folder(path: &str, objects: &[Object]) -> String {
-    let is_file =
-        objects.len() == 1 && objects[0].found().path.ends_with(path.trim_start_matches("./"));
-    if path.contains(WILD) || is_file {
-        return path.to_string();
-    }
     let endings: BTreeSet<&str> = objects.iter().map(|o| ending(&o.found().path)).collect();
     let folder = literal(path.trim_end_matches('/'));
     let list: Vec<&str> = endings.into_iter().map(|e| e.trim_start_matches('.')).collect();
