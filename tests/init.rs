@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::support::place::{Place, listing};
+use crate::support::place::{Kind, Place, listing};
 use crate::support::{root, shared_data};
 
 /// A file, and what becomes of it.
@@ -48,7 +48,7 @@ const CASES: &[Case] = &[
             "{name: what, type: string}",
             "{name: n, type: int64}",
         ],
-        source: &["format: csv", "delimiter: \"\\\\t\""],
+        source: &["format: csv", "delimiter: \"\\t\""],
         rows: (2, 0),
     },
     Case {
@@ -314,6 +314,19 @@ schedule: {after: [numbers]}
 views:
   counted: {sql: "SELECT count(*) AS n FROM numbers"}
 "#;
+
+#[test]
+fn files_in_an_object_store_are_described_like_others() {
+    let place = Place::new(Kind::S3);
+    place.write("numbers.yaml", NUMBERS);
+    place.job("run", "numbers.yaml").ok();
+    let from = format!("{}/export/", place.lake());
+    place.sluice(&["init", "--into", "pack", "--from", &from]).ok();
+    let job = job_file(&place);
+    assert!(job.contains(&format!("  files: \"{from}**/*.csv\"\n")), "{job}");
+    place.job("run", "pack").ok();
+    assert_eq!(place.cell("pack", &format!("SELECT sum(id) FROM {}", table(&job))), "210");
+}
 
 #[test]
 fn real_files_are_read_whole() {

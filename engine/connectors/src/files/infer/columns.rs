@@ -60,8 +60,11 @@ pub(super) fn of_csv(heads: &[Looked]) -> Result<Drafts> {
     settings.extend(packing(heads));
     let delimiter = shape.delimiter;
     if delimiter != ',' {
-        let text = if delimiter == '\t' { r"\t".to_string() } else { delimiter.to_string() };
-        settings.push(setting("delimiter", json!(text), "what stands between fields"));
+        settings.push(setting(
+            "delimiter",
+            json!(delimiter.to_string()),
+            "what stands between fields",
+        ));
     }
     if shape.quote != '"' {
         settings.push(setting(
