@@ -227,7 +227,6 @@ fn age(place: &Place, folder: &str) {
         let file = File::options().write(true).open(entry.unwrap().path()).unwrap();
         file.set_modified(old).unwrap();
     }
-    place.moved_to(kind)
 }
 
 fn fold(place: &Place) -> Sluice {

@@ -123,7 +123,7 @@ async fn move_to(job: &Readable, all: &[Readable], scratch: &Path) -> Result<Rea
 /// What lies in the scratch lake of a job: tables and views always, the other places for rows if
 /// there are any.
 async fn show(environment: &Environment, job: &Readable) -> Result<Vec<Shown>, Failure> {
-    let context = query::open(environment, std::slice::from_ref(job)).await?;
+    let context = query::open(environment, std::slice::from_ref(job), &[]).await?;
     let graph = &job.graph;
     let tables = graph.tables.iter().map(|t| t.spec.name.as_str());
     let kept: Vec<&str> = tables.chain(graph.views.iter().map(|v| v.spec.name.as_str())).collect();

@@ -22,10 +22,10 @@ pub(super) struct Codes {
 impl Codes {
     /// The values of a column; null is a value.
     pub(super) fn of(column: &ArrayRef) -> Result<Self> {
-        if let Some(texts) = column.as_string_opt::<i32>() {
-            if texts.null_count() == 0 {
-                return Ok(Self::numbered(texts.len(), |row| texts.value(row).as_bytes()));
-            }
+        if let Some(texts) = column.as_string_opt::<i32>()
+            && texts.null_count() == 0
+        {
+            return Ok(Self::numbered(texts.len(), |row| texts.value(row).as_bytes()));
         }
         let fields = vec![SortField::new(column.data_type().clone())];
         let keys = RowConverter::new(fields)?.convert_columns(std::slice::from_ref(column))?;

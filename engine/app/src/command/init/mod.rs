@@ -19,7 +19,7 @@ use sluice_core::{Error, Secrets};
 
 use super::planned;
 use crate::app::App;
-use crate::args::{InitArgs, PackArgs};
+use crate::args::{InitArgs, PackArgs, Settings};
 use crate::failure::Failure;
 use crate::output::{Align, Grid, count, counted};
 
@@ -67,7 +67,7 @@ async fn write(app: &App, folder: &Path, drafts: &[Draft]) -> Result<(), Failure
         })?;
     }
     let path = drafts.first().map_or(folder, |draft| draft.path.as_path()).to_path_buf();
-    let pack = PackArgs { path, target: None, set: Vec::new() };
+    let pack = PackArgs { path, settings: Settings::default() };
     planned(app, &pack).await.map(|_| ()).inspect_err(|_| {
         app.talk.say("error: the job that init wrote is not right; please report it\n");
     })
