@@ -8,11 +8,13 @@ its standard input closes.
 """
 
 import logging
+import re
 import sys
 import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import unquote
 
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
@@ -70,19 +72,28 @@ class Gcs:
 
     def __call__(self, environ, start_response):
         environ["HTTP_AUTHORIZATION"] = SOMEBODY
+        for name in ("RAW_URI", "REQUEST_URI"):
+            if name in environ:
+                environ[name] = "/" + plain_bucket(environ[name].removeprefix("/"))
         generation = environ.pop("HTTP_X_GOOG_IF_GENERATION_MATCH", None)
         if generation and dialect == "gcs":
             condition = {"HTTP_IF_NONE_MATCH": "*"} if generation == "0" else {"HTTP_IF_MATCH": f'"{generation}"'}
             environ.update(condition)
         source = environ.pop("HTTP_X_GOOG_COPY_SOURCE", None)
         if source:
-            environ["HTTP_X_AMZ_COPY_SOURCE"] = source
+            environ["HTTP_X_AMZ_COPY_SOURCE"] = plain_bucket(source)
 
         def start(status, headers, *more):
             tags = [value.strip('"') for name, value in headers if name.lower() == "etag"]
             return start_response(status, headers + [("x-goog-generation", tag) for tag in tags], *more)
 
         return self.app(environ, start)
+
+
+def plain_bucket(path):
+    """`my%2Dbucket/a%20b` with the bucket's name as moto knows it."""
+    bucket = re.match("[^/?]*", path).group()
+    return unquote(bucket) + path[len(bucket):]
 
 
 def hold(bucket, folder):
