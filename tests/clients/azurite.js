@@ -41,9 +41,12 @@ const refuse = (request, response) => {
 // Whatever the answer would be, the client reads a 500 without a body.
 const lose = (response) => {
   const { writeHead, end } = response;
+  let ended = false;
   response.write = () => true;
   response.writeHead = () => response;
   response.end = () => {
+    if (ended) return response;
+    ended = true;
     for (const name of response.getHeaderNames()) response.removeHeader(name);
     writeHead.call(response, 500, { "Content-Length": 0 });
     return end.call(response);
@@ -72,7 +75,9 @@ http.createServer = (...args) => {
 
 if (special.includes("unconditional")) {
   const writes = require("azurite/dist/src/blob/conditions/WriteConditionalHeadersValidator");
-  writes.validateWriteConditions = () => {};
+  writes.validateWriteConditions = (_, conditions) => {
+    if (conditions) conditions.ifMatch = conditions.ifNoneMatch = undefined;
+  };
 }
 
 const { log } = console;
