@@ -17,4 +17,4 @@ pub use facts::{LogFacts, TableFacts, log_facts, table_facts};
 pub use vacuum::{
     FileFacts, Keep, ORPHAN_MS, Verdict, decide_file, delete, orphans, store_now_ms, vacuum,
 };
-pub use zorder::{Curve, ZORDER_COLUMNS_MAX, plan_zorder, survey, zorder_mark};
+pub use zorder::{Curve, ZORDER_COLUMNS_MAX, is_sorted, plan_zorder, survey, zorder_mark};

@@ -37,27 +37,29 @@ pub fn zorder_mark(columns: &[String]) -> String {
 
 /// Which of a table's files one round sorts, a group per partition.
 ///
-/// A partition is due when `files_min` files have come that are not sorted by the columns of
-/// `mark`, or when so many sorted ones are small. They are sorted among themselves, or together
+/// A partition is due when `files_min` files of at least `sort_bytes_min` together have come that
+/// are not sorted by the columns of `mark`, or when so many sorted ones are small. They are sorted among themselves, or together
 /// with all others when they are half of the partition: what is sorted at least doubles each time,
 /// so that a byte is rewritten as often as the partition doubles. A group that exceeds the round's
 /// budget is cut, the unsorted first.
 pub fn plan_zorder(files: &[DataFile], mark: &str, options: CompactOptions) -> Vec<Group> {
     let mut groups = Vec::new();
     for (values, all) in partitions(files.iter()) {
-        let loose = all.iter().filter(|f| !is_marked(f, mark)).count();
-        let small = |f: &&&DataFile| is_marked(f, mark) && options.is_small(f);
+        let loose: Vec<u64> = all.iter().filter(|f| !is_sorted(f, mark)).map(|f| f.bytes).collect();
+        let few = loose.len() < options.files_min.max(1)
+            || loose.iter().sum::<u64>() < options.sort_bytes_min;
+        let small = |f: &&&DataFile| is_sorted(f, mark) && options.is_small(f);
         let small = all.iter().filter(small).count();
-        if loose < options.files_min.max(1) && small < options.files_min.max(2) {
+        if few && small < options.files_min.max(2) {
             continue;
         }
-        let is_wanted = |f: &&DataFile| !is_marked(f, mark) || options.is_small(f);
+        let is_wanted = |f: &&DataFile| !is_sorted(f, mark) || options.is_small(f);
         let wanted: u64 = all.iter().filter(|f| is_wanted(f)).map(|f| f.bytes).sum();
         let whole = wanted.saturating_mul(2) >= all.iter().map(|f| f.bytes).sum();
         let mut chosen: Vec<&DataFile> =
             all.into_iter().filter(|f| whole || is_wanted(f)).collect();
         chosen.sort_by(|a, b| {
-            let key = |f| (is_marked(f, mark), age(f));
+            let key = |f| (is_sorted(f, mark), age(f));
             key(*a).cmp(&key(*b))
         });
         let files = cut(chosen, options);
@@ -68,7 +70,8 @@ pub fn plan_zorder(files: &[DataFile], mark: &str, options: CompactOptions) -> V
     within_budget(groups, options)
 }
 
-fn is_marked(file: &DataFile, mark: &str) -> bool {
+/// Whether a file's rows are sorted by the columns of `mark`.
+pub fn is_sorted(file: &DataFile, mark: &str) -> bool {
     let name = file.path.rsplit('/').next().unwrap_or_default();
     name.strip_prefix(mark).is_some_and(|rest| rest.starts_with('-'))
 }

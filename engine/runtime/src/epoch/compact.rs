@@ -28,6 +28,17 @@ use crate::job::{FilesSpec, TableFormat};
 /// The column that sorted rows have while they are sorted.
 const CURVE_COLUMN: &str = "_sluice_curve";
 
+/// Runs sort by themselves once so many files of the wanted size are unsorted: a square of four by
+/// four narrows two columns, fewer files are hardly narrower than before.
+const SORT_FILES_MIN: u64 = 16;
+
+/// Files of one table that a round rewrites.
+struct Planned {
+    groups: Vec<Group>,
+    /// Whether their rows are sorted.
+    sort: bool,
+}
+
 /// When files are rewritten, and how much at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Compaction {
@@ -37,15 +48,16 @@ pub struct Compaction {
     pub round_bytes: u64,
     /// Files that are read in one round, over all tables.
     pub round_files: usize,
-    /// Whether it is an error when there is too little memory; else the table waits.
-    pub insists: bool,
+    /// Whether somebody asked for it: what little is unsorted is sorted too, and too little memory
+    /// is an error; else the table waits.
+    pub in_full: bool,
 }
 
 impl Compaction {
     /// Whatever can be joined, as somebody asked for it. A round is an epoch: what it did stays done
     /// when the next is cut off, so it is as much as a minute or two can do.
     pub const ALL: Self =
-        Self { files_min: 1, round_bytes: 4 << 30, round_files: 10_000, insists: true };
+        Self { files_min: 1, round_bytes: 4 << 30, round_files: 10_000, in_full: true };
 
     /// Options for a table's files.
     pub fn options(&self, wanted: &FilesSpec) -> CompactOptions {
@@ -54,6 +66,7 @@ impl Compaction {
             files_min: self.files_min,
             round_bytes: self.round_bytes,
             round_files: self.round_files,
+            sort_bytes_min: if self.in_full { 0 } else { SORT_FILES_MIN * wanted.target_bytes },
         }
     }
 }
@@ -61,13 +74,31 @@ impl Compaction {
 impl Default for Compaction {
     /// Between two epochs rows wait: 256 MiB are read and written in a few seconds.
     fn default() -> Self {
-        Self { files_min: 8, round_bytes: 256 << 20, round_files: 1_000, insists: false }
+        Self { files_min: 8, round_bytes: 256 << 20, round_files: 1_000, in_full: false }
     }
 }
 
 /// Whether there was too little memory: trying again does not help, less work or more memory does.
 fn is_memory(error: &Error) -> bool {
     error.kind() == Kind::Unavailable && !error.retry()
+}
+
+/// What to rewrite of a table: sorted, where enough is unsorted, else joined.
+fn plan_table(relation: &Relation, options: CompactOptions) -> Planned {
+    let by = &relation.wanted.zorder_by;
+    if by.is_empty() {
+        let groups = maintain::plan_compaction(&relation.files, options);
+        return Planned { groups, sort: false };
+    }
+    let mark = maintain::zorder_mark(by);
+    let groups = maintain::plan_zorder(&relation.files, &mark, options);
+    if !groups.is_empty() {
+        return Planned { groups, sort: true };
+    }
+    // What is sorted stays so: only files that are not are joined meanwhile.
+    let loose = relation.files.iter().filter(|f| !maintain::is_sorted(f, &mark));
+    let loose: Vec<_> = loose.cloned().collect();
+    Planned { groups: maintain::plan_compaction(&loose, options), sort: false }
 }
 
 impl Worker {
@@ -84,13 +115,13 @@ impl Worker {
         publisher: &Publisher,
     ) -> Result<Option<Manifest>> {
         let mut open = self.open(&[]);
-        for (name, groups) in self.plan_compaction(compaction) {
+        for (name, planned) in self.plan_compaction(compaction) {
             let mut relation = self.relation(&name)?.clone();
             if let Some(head) = publisher.tables.get(&name).and_then(|t| t.head.as_ref()) {
                 relation.schema = head.schema.clone();
             }
-            match self.compact_table(&mut open, &relation, groups).await {
-                Err(error) if !compaction.insists && is_memory(&error) => {
+            match self.compact_table(&mut open, &relation, planned).await {
+                Err(error) if !compaction.in_full && is_memory(&error) => {
                     let error = error.chain();
                     tracing::warn!(table = name, error, "files are not joined for want of memory");
                 }
@@ -105,23 +136,19 @@ impl Worker {
     }
 
     /// The files of one round, by table; the round's budget is for all tables together.
-    fn plan_compaction(&self, mut left: Compaction) -> BTreeMap<String, Vec<Group>> {
+    fn plan_compaction(&self, mut left: Compaction) -> BTreeMap<String, Planned> {
         let mut plan = BTreeMap::new();
         for relation in self.state.relations.values() {
             if relation.format != TableFormat::Delta || !relation.exists {
                 continue;
             }
-            let options = left.options(&relation.wanted);
-            let groups = match relation.wanted.zorder_by.as_slice() {
-                [] => maintain::plan_compaction(&relation.files, options),
-                by => maintain::plan_zorder(&relation.files, &maintain::zorder_mark(by), options),
-            };
-            if groups.is_empty() {
+            let planned = plan_table(relation, left.options(&relation.wanted));
+            if planned.groups.is_empty() {
                 continue;
             }
-            left.round_bytes -= groups.iter().map(Group::bytes).sum::<u64>();
-            left.round_files -= groups.iter().map(|g| g.files.len()).sum::<usize>();
-            plan.insert(relation.name.clone(), groups);
+            left.round_bytes -= planned.groups.iter().map(Group::bytes).sum::<u64>();
+            left.round_files -= planned.groups.iter().map(|g| g.files.len()).sum::<usize>();
+            plan.insert(relation.name.clone(), planned);
         }
         plan
     }
@@ -130,7 +157,7 @@ impl Worker {
         &mut self,
         open: &mut Open<'_>,
         relation: &Relation,
-        groups: Vec<Group>,
+        Planned { groups, sort }: Planned,
     ) -> Result<()> {
         let name = relation.name.as_str();
         let mut target = self.target(open, relation);
@@ -139,7 +166,7 @@ impl Worker {
         let mut numbers = 0..;
         let (mut adds, mut removes) = (Vec::new(), Vec::new());
         for group in &groups {
-            let done = if relation.wanted.zorder_by.is_empty() {
+            let done = if !sort {
                 let writer = target.writer(numbers.next().unwrap_or_default())?;
                 let joined = maintain::compact(&target.layout, group, writer).await?;
                 // Where memory is too short for one file, joining is of no use.

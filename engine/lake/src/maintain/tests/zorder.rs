@@ -26,6 +26,9 @@ fn what_is_sorted_already_is_left_alone() {
     assert_eq!(planned(&loose(1), all)[0].len(), 1, "whoever asks gets all sorted");
     assert!(planned(&loose(2), rounds).is_empty());
     assert_eq!(planned(&loose(3), rounds)[0].len(), 3);
+    let much = CompactOptions { sort_bytes_min: 91, ..rounds };
+    assert!(planned(&loose(3), much).is_empty(), "too little to be worth sorting");
+    assert_eq!(planned(&loose(4), much)[0].len(), 4);
     // Half of the partition is new: all of it is sorted again. A little is sorted by itself.
     let mut files = loose(3);
     files.push(sorted("1", 90));
