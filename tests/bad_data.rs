@@ -155,7 +155,7 @@ fn a_file_that_grows_or_shrinks_while_it_is_read_is_taken_as_it_is_in_the_end() 
         place.write("lines.yaml", LINES);
         place.write("input/1.csv", "id,text\n1,a\n2,b\n");
         place.write("input/2.csv", "id,text\n10,x\n");
-        let run = place.job("run", "lines.yaml").env("SLUICE_STOP", "polled@0=freeze");
+        let run = place.job("run", "lines.yaml").env("SLUICE_STOP", "polled@1=freeze");
         let mut run = run.start();
         run.wait_frozen();
         fs::write(place.path("input/1.csv"), then).unwrap();

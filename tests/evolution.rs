@@ -166,8 +166,6 @@ fn a_statement_that_gives_more_columns_widens_its_table() {
     assert!(plan.contains("kept: gets new columns"), "{plan}");
     assert!(plan.contains("columns=more"), "{plan}");
     assert!(plan.contains("top: changed: will be built afresh"), "{plan}");
-    // Readers see what is there, whatever the job says meanwhile.
-    assert_eq!(place.cell("shop.yaml", "SELECT count(more) FROM kept"), "0");
     place.write("input/2.csv", "id,v\n2,200\n3,30\n");
     place.run("shop.yaml");
     for (table, row) in [
@@ -232,7 +230,7 @@ fn every_other_change_of_a_column_is_refused_and_named() {
 fn an_integer_gets_wider_with_old_and_new_files_mixed() {
     let place = Place::local();
     let views =
-        "views:\n  figures: {sql: SELECT count(DISTINCT v) AS n, max(v) AS top FROM kept}\n";
+        "views:\n  figures: {sql: 'SELECT count(DISTINCT v) AS n, max(v) AS top FROM kept'}\n";
     let before = SHOP.replace("views:\n", views);
     place.write("shop.yaml", &before);
     place.write("input/1.csv", "id,v\n1,10\n2,20\n");

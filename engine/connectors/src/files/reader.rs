@@ -83,7 +83,8 @@ impl FileReader {
                 let origin = parquet::Origin { object: path, file, row };
                 let index = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
                 let groups = index(split.range.0)..index(split.range.1);
-                Ok(Opening::Parquet { object, layout: layout.clone(), groups, origin })
+                let (object, layout) = (Box::new(object), layout.clone());
+                Ok(Opening::Parquet { object, layout, groups, origin })
             }
             _ => Err(strange()),
         }
@@ -94,7 +95,7 @@ impl FileReader {
 enum Opening {
     Csv(Box<CsvRows>),
     Parquet {
-        object: Object,
+        object: Box<Object>,
         layout: Arc<parquet::Layout>,
         groups: std::ops::Range<usize>,
         origin: parquet::Origin,
@@ -109,7 +110,7 @@ impl Opening {
             })
             .boxed(),
             Opening::Parquet { object, layout, groups, origin } => {
-                let open = parquet::Rows::open(object, layout, groups.collect(), origin);
+                let open = parquet::Rows::open(*object, layout, groups.collect(), origin);
                 futures::stream::once(open)
                     .flat_map(|opened| match opened {
                         Ok(rows) => futures::stream::try_unfold(rows, |mut rows| async move {

@@ -4,7 +4,6 @@
 //! file is known by its path and taken once; it is never divided between epochs. Nothing is
 //! remembered until a poll is done, so that one that fails or is dropped changes nothing.
 
-use std::collections::BTreeMap;
 use std::mem;
 use std::sync::Arc;
 
@@ -100,13 +99,14 @@ impl FileSource {
 
     /// Every file that is meant, once, by path.
     async fn list(&self) -> Result<Vec<Found>> {
-        let mut files = BTreeMap::new();
+        let mut files = Vec::new();
         for (i, root) in self.roots.iter().enumerate() {
-            for found in root.list(i, self.settings.format.endings()).await? {
-                files.entry(found.path.clone()).or_insert(found);
-            }
+            files.extend(root.list(i, self.settings.format.endings()).await?);
         }
-        Ok(files.into_values().collect())
+        // The sort is stable: of several roots that have a file, the first keeps it.
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        files.dedup_by(|again, first| again.path == first.path);
+        Ok(files)
     }
 
     /// Compares a listing with what was taken.

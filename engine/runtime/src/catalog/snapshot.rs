@@ -74,8 +74,19 @@ impl SnapshotTable {
         context: &SessionContext,
         schema: &SchemaRef,
     ) -> Result<Arc<dyn TableProvider>> {
+        let schema = table.map_or(schema, |t| &t.schema);
+        Self::provider_as(table, context, schema)
+    }
+
+    /// As a table with the columns of `schema`, whatever their order in the lake: plans find columns
+    /// by their place. What the lake does not have is null.
+    pub fn provider_as(
+        table: Option<&Self>,
+        context: &SessionContext,
+        schema: &SchemaRef,
+    ) -> Result<Arc<dyn TableProvider>> {
         let Some(t) = table else { return rows_table(schema.clone(), vec![]) };
-        let schema = t.schema.clone();
+        let schema = schema.clone();
         let files = FilesTable::new(context, &t.location, schema, &t.partition_by, &t.files)?;
         Ok(Arc::new(files))
     }

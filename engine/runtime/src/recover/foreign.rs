@@ -25,7 +25,7 @@ pub async fn load(
         let (name, schema) = (&foreign.name, &foreign.schema);
         let by = &foreign.partition_by;
         let table = SnapshotTable::load(&root, published.as_ref(), name, schema, by).await?;
-        let provider = SnapshotTable::provider(table.as_ref(), context, schema)?;
+        let provider = SnapshotTable::provider_as(table.as_ref(), context, schema)?;
         tables.insert(name.clone(), provider);
         // An epoch that is not there counts as the one before the first.
         let epoch = published.map_or(0, |p| p.epoch + 1);

@@ -10,7 +10,7 @@ mod tables;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{FieldRef, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::physical_plan::collect;
 use serde::Serialize;
@@ -58,7 +58,7 @@ pub async fn verify(env: &Environment, job: &Readable) -> Result<Vec<Verified>> 
         if let Some(column) = kept.and_then(|kept| other_column(&schema, kept, is_view)) {
             others.insert(name.clone(), column);
         }
-        let provider = SnapshotTable::provider(table.as_ref(), &context, &schema)?;
+        let provider = SnapshotTable::provider_as(table.as_ref(), &context, &schema)?;
         tables.insert(name, provider);
     }
     let foreign = foreign_tables(&job.graph, &context, &job.secrets).await?;
@@ -125,16 +125,17 @@ async fn not_yet(env: &Environment, job: &Readable) -> Result<Vec<Verified>> {
 }
 
 /// The first column of a definition that the lake has in another way, or not at all, with both
-/// types. Columns behind them harm nothing where rows are read; a view has none.
+/// types. Their order does not count, and columns besides them harm nothing where rows are read; a
+/// view has none.
 fn other_column(defined: &SchemaRef, kept: &SchemaRef, is_view: bool) -> Option<String> {
-    let of = |field: Option<&FieldRef>| match field {
-        Some(field) => format!("{}:{}", field.name(), field.data_type()),
-        None => "none".to_string(),
+    let of = |schema: &SchemaRef, name: &str| match schema.field_with_name(name) {
+        Ok(field) => format!("{name}:{}", field.data_type()),
+        Err(_) => "none".to_string(),
     };
-    let (ours, theirs) = (defined.fields().len(), kept.fields().len());
-    let columns = if is_view { ours.max(theirs) } else { ours };
-    (0..columns).find_map(|at| {
-        let (ours, theirs) = (of(defined.fields().get(at)), of(kept.fields().get(at)));
+    let theirs = kept.fields().iter().filter(|_| is_view);
+    let names = defined.fields().iter().chain(theirs).map(|field| field.name());
+    names.into_iter().find_map(|name| {
+        let (ours, theirs) = (of(defined, name), of(kept, name));
         (ours != theirs).then(|| format!("definition={ours} lake={theirs}"))
     })
 }
