@@ -57,6 +57,9 @@ pub(super) async fn read(
         let limit = Limit { rows: u64::MAX, bytes: u64::MAX, files: u64::MAX };
         let intake = source.poll(limit).await?;
         let (more, reader) = (intake.more, source.reader());
+        for file in &intake.unreadable {
+            count(&mut kinds, &file.reason);
+        }
         for split in intake.splits {
             let used = taken.entry(split.object.clone()).or_default();
             let mut rows = reader.open(split);
@@ -65,12 +68,7 @@ pub(super) async fn read(
                 each(&decoded.rows);
                 reading.rows += decoded.rows.num_rows() as u64;
                 *used += decoded.rows.get_array_memory_size();
-                for rejected in decoded.rejected {
-                    let reason = kind_of(&rejected.reason).to_string();
-                    let new = || Rejects { reason, rows: 0, example: rejected.reason.clone() };
-                    kinds.entry(kind_of(&rejected.reason).to_string()).or_insert_with(new).rows +=
-                        1;
-                }
+                decoded.rejected.iter().for_each(|row| count(&mut kinds, &row.reason));
                 if *used >= room {
                     reading.complete = false;
                     break;
@@ -83,6 +81,12 @@ pub(super) async fn read(
     }
     reading.rejects = kinds.into_values().collect();
     Ok(reading)
+}
+
+fn count(kinds: &mut BTreeMap<String, Rejects>, reason: &str) {
+    let kind = kind_of(reason).to_string();
+    let new = || Rejects { reason: kind.clone(), rows: 0, example: reason.to_string() };
+    kinds.entry(kind.clone()).or_insert_with(new).rows += 1;
 }
 
 /// A reason without the text of the one value that it is about.
