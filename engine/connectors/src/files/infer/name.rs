@@ -194,7 +194,7 @@ mod tests {
             ("_id", "id"),
             ("id", "id_2"),
             ("ID", "id_3"),
-            ("売上", "column_15"),
+            ("売上", "column_16"),
             ("Anteil %", "anteil_percent"),
             ("address2Line", "address2_line"),
         ];

@@ -278,6 +278,10 @@ fn is_decorated(text: &str) -> bool {
 
 /// Several signs between digits that no number has: telephone numbers, days, versions.
 fn looks_like_code(bare: &str) -> bool {
+    // Amounts have no plus in front, telephone numbers do.
+    if bare.trim().starts_with('+') {
+        return true;
+    }
     let trimmed = bare.trim().trim_start_matches(['-', '+', '(']);
     let groups: Vec<&str> =
         trimmed.trim_end_matches(')').split(|c: char| !c.is_ascii_digit()).map(str::trim).collect();
