@@ -46,7 +46,7 @@ const CASES: &[Case] = &[
         fields: &[
             "{name: when_, from: when, type: timestamp, format: \"%d/%m/%Y %H:%M\"}",
             "{name: what, type: string}",
-            "{name: n, type: int64}",
+            "{name: \"n\", type: int64}",
         ],
         source: &["format: csv", "delimiter: \"\\t\""],
         rows: (2, 0),
