@@ -133,7 +133,8 @@ fn nothing_of_a_file_that_breaks_off_deep_inside_is_kept_until_it_is_whole() {
     }
     let run = place.job("run", "lines.yaml").expect(1);
     assert!(run.stdout.contains("2 files could not be read, the rest is sealed"), "{}", run.text());
-    let file = |name: &str| [name, "0", "the file cannot be decompressed"].map(str::to_string);
+    let reason = format!("the file cannot be decompressed at={}", whole.len() - 1000);
+    let file = |name: &str| [name, "0", &reason].map(str::to_string);
     assert_eq!(rejected(&place), [file("2.csv.gz"), file("3.csv.gz")]);
     assert_eq!(place.sql("lines.yaml", "SELECT n, ids FROM total"), [["2", "3"]]);
     place.holds("lines.yaml");

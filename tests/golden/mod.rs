@@ -104,6 +104,16 @@ fn append() {
 }
 
 #[test]
+fn json() {
+    check("json");
+}
+
+#[test]
+fn dialects() {
+    check("dialects");
+}
+
+#[test]
 fn upsert() {
     check("upsert");
 }

@@ -1,11 +1,12 @@
 //! Data schemas: the fields of a source's rows, as written in `schemas/*.yaml`.
 //!
-//! In: `{fields: [{name, from, type, required, format, doc}]}`. Out: an Arrow schema and per field
-//! where it comes from. Types are few and lower case; what Delta cannot hold is not among them.
+//! In: `{fields: [{name, from, type, fields, required, format, doc}]}`. Out: an Arrow schema and
+//! per field where it comes from. Types are few and lower case; what Delta cannot hold is not among
+//! them. A `struct` names its fields in turn; `list(…)` goes around any type.
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -35,9 +36,12 @@ pub struct FieldSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
     /// `string`, `int8` … `int64`, `float32`, `float64`, `bool`, `date`, `timestamp`,
-    /// `decimal(p, s)`, `binary`.
+    /// `decimal(p, s)`, `binary`, `struct`, `list(type)`.
     #[serde(rename = "type")]
     pub data_type: String,
+    /// The fields of a `struct`, or of the structs in a `list(struct)`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<FieldSpec>,
     /// Whether a row without it is rejected; default: false.
     #[serde(default)]
     pub required: bool,
@@ -73,6 +77,48 @@ impl FieldSpec {
     pub fn origin(&self) -> &str {
         self.from.as_deref().unwrap_or(&self.name)
     }
+
+    /// The Arrow type, with all that is inside. Errors: `Config` naming the field.
+    pub fn arrow_type(&self) -> Result<DataType> {
+        let found = parse_type(&self.data_type)?;
+        if contains_struct(&found) == self.fields.is_empty() {
+            let (message, hint) = match self.fields.is_empty() {
+                true => ("a struct without fields", "add `fields: [{name: …, type: …}]`"),
+                false => ("only a struct has fields", "take them away, or use `type: struct`"),
+            };
+            return Err(Error::config(format!("{message} name={}", self.name)).hint(hint));
+        }
+        let inner: Fields =
+            self.fields.iter().map(FieldSpec::arrow_field).collect::<Result<Vec<_>>>()?.into();
+        Ok(with_fields(found, &inner))
+    }
+
+    /// The Arrow field: null where the row does not have it, unless it is required.
+    pub fn arrow_field(&self) -> Result<Field> {
+        Ok(Field::new(&self.name, self.arrow_type()?, !self.required))
+    }
+}
+
+fn contains_struct(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Struct(_) => true,
+        DataType::List(item) => contains_struct(item.data_type()),
+        _ => false,
+    }
+}
+
+/// `data_type` with `fields` put into the struct it ends in.
+fn with_fields(data_type: DataType, fields: &Fields) -> DataType {
+    match data_type {
+        DataType::Struct(_) => DataType::Struct(fields.clone()),
+        DataType::List(item) => list_of(with_fields(item.data_type().clone(), fields)),
+        other => other,
+    }
+}
+
+/// Lists as tables keep them.
+fn list_of(item: DataType) -> DataType {
+    DataType::List(Arc::new(Field::new("element", item, true)))
 }
 
 impl DataSchema {
@@ -80,7 +126,7 @@ impl DataSchema {
     pub fn arrow(&self) -> Result<SchemaRef> {
         let mut fields = Vec::with_capacity(self.fields.len());
         for field in &self.fields {
-            fields.push(Field::new(&field.name, parse_type(&field.data_type)?, !field.required));
+            fields.push(field.arrow_field()?);
         }
         Ok(Arc::new(Schema::new(fields)))
     }
@@ -108,10 +154,21 @@ pub fn column_name(origin: &str) -> String {
     }
 }
 
-/// Reads a type name of a data schema.
+/// Lists within lists at most: deeper ones are a slip of the pen.
+const LIST_DEPTH_MAX: usize = 8;
+
+/// Reads a type name of a data schema. A `struct` has no fields yet: see [`FieldSpec::arrow_type`].
 pub fn parse_type(text: &str) -> Result<DataType> {
-    let lower = text.trim().to_ascii_lowercase();
-    Ok(match lower.as_str() {
+    parse_within(&text.trim().to_ascii_lowercase(), 0).ok_or_else(|| {
+        Error::config(format!("unknown type type={text:?}")).hint(
+            "use string, int8, int16, int32, int64, float32, float64, bool, date, timestamp, \
+             binary, decimal(precision, scale), struct or list(type)",
+        )
+    })
+}
+
+fn parse_within(text: &str, depth: usize) -> Option<DataType> {
+    Some(match text {
         "string" => DataType::Utf8,
         "int8" => DataType::Int8,
         "int16" => DataType::Int16,
@@ -123,13 +180,16 @@ pub fn parse_type(text: &str) -> Result<DataType> {
         "date" => DataType::Date32,
         "timestamp" => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
         "binary" => DataType::Binary,
-        _ => match parse_decimal(&lower) {
-            Some((precision, scale)) => DataType::Decimal128(precision, scale),
+        "struct" => DataType::Struct(Fields::empty()),
+        _ => match text.strip_prefix("list") {
+            Some(_) if depth == LIST_DEPTH_MAX => return None,
+            Some(list) => {
+                let item = list.trim().strip_prefix('(')?.strip_suffix(')')?;
+                list_of(parse_within(item.trim(), depth + 1)?)
+            }
             None => {
-                return Err(Error::config(format!("unknown type type={text:?}")).hint(
-                    "use string, int8, int16, int32, int64, float32, float64, bool, date, \
-                     timestamp, binary or decimal(precision, scale)",
-                ));
+                let (precision, scale) = parse_decimal(text)?;
+                DataType::Decimal128(precision, scale)
             }
         },
     })
@@ -150,6 +210,7 @@ pub fn type_name(data_type: &DataType) -> String {
         DataType::Timestamp(_, _) => "timestamp".into(),
         DataType::Binary => "binary".into(),
         DataType::Decimal128(p, s) => format!("decimal({p}, {s})"),
+        DataType::List(item) => format!("list({})", type_name(item.data_type())),
         other => other.to_string(),
     }
 }
@@ -169,7 +230,7 @@ mod tests {
     #[test]
     fn every_type_name_reads_back() {
         let names = ["string", "int8", "int64", "float64", "bool", "date", "timestamp", "binary"];
-        for name in names.iter().copied().chain(["decimal(18, 3)"]) {
+        for name in names.iter().copied().chain(["decimal(18, 3)", "list(list(date))"]) {
             let read = parse_type(name).map(|t| type_name(&t)).ok();
             assert_eq!(read.as_deref(), Some(name));
         }
@@ -198,8 +259,40 @@ mod tests {
 
     #[test]
     fn decimals_out_of_range_are_refused() {
-        for text in ["decimal(39, 2)", "decimal(0, 0)", "decimal(5, 6)", "decimal(5)", "money"] {
+        for text in [
+            "decimal(39, 2)",
+            "decimal(0, 0)",
+            "decimal(5, 6)",
+            "decimal(5)",
+            "money",
+            "list",
+            "list()",
+        ] {
             assert!(parse_type(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn structs_and_lists_nest() {
+        let text = |name: &str| FieldSpec {
+            name: name.into(),
+            data_type: "string".into(),
+            ..FieldSpec::default()
+        };
+        let spec = |data_type: &str, fields: Vec<FieldSpec>| FieldSpec {
+            name: "x".into(),
+            data_type: data_type.into(),
+            fields,
+            ..FieldSpec::default()
+        };
+        let inner = Fields::from(vec![Field::new("city", DataType::Utf8, true)]);
+        let city = || vec![text("city")];
+        assert_eq!(spec("struct", city()).arrow_type().unwrap(), DataType::Struct(inner.clone()));
+        let lists = spec("list(struct)", city()).arrow_type().unwrap();
+        assert_eq!(lists, list_of(DataType::Struct(inner)));
+        for (wrong, fields) in [("struct", vec![]), ("list(struct)", vec![]), ("int64", city())] {
+            let error = spec(wrong, fields).arrow_type().unwrap_err();
+            assert!(error.message().ends_with("name=x"), "{error}");
         }
     }
 }

@@ -1,24 +1,23 @@
-//! The settings of the `files` connector: as they are written, and as they are meant.
+//! The settings of a `files` source: as they are written, and as they are meant.
 //!
-//! In: a `sources:` or `sinks:` entry. Out: [`Settings`] or [`Output`] without an open question,
-//! or everything that is wrong with the entry. It opens nothing.
+//! In: a `sources:` entry. Out: [`Settings`] without an open question, or everything that is wrong
+//! with the entry. It opens nothing.
 
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sluice_core::{Config, Error, FileSizing, Problems, Result, parse_bytes, parse_duration};
+use sluice_core::{Config, DataSchema, Error, Problems, Result, parse_bytes, parse_duration};
 
+use super::dialect;
 use super::pattern::Pattern;
-use crate::format::csv::Dialect;
-use crate::format::{csv, parquet};
+use crate::format::encoding::Encoding;
+use crate::format::{csv, json, parquet};
 
 /// A bigger CSV file is read in several pieces at once: small enough that a file of 100 MiB uses
 /// all cores, large enough that opening a piece costs nothing against reading it.
 const SPLIT_BYTES: u64 = 32 * 1024 * 1024;
-
-/// What sinks aim at: readers open few files and still read several at once.
-const FILE_BYTES: u64 = 128 * 1024 * 1024;
 
 /// Settings of a `files` source.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -31,15 +30,30 @@ pub struct SourceConfig {
     /// The format of the files. Default: by their ending.
     #[serde(default)]
     pub format: Option<Format>,
-    /// How files are compressed. Default: `auto`, by their ending; CSV only.
+    /// How files are compressed. Default: `auto`, by their ending; CSV and JSON only.
     #[serde(default)]
     pub compression: Compression,
+    /// How characters are written. Default: `utf-8`; CSV and JSON only.
+    #[serde(default)]
+    pub encoding: Option<Encoding>,
     /// The character between fields. Default: `,`; CSV only.
     #[serde(default)]
     pub delimiter: Option<String>,
-    /// The character around fields. Default: `"`; CSV only.
+    /// The character around fields, or `none`. Default: `"`; CSV only.
     #[serde(default)]
     pub quote: Option<String>,
+    /// The character behind which any other stands for itself. Default: none; CSV only.
+    #[serde(default)]
+    pub escape: Option<String>,
+    /// What stands for null, one text or several. Default: the empty field; CSV only.
+    #[serde(default)]
+    pub null: Option<OneOrMany>,
+    /// The sign before the fraction of numbers, `.` or `,`. Default: `.`; CSV only.
+    #[serde(default)]
+    pub decimal: Option<String>,
+    /// The sign between groups of three digits. Default: none; CSV only.
+    #[serde(default)]
+    pub thousands: Option<String>,
     /// Whether the first record holds names. Default: true. Without names the columns are those of
     /// the schema, in order; CSV only.
     #[serde(default)]
@@ -88,15 +102,48 @@ pub enum Size {
 pub enum Format {
     /// Text with delimiters.
     Csv,
+    /// An object per line, or one list of objects.
+    Json,
+    /// Apache Avro object containers; sources only.
+    Avro,
     /// Apache Parquet.
     Parquet,
 }
 
 impl Format {
+    const ALL: [Format; 4] = [Format::Csv, Format::Json, Format::Avro, Format::Parquet];
+
+    /// As the job file says it.
+    fn name(self) -> &'static str {
+        match self {
+            Format::Csv => "csv",
+            Format::Json => "json",
+            Format::Avro => "avro",
+            Format::Parquet => "parquet",
+        }
+    }
+
+    /// Whether files are text, which may be compressed as a whole.
+    fn is_text(self) -> bool {
+        matches!(self, Format::Csv | Format::Json)
+    }
+
     /// Endings of the files that a folder is searched for.
     pub(super) fn endings(self) -> &'static [&'static str] {
         match self {
-            Format::Csv => &[".csv", ".csv.gz"],
+            Format::Csv => &[".csv", ".csv.gz", ".csv.zst"],
+            Format::Json => &[
+                ".json",
+                ".json.gz",
+                ".json.zst",
+                ".jsonl",
+                ".jsonl.gz",
+                ".jsonl.zst",
+                ".ndjson",
+                ".ndjson.gz",
+                ".ndjson.zst",
+            ],
+            Format::Avro => &[".avro"],
             Format::Parquet => &[".parquet"],
         }
     }
@@ -105,7 +152,7 @@ impl Format {
     pub(super) fn of(path: &str) -> Option<Self> {
         let path = path.to_ascii_lowercase();
         let ends = |f: Format| f.endings().iter().any(|e| path.ends_with(e));
-        [Format::Csv, Format::Parquet].into_iter().find(|f| ends(*f))
+        Format::ALL.into_iter().find(|f| ends(*f))
     }
 }
 
@@ -113,13 +160,15 @@ impl Format {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Compression {
-    /// gzip when the name ends with `.gz`.
+    /// gzip when the name ends with `.gz`, zstd when it ends with `.zst`.
     #[default]
     Auto,
     /// Not.
     None,
     /// gzip.
     Gzip,
+    /// zstd.
+    Zstd,
 }
 
 /// What to do when a file lacks a column.
@@ -159,7 +208,7 @@ pub enum OnChangedFile {
     Fail,
     /// Take the rows of the old content back and read the file again; Delta tables only.
     Replace,
-    /// Read what was added at the end; uncompressed CSV only.
+    /// Read what was added at the end; uncompressed CSV and JSON lines only.
     AppendTail,
 }
 
@@ -193,8 +242,23 @@ pub(super) struct Settings {
 pub(super) enum Decoding {
     /// As CSV; the flag says whether files have a header.
     Csv(Arc<csv::Layout>, bool),
+    /// As JSON.
+    Json(Arc<json::Layout>),
+    /// As Avro.
+    Avro(Arc<parquet::Layout>),
     /// As Parquet.
     Parquet(Arc<parquet::Layout>),
+}
+
+impl Decoding {
+    /// The rows' schema, position last.
+    pub(super) fn schema(&self) -> &SchemaRef {
+        match self {
+            Decoding::Csv(layout, _) => layout.schema(),
+            Decoding::Json(layout) => layout.schema(),
+            Decoding::Avro(layout) | Decoding::Parquet(layout) => layout.schema(),
+        }
+    }
 }
 
 impl Settings {
@@ -225,7 +289,7 @@ impl Settings {
             first.filter(|_| formats.all(|f| f == first))
         });
         if format.is_none() && faults.list.is_empty() {
-            let hint = "add `format: csv` or `format: parquet`";
+            let hint = "add `format: csv`, `json`, `avro` or `parquet`";
             faults.add("/path", "the path does not say what format its files have", hint);
         }
         let min_age = written.min_age.as_deref().map(parse_duration);
@@ -259,23 +323,26 @@ fn decoding(
     format: Format,
     faults: &mut Faults,
 ) -> Option<Decoding> {
-    let dialect = dialect(faults, written.delimiter.as_deref(), written.quote.as_deref());
-    if format == Format::Parquet {
-        let only_csv = [
-            ("/delimiter", written.delimiter.is_some()),
-            ("/quote", written.quote.is_some()),
-            ("/header", written.header.is_some()),
-            ("/compression", written.compression == Compression::Gzip),
-        ];
-        for (pointer, _) in only_csv.iter().filter(|(_, given)| *given) {
-            let message = format!("{} says nothing about parquet", &pointer[1..]);
-            faults.add(pointer, &message, "remove it, or use `format: csv`");
-        }
-    }
+    let dialect = dialect::of_source(faults, written);
+    let spelling = dialect::spelling(faults, written);
+    let compressed = matches!(written.compression, Compression::Gzip | Compression::Zstd);
+    let of_csv = [
+        ("/delimiter", written.delimiter.is_some()),
+        ("/quote", written.quote.is_some()),
+        ("/escape", written.escape.is_some()),
+        ("/header", written.header.is_some()),
+        ("/null", written.null.is_some()),
+        ("/decimal", written.decimal.is_some()),
+        ("/thousands", written.thousands.is_some()),
+    ];
+    let of_text = [("/compression", compressed), ("/encoding", written.encoding.is_some())];
+    says_nothing(faults, format, &of_csv, &of_text);
     let tails = written.on_changed_file == OnChangedFile::AppendTail;
-    if tails && (format == Format::Parquet || written.compression == Compression::Gzip) {
+    let utf16 = dialect.encoding.transcoder().is_some();
+    if tails && (!format.is_text() || compressed || utf16) {
         let hint = "use warn, fail or replace";
-        faults.add("/on_changed_file", "append_tail needs uncompressed csv", hint);
+        let message = "append_tail needs uncompressed csv or json, not in utf-16";
+        faults.add("/on_changed_file", message, hint);
     }
     let Some(schema) = &config.schema else {
         let hint = "add `schema: <file>` or `schema: {fields: [{name: …, type: …}]}`";
@@ -283,6 +350,38 @@ fn decoding(
         faults.add("", message, hint);
         return None;
     };
+    check_fields(faults, schema);
+    let rescues = written.on_new_column == OnNewColumn::Rescue;
+    if matches!(format, Format::Avro | Format::Parquet) {
+        let layout = faults.keep("/schema", parquet::Layout::new(schema))?;
+        let layout = Arc::new(if rescues { layout.rescuing() } else { layout });
+        return Some(match format {
+            Format::Avro => Decoding::Avro(layout),
+            _ => Decoding::Parquet(layout),
+        });
+    }
+    if format == Format::Json {
+        let unknown = match written.on_new_column {
+            OnNewColumn::Fail => json::Unknown::Fail,
+            OnNewColumn::Ignore => json::Unknown::Ignore,
+            OnNewColumn::Rescue => json::Unknown::Rescue,
+            OnNewColumn::Add => {
+                let message = "columns are not added from json, whose rows differ";
+                let hint = "use rescue, and add to the schema what is found in `_rescued`";
+                faults.add("/on_new_column", message, hint);
+                return None;
+            }
+        };
+        let layout = json::Layout::new(schema, unknown, dialect.encoding);
+        return Some(Decoding::Json(Arc::new(faults.keep("/schema", layout)?)));
+    }
+    let layout = faults.keep("/schema", csv::Layout::new(dialect, schema))?.spelled(spelling);
+    let layout = if rescues { layout.rescuing() } else { layout };
+    Some(Decoding::Csv(Arc::new(layout), written.header.unwrap_or(true)))
+}
+
+/// Reports fields that cannot be columns beside each other.
+fn check_fields(faults: &mut Faults, schema: &DataSchema) {
     for (i, field) in schema.fields.iter().enumerate() {
         if schema.fields[..i].iter().any(|f| f.name == field.name) {
             let message = format!("a field comes twice in the schema field={}", field.name);
@@ -293,121 +392,24 @@ fn decoding(
             faults.add("/schema", &message, "rename it with `from:`");
         }
     }
-    let rescues = written.on_new_column == OnNewColumn::Rescue;
-    if format == Format::Parquet {
-        let layout = faults.keep("/schema", parquet::Layout::new(schema))?;
-        let layout = if rescues { layout.rescuing() } else { layout };
-        return Some(Decoding::Parquet(Arc::new(layout)));
-    }
-    let layout = faults.keep("/schema", csv::Layout::new(dialect, schema))?;
-    let layout = if rescues { layout.rescuing() } else { layout };
-    Some(Decoding::Csv(Arc::new(layout), written.header.unwrap_or(true)))
 }
 
-/// Settings of a `files` sink.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SinkConfig {
-    /// The folder that files are written to, on the lake's store.
-    pub path: String,
-    /// The format of the files. Default: `csv`.
-    #[serde(default)]
-    pub format: Option<Format>,
-    /// How files are compressed. Default: `none`; CSV only.
-    #[serde(default)]
-    pub compression: Option<Compression>,
-    /// Whether files begin with a record of names. Default: true; CSV only.
-    #[serde(default)]
-    pub header: Option<bool>,
-    /// The character between fields. Default: `,`; CSV only.
-    #[serde(default)]
-    pub delimiter: Option<String>,
-    /// Exactly this many files per epoch. Not together with `file_size`.
-    #[serde(default)]
-    #[schemars(range(min = 1, max = 10_000))]
-    pub files: Option<u32>,
-    /// About this much per file. Default: `128MiB`.
-    #[serde(default)]
-    pub file_size: Option<Size>,
-}
-
-/// What a `files` sink is to do.
-#[derive(Debug, Clone)]
-pub(super) struct Output {
-    pub(super) path: String,
-    pub(super) format: Format,
-    pub(super) gzip: bool,
-    pub(super) header: bool,
-    pub(super) dialect: Dialect,
-    pub(super) sizing: FileSizing,
-}
-
-impl Output {
-    /// Reads an entry. Errors: everything that is wrong with it.
-    pub(super) fn read(config: &Config) -> Result<Self, Faults> {
-        let mut faults = Faults::default();
-        let written: SinkConfig = match config.parse() {
-            Ok(written) => written,
-            Err(error) => return Err(faults.with("", error)),
-        };
-        let format = written.format.unwrap_or(Format::Csv);
-        let dialect = dialect(&mut faults, written.delimiter.as_deref(), None);
-        let gzip = written.compression == Some(Compression::Gzip);
-        if written.compression == Some(Compression::Auto) {
-            let hint = "use none or gzip";
-            faults.add("/compression", "auto means nothing when files are written", hint);
-        }
-        if format == Format::Parquet {
-            let only_csv = [
-                ("/compression", written.compression.is_some()),
-                ("/header", written.header.is_some()),
-                ("/delimiter", written.delimiter.is_some()),
-            ];
-            for (pointer, _) in only_csv.iter().filter(|(_, given)| *given) {
-                let message = format!("{} says nothing about parquet", &pointer[1..]);
-                faults.add(pointer, &message, "remove it, or use `format: csv`");
-            }
-        }
-        if written.files.is_some() && written.file_size.is_some() {
-            faults.add("/files", "files and file_size cannot both hold", "remove one of them");
-        }
-        if written.files == Some(0) {
-            faults.add("/files", "rows need at least one file", "give a number from 1");
-        }
-        let bytes = size(&mut faults, "/file_size", written.file_size.as_ref());
-        let sizing = match written.files {
-            Some(files) => FileSizing::Count(files),
-            None => FileSizing::TargetBytes(bytes.unwrap_or(FILE_BYTES)),
-        };
-        let header = written.header.unwrap_or(true);
-        let output = Self { path: written.path, format, gzip, header, dialect, sizing };
-        if faults.list.is_empty() { Ok(output) } else { Err(faults) }
+/// Reports the settings that do not go with `format`: some are of CSV only, some of all text.
+pub(super) fn says_nothing(
+    faults: &mut Faults,
+    format: Format,
+    of_csv: &[(&str, bool)],
+    of_text: &[(&str, bool)],
+) {
+    let of_csv = of_csv.iter().filter(|_| format != Format::Csv);
+    let of_text = of_text.iter().filter(|_| !format.is_text());
+    for (pointer, _) in of_csv.chain(of_text).filter(|(_, given)| *given) {
+        let message = format!("{} says nothing about {}", &pointer[1..], format.name());
+        faults.add(pointer, &message, "remove it, or use `format: csv`");
     }
 }
 
-fn dialect(faults: &mut Faults, delimiter: Option<&str>, quote: Option<&str>) -> Dialect {
-    let mut dialect = Dialect::default();
-    let mut one = |pointer: &str, text: Option<&str>, value: &mut u8| match text {
-        None => {}
-        Some(r"\t") => *value = b'\t',
-        Some(text) => match text.as_bytes() {
-            [b] if b.is_ascii_punctuation() || matches!(b, b'\t' | b' ') => *value = *b,
-            _ => {
-                let message = format!("not a character that can separate or quote text={text:?}");
-                faults.add(pointer, &message, r#"use one such as "," ";" "|" or "\t""#);
-            }
-        },
-    };
-    one("/delimiter", delimiter, &mut dialect.delimiter);
-    one("/quote", quote, &mut dialect.quote);
-    if dialect.delimiter == dialect.quote {
-        let hint = "use different characters";
-        faults.add("/delimiter", "delimiter and quote are the same character", hint);
-    }
-    dialect
-}
-
-fn size(faults: &mut Faults, pointer: &str, size: Option<&Size>) -> Option<u64> {
+pub(super) fn size(faults: &mut Faults, pointer: &str, size: Option<&Size>) -> Option<u64> {
     let bytes = match size? {
         Size::Bytes(bytes) => *bytes,
         Size::Text(text) => faults.keep(pointer, parse_bytes(text))?,
@@ -425,16 +427,21 @@ pub(super) struct Faults {
 }
 
 impl Faults {
-    fn add(&mut self, pointer: &str, message: &str, hint: &str) {
+    /// Whether nothing is wrong.
+    pub(super) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    pub(super) fn add(&mut self, pointer: &str, message: &str, hint: &str) {
         self.list.push((pointer.to_string(), Error::config(message).hint(hint)));
     }
 
-    fn with(mut self, pointer: &str, error: Error) -> Self {
+    pub(super) fn with(mut self, pointer: &str, error: Error) -> Self {
         self.list.push((pointer.to_string(), error));
         self
     }
 
-    fn keep<T>(&mut self, pointer: &str, result: Result<T>) -> Option<T> {
+    pub(super) fn keep<T>(&mut self, pointer: &str, result: Result<T>) -> Option<T> {
         result.map_err(|error| self.list.push((pointer.to_string(), error))).ok()
     }
 

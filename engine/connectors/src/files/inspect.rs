@@ -9,10 +9,14 @@ use serde::{Deserialize, Serialize};
 use sluice_core::{Error, FieldSpec, Result};
 
 use super::config::{Compression, Decoding, OnMissingColumn, OnNewColumn, Settings};
-use super::gzip::Gunzip;
 use super::object::{Object, PIECE_BYTES};
+use super::text::{Stored, first_bytes};
+use crate::format::compress::Codec;
 use crate::format::csv::{self, Dialect, HEADER_BYTES_MAX, Header, Scan, State};
-use crate::format::parquet::Footer;
+use crate::format::encoding::Encoding;
+use crate::format::parquet::{self, Footer};
+use crate::format::sniff::sniff;
+use crate::format::{avro, json};
 
 /// The header is looked for in this much first: names of a hundred columns fit ten times.
 const HEADER_BYTES: u64 = 64 * 1024;
@@ -21,14 +25,17 @@ const HEADER_BYTES: u64 = 64 * 1024;
 /// [`PIECE_BYTES`] each no burden to memory.
 const SCANS_AT_ONCE: usize = 8;
 
-/// Bytes of a row when nothing is known; and by how much text shrinks in gzip.
+/// Bytes of a row when nothing is known; and by how much text shrinks when compressed.
 const ROW_BYTES: u64 = 64;
-const GZIP_RATIO: u64 = 5;
+const CODEC_RATIO: u64 = 5;
+
+/// The end of a line is looked for in this much at once.
+const LINE_BYTES: u64 = 64 * 1024;
 
 /// A part of a file that is read by itself.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Piece {
-    /// Bytes of a CSV file as stored, row groups of a Parquet file.
+    /// Bytes of a text file as stored, row groups of a Parquet file.
     pub(super) range: (u64, u64),
     /// Rows, about.
     pub(super) rows: u64,
@@ -43,8 +50,8 @@ pub(super) struct Piece {
 pub(super) enum Shape {
     /// CSV.
     Csv {
-        /// Whether it is gzipped as a whole.
-        gzip: bool,
+        /// How it is compressed as a whole.
+        codec: Option<Codec>,
         /// Where in the uncompressed file the rows of the piece begin.
         start: u64,
         /// Fields per record.
@@ -55,6 +62,17 @@ pub(super) enum Shape {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         rescued: Vec<(usize, String)>,
     },
+    /// JSON.
+    Json {
+        /// How it is compressed as a whole.
+        codec: Option<Codec>,
+        /// Where in the uncompressed file the piece begins.
+        start: u64,
+        /// Whether the file is one list.
+        list: bool,
+    },
+    /// Avro.
+    Avro,
     /// Parquet.
     Parquet {
         /// The number of the first row within the file.
@@ -78,42 +96,44 @@ pub(super) async fn inspect(
     tail: Option<u64>,
 ) -> Result<Inspected> {
     match &settings.decoding {
-        Decoding::Csv(layout, header) => {
-            let gzip = is_gzip(settings.compression, &object.found().path);
-            csv_piece(object, settings, layout, *header, gzip, tail).await
+        Decoding::Csv(layout, header) => csv_piece(object, settings, (layout, *header), tail).await,
+        Decoding::Json(layout) => {
+            let codec = codec_of(settings.compression, &object.found().path);
+            json_piece(object, Stored { codec, encoding: layout.encoding() }, tail).await
         }
+        Decoding::Avro(layout) => avro_piece(object, settings, layout).await,
         Decoding::Parquet(layout) => {
             let path = object.found().path.clone();
             let footer = Footer::read(object.clone(), layout, &path).await?;
             let wanted = layout.fields().iter().map(|f| (f.origin(), f.required)).collect();
             let columns =
                 columns(&Columns { wanted, found: &footer.names, path: &path }, settings)?;
-            let new = new_columns(&columns.new, &footer, settings, &path)?;
+            let new = new_columns(&columns.new, &footer.types, settings, &path)?;
             Ok(Inspected { pieces: row_groups(&footer, settings.split_bytes), new })
         }
     }
 }
 
-/// Whether a file is gzipped as a whole.
-pub(super) fn is_gzip(compression: Compression, path: &str) -> bool {
+/// How a file is compressed as a whole.
+pub(super) fn codec_of(compression: Compression, path: &str) -> Option<Codec> {
     match compression {
-        Compression::Auto => path.to_ascii_lowercase().ends_with(".gz"),
-        Compression::None => false,
-        Compression::Gzip => true,
+        Compression::Auto => Codec::of(path),
+        Compression::None => None,
+        Compression::Gzip => Some(Codec::Gzip),
+        Compression::Zstd => Some(Codec::Zstd),
     }
 }
 
 async fn csv_piece(
     object: &Object,
     settings: &Settings,
-    layout: &csv::Layout,
-    has_header: bool,
-    gzip: bool,
+    (layout, has_header): (&csv::Layout, bool),
     tail: Option<u64>,
 ) -> Result<Inspected> {
-    let size = object.found().size;
-    let (sample, ended) = first_bytes(object, gzip, HEADER_BYTES).await?;
-    check_text(object, &sample, 0)?;
+    let codec = codec_of(settings.compression, &object.found().path);
+    let stored = Stored { codec, encoding: layout.dialect().encoding };
+    let (sample, ended) = first_bytes(object, stored, HEADER_BYTES).await?;
+    check_sign(object, &sample)?;
     if Header::ends_in_cr(layout.dialect(), &sample) {
         let path = &object.found().path;
         return Err(Error::unreadable(format!("the lines of the file end in CR only path={path}"))
@@ -124,13 +144,14 @@ async fn csv_piece(
         true => match read_header(object, layout.dialect(), &sample, ended)? {
             Some(header) => (header, sample),
             None => {
-                let (more, ended) = first_bytes(object, gzip, HEADER_BYTES_MAX as u64).await?;
+                let (more, ended) = first_bytes(object, stored, HEADER_BYTES_MAX as u64).await?;
                 let header = read_header(object, layout.dialect(), &more, ended)?;
                 (header.ok_or_else(|| no_header(object))?, more)
             }
         },
     };
-    check_text(object, &sample, if has_header { header.end } else { 0 })?;
+    let end = usize::try_from(header.end).unwrap_or(usize::MAX).min(sample.len());
+    check_text(object, stored.encoding, if has_header { &sample[..end] } else { &[] })?;
     if has_header && header.names.is_empty() {
         return Ok(Inspected::default());
     }
@@ -147,22 +168,82 @@ async fn csv_piece(
     let learned = learn(new.iter().map(|(_, name)| (name.as_str(), "string")), settings);
     let rescued = if settings.on_new_column == OnNewColumn::Rescue { new } else { Vec::new() };
     let start = header.end.max(tail.unwrap_or(0));
-    let (range, bytes) =
-        if gzip { ((0, size), size) } else { ((start, size), size.saturating_sub(start)) };
-    if bytes == 0 {
-        return Ok(Inspected { pieces: Vec::new(), new: learned });
-    }
-    let ratio = if gzip { GZIP_RATIO } else { 1 };
-    let rows = bytes.saturating_mul(ratio) / row_bytes(&sample);
-    let shape = Shape::Csv { gzip, start, width, fields, rescued };
-    Ok(Inspected { pieces: vec![Piece { range, rows, bytes, shape }], new: learned })
+    let shape = Shape::Csv { codec, start, width, fields, rescued };
+    Ok(Inspected { pieces: text_piece(object, stored, start, &sample, shape), new: learned })
 }
 
-/// Refuses a file whose bytes are no text in the encoding it is read in.
-fn check_text(object: &Object, sample: &[u8], end: u64) -> Result<()> {
-    let Some(trouble) = Header::trouble(sample, end) else { return Ok(()) };
+/// Refuses a file whose header is no text in the encoding it is read in.
+fn check_text(object: &Object, encoding: Encoding, header: &[u8]) -> Result<()> {
+    let Some(trouble) = Header::trouble(encoding, header) else { return Ok(()) };
     let message = format!("{trouble} path={}", object.found().path);
     Err(Error::unreadable(message).hint("say its `encoding`, or leave it out of the path"))
+}
+
+async fn json_piece(object: &Object, stored: Stored, tail: Option<u64>) -> Result<Inspected> {
+    let (sample, _) = first_bytes(object, stored, HEADER_BYTES).await?;
+    check_sign(object, &sample)?;
+    let mark = Header::mark(&sample);
+    let list = json::begins_list(&sample[mark..]).unwrap_or(false);
+    if list && tail.is_some() {
+        let path = &object.found().path;
+        return Err(Error::data(format!("the file is one list and cannot grow path={path}"))
+            .hint("write an object per line, or choose another `on_changed_file`"));
+    }
+    let start = tail.unwrap_or(mark as u64);
+    let shape = Shape::Json { codec: stored.codec, start, list };
+    let pieces = text_piece(object, stored, start, &sample, shape);
+    Ok(Inspected { pieces, new: Vec::new() })
+}
+
+async fn avro_piece(
+    object: &Object,
+    settings: &Settings,
+    layout: &parquet::Layout,
+) -> Result<Inspected> {
+    let (size, path) = (object.found().size, &object.found().path);
+    let mut wanted = HEADER_BYTES.min(size);
+    let head = loop {
+        let bytes = object.read(0..wanted).await?;
+        if let Some(head) = avro::Head::read(&bytes, wanted == size, layout, path)? {
+            break head;
+        }
+        wanted = (4 * wanted).min(size);
+    };
+    let wanted = layout.fields().iter().map(|f| (f.origin(), f.required)).collect();
+    let names = head.names();
+    let columns = columns(&Columns { wanted, found: &names, path }, settings)?;
+    let new = new_columns(&columns.new, &head.types(), settings, path)?;
+    let rows = size / ROW_BYTES;
+    let piece = Piece { range: (0, size), rows, bytes: size, shape: Shape::Avro };
+    Ok(Inspected { pieces: vec![piece], new })
+}
+
+/// The one piece of a text file whose rows begin at `start`; none when there are none.
+fn text_piece(
+    object: &Object,
+    stored: Stored,
+    start: u64,
+    sample: &[u8],
+    shape: Shape,
+) -> Vec<Piece> {
+    let size = object.found().size;
+    let range = if stored.is_plain() { (start, size) } else { (0, size) };
+    let bytes = size.saturating_sub(range.0);
+    if bytes == 0 {
+        return Vec::new();
+    }
+    let ratio = if stored.codec.is_some() { CODEC_RATIO } else { 1 };
+    let rows = bytes.saturating_mul(ratio) / row_bytes(sample);
+    vec![Piece { range, rows, bytes, shape }]
+}
+
+/// Refuses a file that is something else than the text it is meant to be.
+fn check_sign(object: &Object, sample: &[u8]) -> Result<()> {
+    let Some(sign) = sniff(sample) else { return Ok(()) };
+    let (what, key, value) = sign.meaning();
+    let path = &object.found().path;
+    Err(Error::unreadable(format!("the file is {what}, which `{key}` does not say path={path}"))
+        .hint(format!("set `{key}: {value}`, or leave it out of the path")))
 }
 
 fn read_header(
@@ -183,27 +264,6 @@ fn no_header(object: &Object) -> Error {
     let path = &object.found().path;
     Error::unreadable(format!("no header ends within the first {max} path={path}"))
         .hint("check delimiter and quote, or set `header: false`")
-}
-
-/// The first bytes of the uncompressed file, and whether they are all of it.
-async fn first_bytes(object: &Object, gzip: bool, wanted: u64) -> Result<(Vec<u8>, bool)> {
-    let size = object.found().size;
-    let end = wanted.min(size);
-    let bytes = object.read(0..end).await?;
-    if !gzip {
-        return Ok((bytes.to_vec(), end == size));
-    }
-    let mut gunzip = Gunzip::new(&object.found().path);
-    let mut plain = Vec::new();
-    let mut rest = &bytes[..];
-    while !rest.is_empty() && (plain.len() as u64) < wanted {
-        rest = gunzip.push(rest, &mut plain)?;
-    }
-    let ended = rest.is_empty() && end == size;
-    if ended {
-        gunzip.finish(&mut plain)?;
-    }
-    Ok((plain, ended))
 }
 
 /// Bytes of a row, on average over the lines of `sample`.
@@ -287,11 +347,11 @@ fn learn<'a>(
     fields
 }
 
-/// The new columns of a Parquet file with the types they would have. Errors: `Data` when a schema
+/// The new columns of a Parquet or Avro file with the types they would have. Errors: `Data` when a schema
 /// has no word for one.
 fn new_columns(
     new: &[(usize, String)],
-    footer: &Footer,
+    types: &[Option<String>],
     settings: &Settings,
     path: &str,
 ) -> Result<Vec<FieldSpec>> {
@@ -300,7 +360,7 @@ fn new_columns(
     }
     let mut columns = Vec::with_capacity(new.len());
     for (at, name) in new {
-        let Some(data_type) = footer.types.get(*at).and_then(Option::as_deref) else {
+        let Some(data_type) = types.get(*at).and_then(Option::as_deref) else {
             let message = format!(
                 "a new column is of a type that schemas cannot hold column={name} path={path}"
             );
@@ -335,23 +395,77 @@ fn row_groups(footer: &Footer, split_bytes: u64) -> Vec<Piece> {
     pieces
 }
 
-/// Cuts a CSV piece into several of about `split_bytes` that begin where records begin.
-///
-/// The whole piece is scanned for quotes, in parts at once: only all quotes before a line break
-/// tell whether it ends a record.
-pub(super) async fn cut(
-    object: &Object,
-    dialect: Dialect,
-    piece: Piece,
-    split_bytes: u64,
-) -> Result<Vec<Piece>> {
-    let Shape::Csv { gzip: false, width, fields, rescued, .. } = &piece.shape else {
-        return Ok(vec![piece]);
-    };
+/// Cuts a piece of text into several of about `split_bytes` that begin where records begin.
+pub(super) async fn cut(object: &Object, settings: &Settings, piece: Piece) -> Result<Vec<Piece>> {
     let (start, end) = piece.range;
-    if end - start <= split_bytes {
+    if end - start <= settings.split_bytes {
         return Ok(vec![piece]);
     }
+    let starts = match (&settings.decoding, &piece.shape) {
+        (Decoding::Csv(layout, _), Shape::Csv { codec, .. }) => {
+            let stored = Stored { codec: *codec, encoding: layout.dialect().encoding };
+            match stored.is_plain() {
+                true => cut_records(object, layout.dialect(), piece.range, settings).await?,
+                false => return Ok(vec![piece]),
+            }
+        }
+        (Decoding::Json(layout), Shape::Json { codec, list: false, .. }) => {
+            let stored = Stored { codec: *codec, encoding: layout.encoding() };
+            match stored.is_plain() {
+                true => cut_lines(object, piece.range, settings.split_bytes).await?,
+                false => return Ok(vec![piece]),
+            }
+        }
+        _ => return Ok(vec![piece]),
+    };
+    let ends = starts.iter().skip(1).copied().chain([end]);
+    let pieces = starts.iter().zip(ends).map(|(from, to)| {
+        let mut shape = piece.shape.clone();
+        if let Shape::Csv { start, .. } | Shape::Json { start, .. } = &mut shape {
+            *start = *from;
+        }
+        let share = u128::from(piece.rows) * u128::from(to - from) / u128::from(end - start);
+        Piece { range: (*from, to), rows: share as u64, bytes: to - from, shape }
+    });
+    Ok(pieces.collect())
+}
+
+/// Where lines begin, the first at the beginning and then one in each `split_bytes`.
+async fn cut_lines(object: &Object, range: (u64, u64), split_bytes: u64) -> Result<Vec<u64>> {
+    let (start, end) = range;
+    let mut starts = vec![start];
+    let mut wanted = start.saturating_add(split_bytes);
+    while wanted < end {
+        let mut at = wanted;
+        let line = loop {
+            let to = (at + LINE_BYTES).min(end);
+            let bytes = object.read(at..to).await?;
+            match memchr::memchr(b'\n', &bytes) {
+                Some(line) => break at + line as u64 + 1,
+                None if to == end => break end,
+                None => at = to,
+            }
+        };
+        if line >= end {
+            break;
+        }
+        starts.push(line);
+        wanted = line.saturating_add(split_bytes);
+    }
+    Ok(starts)
+}
+
+/// Where records begin.
+///
+/// All is scanned for quotes, in parts at once: only all quotes before a line break tell whether
+/// it ends a record.
+async fn cut_records(
+    object: &Object,
+    dialect: Dialect,
+    (start, end): (u64, u64),
+    settings: &Settings,
+) -> Result<Vec<u64>> {
+    let split_bytes = settings.split_bytes;
     let parts: Vec<(u64, u64)> = (start..end)
         .step_by(usize::try_from(split_bytes).unwrap_or(usize::MAX))
         .map(|from| (from, from.saturating_add(split_bytes).min(end)))
@@ -368,20 +482,7 @@ pub(super) async fn cut(
         state = after;
         starts.extend(border.filter(|at| i > 0 && *at < end));
     }
-    let ends = starts.iter().skip(1).copied().chain([end]);
-    let pieces = starts.iter().zip(ends).map(|(from, to)| Piece {
-        range: (*from, to),
-        rows: (u128::from(piece.rows) * u128::from(to - from) / u128::from(end - start)) as u64,
-        bytes: to - from,
-        shape: Shape::Csv {
-            gzip: false,
-            start: *from,
-            width: *width,
-            fields: fields.clone(),
-            rescued: rescued.clone(),
-        },
-    });
-    Ok(pieces.collect())
+    Ok(starts)
 }
 
 async fn scan(object: Object, dialect: Dialect, part: (u64, u64)) -> Result<Scan> {

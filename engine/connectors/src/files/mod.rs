@@ -1,14 +1,15 @@
-//! The `files` connector: CSV and Parquet files on local disk and object stores, read and written.
+//! The `files` connector: CSV, JSON, Avro and Parquet files on local disk and object stores, read and written.
 //!
 //! In: the settings of [`config`]. Out: a source of rows and a sink for rows. The way of a source
 //! is `config, pattern → source (seen: what changed?) → inspect (header, borders) → reader`; bytes
 //! are understood in [`crate::format`]. It keeps no state but the list of files it took.
 
 pub mod config;
-mod gzip;
+mod dialect;
 pub mod infer;
 mod inspect;
 mod object;
+mod output;
 mod pattern;
 mod reader;
 mod seen;
@@ -17,6 +18,7 @@ mod source;
 mod take;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use std::sync::Arc;
 
@@ -30,7 +32,8 @@ use sluice_core::{
     Config, Context, FileSink, Problems, Result, SinkFactory, Source, SourceFactory,
 };
 
-use config::{Decoding, Output, Settings, SinkConfig, SourceConfig};
+use config::{Settings, SourceConfig};
+use output::{Output, SinkConfig};
 
 /// Makes `files` sources and sinks.
 #[derive(Debug, Default, Clone, Copy)]
@@ -54,10 +57,7 @@ impl SourceFactory for Factory {
 
     fn schema(&self, config: &Config) -> Result<SchemaRef> {
         let settings = Settings::read(config).map_err(|faults| faults.first(config))?;
-        let rows = match &settings.decoding {
-            Decoding::Csv(layout, _) => layout.schema().clone(),
-            Decoding::Parquet(layout) => layout.schema().clone(),
-        };
+        let rows = settings.decoding.schema();
         let columns: Vec<usize> = (0..rows.fields().len() - 1).collect();
         Ok(Arc::new(rows.project(&columns)?))
     }

@@ -6,21 +6,17 @@
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use bytes::{Buf, Bytes};
 use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 use sluice_core::{Decoded, Error, Reader, Result, RowStream, Split};
 use sluice_lake::store::Store;
-use tokio::task::JoinHandle;
 
 use super::config::Decoding;
-use super::gzip::Gunzip;
 use super::inspect::Shape;
-use super::object::{Found, Object, PIECE_BYTES};
-use crate::format::{csv, parquet};
-
-/// Plain bytes taken out of gzip before they are decoded.
-const GUNZIP_BYTES: usize = 1024 * 1024;
+use super::object::{Found, Object};
+use super::text::{Stored, Text};
+use crate::format::encoding::Encoding;
+use crate::format::{Decode, avro, csv, json, parquet};
 
 /// A split's `detail`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -41,10 +37,7 @@ pub(super) struct FileReader {
 
 impl Reader for FileReader {
     fn schema(&self) -> SchemaRef {
-        match &self.decoding {
-            Decoding::Csv(layout, _) => layout.schema().clone(),
-            Decoding::Parquet(layout) => layout.schema().clone(),
-        }
+        self.decoding.schema().clone()
     }
 
     fn open(&self, split: Split) -> RowStream {
@@ -67,17 +60,26 @@ impl FileReader {
         let object = Object::new(store.clone(), detail.found)?;
         let (path, file) = (object.found().path.clone(), detail.file);
         match (&self.decoding, detail.shape) {
-            (Decoding::Csv(layout, _), Shape::Csv { gzip, start, width, fields, rescued }) => {
-                let origin = csv::Origin { object: path.clone(), file, start };
+            (Decoding::Csv(layout, _), Shape::Csv { codec, start, width, fields, rescued }) => {
+                let origin = csv::Origin { object: path, file, start };
                 let mapping = csv::Mapping { width, fields, rescued };
-                Ok(Opening::Csv(Box::new(CsvRows {
-                    decoder: csv::Decoder::new(layout.clone(), mapping, origin),
-                    gunzip: gzip.then(|| Gunzip::new(&path)),
-                    skip: if gzip { start } else { 0 },
-                    pieces: Pieces::new(object, split.range),
-                    input: Bytes::new(),
-                    ended: false,
-                })))
+                let stored = Stored { codec, encoding: layout.dialect().encoding };
+                let text = Text::new(object, split.range, stored, start)?;
+                let decoder = csv::Decoder::new(layout.clone(), mapping, origin);
+                Ok(Opening::Pushed(Rows::new(text, Box::new(decoder))))
+            }
+            (Decoding::Json(layout), Shape::Json { codec, start, list }) => {
+                let origin = json::Origin { object: path, file, start, list };
+                let stored = Stored { codec, encoding: layout.encoding() };
+                let text = Text::new(object, split.range, stored, start)?;
+                let decoder = json::Decoder::new(layout.clone(), origin);
+                Ok(Opening::Pushed(Rows::new(text, Box::new(decoder))))
+            }
+            (Decoding::Avro(layout), Shape::Avro) => {
+                let stored = Stored { codec: None, encoding: Encoding::Utf8 };
+                let bytes = Text::new(object, split.range, stored, 0)?;
+                let decoder = avro::Decoder::new(layout.clone(), path, file);
+                Ok(Opening::Pushed(Rows::new(bytes, Box::new(decoder))))
             }
             (Decoding::Parquet(layout), Shape::Parquet { row }) => {
                 let origin = parquet::Origin { object: path, file, row };
@@ -93,7 +95,7 @@ impl FileReader {
 
 /// A split about to be read.
 enum Opening {
-    Csv(Box<CsvRows>),
+    Pushed(Rows),
     Parquet {
         object: Box<Object>,
         layout: Arc<parquet::Layout>,
@@ -105,7 +107,7 @@ enum Opening {
 impl Opening {
     fn chunks(self) -> RowStream {
         match self {
-            Opening::Csv(rows) => futures::stream::try_unfold(rows, |mut rows| async move {
+            Opening::Pushed(rows) => futures::stream::try_unfold(rows, |mut rows| async move {
                 Ok(rows.next().await?.map(|decoded| (decoded, rows)))
             })
             .boxed(),
@@ -125,19 +127,18 @@ impl Opening {
     }
 }
 
-/// The rows of a CSV split.
-struct CsvRows {
-    pieces: Pieces,
-    gunzip: Option<Gunzip>,
-    /// Plain bytes before the first row, still to be dropped.
-    skip: u64,
-    /// Compressed bytes not yet taken.
-    input: Bytes,
-    decoder: csv::Decoder,
+/// The rows of a split that is read from its beginning to its end.
+struct Rows {
+    text: Text,
+    decoder: Box<dyn Decode>,
     ended: bool,
 }
 
-impl CsvRows {
+impl Rows {
+    fn new(text: Text, decoder: Box<dyn Decode>) -> Self {
+        Self { text, decoder, ended: false }
+    }
+
     async fn next(&mut self) -> Result<Option<Decoded>> {
         loop {
             if let Some(decoded) = self.decoder.next(self.ended)? {
@@ -146,79 +147,10 @@ impl CsvRows {
             if self.ended {
                 return Ok(None);
             }
-            match self.gunzip.is_some() {
-                true => self.feed_gzip().await?,
-                false => match self.pieces.next().await? {
-                    Some(bytes) => self.decoder.push(&bytes),
-                    None => self.ended = true,
-                },
+            match self.text.next().await? {
+                Some(bytes) => self.decoder.push(&bytes),
+                None => self.ended = true,
             }
         }
-    }
-
-    async fn feed_gzip(&mut self) -> Result<()> {
-        let Some(gunzip) = &mut self.gunzip else { return Ok(()) };
-        let mut plain = Vec::new();
-        while plain.len() < GUNZIP_BYTES && !self.ended {
-            if self.input.is_empty() {
-                match self.pieces.next().await? {
-                    Some(bytes) => self.input = bytes,
-                    None => {
-                        gunzip.finish(&mut plain)?;
-                        self.ended = true;
-                        break;
-                    }
-                }
-            }
-            let left = gunzip.push(&self.input, &mut plain)?.len();
-            self.input.advance(self.input.len() - left);
-        }
-        let skipped = usize::try_from(self.skip).unwrap_or(usize::MAX).min(plain.len());
-        self.skip -= skipped as u64;
-        self.decoder.push(&plain[skipped..]);
-        Ok(())
-    }
-}
-
-/// The bytes of a range in order, one request ahead.
-struct Pieces {
-    object: Object,
-    at: u64,
-    end: u64,
-    ahead: Option<Request>,
-}
-
-impl Pieces {
-    fn new(object: Object, (at, end): (u64, u64)) -> Self {
-        Self { object, at, end, ahead: None }
-    }
-
-    /// The next bytes; none at the end.
-    async fn next(&mut self) -> Result<Option<Bytes>> {
-        let Some(mut current) = self.ahead.take().or_else(|| self.request()) else {
-            return Ok(None);
-        };
-        self.ahead = self.request();
-        let read = (&mut current.0).await;
-        read.map_err(|e| Error::bug("reading stopped").because(e))?.map(Some)
-    }
-
-    fn request(&mut self) -> Option<Request> {
-        if self.at >= self.end {
-            return None;
-        }
-        let range = self.at..(self.at + PIECE_BYTES).min(self.end);
-        self.at = range.end;
-        let object = self.object.clone();
-        Some(Request(tokio::spawn(async move { object.read(range).await })))
-    }
-}
-
-/// A request under way; dropping it ends it.
-struct Request(JoinHandle<Result<Bytes>>);
-
-impl Drop for Request {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }

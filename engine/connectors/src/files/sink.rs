@@ -1,13 +1,15 @@
-//! The `files` sink: rows to the bytes of CSV and Parquet files.
+//! The `files` sink: rows to the bytes of CSV, JSON and Parquet files.
 //!
 //! In: the settings of a sink. Out: encoders. Where files are staged, how they are named and when
 //! they become visible is the engine's business.
 
 use arrow::datatypes::SchemaRef;
-use sluice_core::{FileEncoder, FileSink, FileSizing, Result};
+use sluice_core::{Error, FileEncoder, FileSink, FileSizing, Result};
 
-use super::config::{Format, Output};
-use crate::format::{csv, parquet};
+use super::config::Format;
+use super::output::Output;
+use crate::format::compress::Codec;
+use crate::format::{csv, json, parquet};
 
 /// A sink that writes files.
 #[derive(Debug)]
@@ -28,10 +30,15 @@ impl FileSink for Files {
     }
 
     fn extension(&self) -> &str {
-        match self.output.format {
-            Format::Csv if self.output.gzip => "csv.gz",
-            Format::Csv => "csv",
-            Format::Parquet => "parquet",
+        match (self.output.format, self.output.codec) {
+            (Format::Csv, None) => "csv",
+            (Format::Csv, Some(Codec::Gzip)) => "csv.gz",
+            (Format::Csv, Some(Codec::Zstd)) => "csv.zst",
+            (Format::Json, None) => "jsonl",
+            (Format::Json, Some(Codec::Gzip)) => "jsonl.gz",
+            (Format::Json, Some(Codec::Zstd)) => "jsonl.zst",
+            (Format::Avro, _) => "avro",
+            (Format::Parquet, _) => "parquet",
         }
     }
 
@@ -40,9 +47,11 @@ impl FileSink for Files {
     }
 
     fn encoder(&self, schema: SchemaRef) -> Result<Box<dyn FileEncoder>> {
-        let Output { dialect, header, gzip, .. } = self.output;
+        let Output { dialect, header, codec, .. } = self.output;
         Ok(match self.output.format {
-            Format::Csv => Box::new(csv::Encoder::new(schema, dialect, header, gzip)?),
+            Format::Csv => Box::new(csv::Encoder::new(schema, dialect, header, codec)?),
+            Format::Json => Box::new(json::Encoder::new(&schema, codec)?),
+            Format::Avro => return Err(Error::config("avro is only read, not written")),
             Format::Parquet => Box::new(parquet::Encoder::new(schema)?),
         })
     }

@@ -15,7 +15,7 @@ use sluice_core::{
 use sluice_lake::store::{Location, Scheme};
 
 use super::config::{OnChangedFile, Settings};
-use super::inspect::is_gzip;
+use super::inspect::codec_of;
 use super::object::{Found, Object};
 use super::pattern::Pattern;
 use super::reader::FileReader;
@@ -183,7 +183,7 @@ impl FileSource {
                 format!("{why} path={} size={} before={}", found.path, found.size, taken.size);
             Error::data(message).hint("append_tail reads only what is added to a file at its end")
         };
-        if is_gzip(self.settings.compression, &found.path) {
+        if codec_of(self.settings.compression, &found.path).is_some() {
             return Err(refuse("a compressed file changed"));
         }
         if found.size <= taken.size {

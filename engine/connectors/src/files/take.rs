@@ -7,7 +7,7 @@
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use sluice_core::{Error, FieldSpec, Kind, Reader, Rejected, Result, Split};
 
-use super::config::{Decoding, OnChangedFile, OnNewColumn};
+use super::config::{OnChangedFile, OnNewColumn};
 use super::inspect::{Inspected, Piece, cut, inspect};
 use super::object::Object;
 use super::reader::Detail;
@@ -175,10 +175,9 @@ impl FileSource {
     }
 
     async fn cut(&self, object: &Object, pieces: Vec<Piece>) -> Result<Vec<Piece>> {
-        let Decoding::Csv(layout, _) = &self.settings.decoding else { return Ok(pieces) };
         let mut all = Vec::new();
         for piece in pieces {
-            all.extend(cut(object, layout.dialect(), piece, self.settings.split_bytes).await?);
+            all.extend(cut(object, &self.settings, piece).await?);
         }
         Ok(all)
     }

@@ -1,6 +1,7 @@
 //! The `files` source against folders on disk, and the settings of both ends.
 
 mod columns;
+mod text;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,8 +19,9 @@ use sluice_core::{
 };
 
 use super::*;
+use crate::format::compress::Codec;
 use crate::format::csv::{Dialect, Encoder};
-use crate::format::parquet;
+use crate::format::{json as json_format, parquet};
 
 const EVERYTHING: Limit = Limit { rows: u64::MAX, bytes: u64::MAX, files: u64::MAX };
 
@@ -93,18 +95,32 @@ fn encoded(mut encoder: Box<dyn sluice_core::FileEncoder>, rows: &RecordBatch) -
 }
 
 fn csv_file(rows: &RecordBatch, gzip: bool) -> Vec<u8> {
-    encoded(Box::new(Encoder::new(rows.schema(), Dialect::default(), true, gzip).unwrap()), rows)
+    encoded(
+        Box::new(
+            Encoder::new(rows.schema(), Dialect::default(), true, gzip.then_some(Codec::Gzip))
+                .unwrap(),
+        ),
+        rows,
+    )
 }
 
 #[tokio::test]
 async fn all_formats_keep_the_promises_of_a_source() {
-    for ending in ["csv", "csv.gz", "parquet"] {
+    for ending in ["csv", "csv.gz", "csv.zst", "jsonl", "jsonl.zst", "parquet"] {
         let folder = tempfile::tempdir().unwrap();
         for i in 0..5 {
             let rows = numbers(i * 1000..(i + 1) * 1000);
             let bytes = match ending {
                 "csv" => csv_file(&rows, false),
                 "csv.gz" => csv_file(&rows, true),
+                "csv.zst" => zstd::bulk::compress(&csv_file(&rows, false), 3).unwrap(),
+                "jsonl" | "jsonl.zst" => {
+                    let codec = Codec::of(ending);
+                    encoded(
+                        Box::new(json_format::Encoder::new(&rows.schema(), codec).unwrap()),
+                        &rows,
+                    )
+                }
                 _ => encoded(Box::new(parquet::Encoder::new(rows.schema()).unwrap()), &rows),
             };
             write(folder.path(), &format!("{i}.{ending}"), bytes);
@@ -116,7 +132,7 @@ async fn all_formats_keep_the_promises_of_a_source() {
         source_conformance(async || build(value.clone()).await, limit).await.unwrap();
         let mut source = started(value).await;
         let intake = source.poll(EVERYTHING).await.unwrap();
-        assert_eq!(intake.splits.len() > 5, ending == "csv", "{ending}");
+        assert_eq!(intake.splits.len() > 5, matches!(ending, "csv" | "jsonl"), "{ending}");
         let (rows, rejected) = rows(source.as_ref(), &intake).await;
         assert_eq!((rows.len(), rejected.len()), (5000, 0), "{ending}");
         assert_eq!(rows[4999], "4999|text, 4999\nof a row");

@@ -7,10 +7,16 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use sluice_core::RESCUED_COLUMN;
+use sluice_core::{Decoded, RESCUED_COLUMN, Result};
 
+pub mod avro;
 pub mod csv;
+pub mod json;
 pub mod parquet;
+
+pub mod compress;
+pub mod encoding;
+pub mod sniff;
 mod time;
 mod value;
 
@@ -20,6 +26,16 @@ pub const BATCH_ROWS_MAX: usize = 65_536;
 /// A rejected row keeps this much of its bytes: enough to see what is wrong with it, little enough
 /// to keep thousands of them in memory.
 pub const REJECTED_BYTES_MAX: usize = 64 * 1024;
+
+/// A decoder of text, fed piece by piece.
+pub trait Decode: Send {
+    /// Takes the next bytes.
+    fn push(&mut self, bytes: &[u8]);
+
+    /// The next chunk; none when more bytes are needed, or when `ended` says that there are none
+    /// and all are decoded. Errors: `Unreadable` when the file is none of the format; `Bug`.
+    fn next(&mut self, ended: bool) -> Result<Option<Decoded>>;
+}
 
 /// `schema`, which ends with the position, with [`RESCUED_COLUMN`] before it.
 fn with_rescued(schema: &Schema) -> SchemaRef {
@@ -35,6 +51,17 @@ const POSITION_BITS: u32 = 40;
 /// Order of a row within its intake: the number of its file there, then its place in that file.
 pub fn position(file: u32, at: u64) -> i64 {
     (i64::from(file) << POSITION_BITS) | (at as i64 & ((1 << POSITION_BITS) - 1))
+}
+
+/// Text shown in a reason is cut here: it is there to be recognised, the row's bytes are kept too.
+const SHOWN_CHARS_MAX: usize = 64;
+
+/// The beginning of a value, for a reason.
+fn shown(text: &[u8]) -> String {
+    String::from_utf8_lossy(&text[..text.len().min(4 * SHOWN_CHARS_MAX)])
+        .chars()
+        .take(SHOWN_CHARS_MAX)
+        .collect()
 }
 
 /// At most [`REJECTED_BYTES_MAX`] of a bad row.

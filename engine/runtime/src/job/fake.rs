@@ -25,8 +25,27 @@ enum OneOrMany {
 enum FileFormat {
     /// Text.
     Csv,
+    /// Objects.
+    Json,
+    /// Blocks.
+    Avro,
     /// Columns.
     Parquet,
+}
+
+#[derive(Deserialize, JsonSchema)]
+enum Encoding {
+    #[serde(rename = "utf-8")]
+    Utf8,
+    #[serde(rename = "utf-16")]
+    Utf16,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum Compression {
+    Auto,
+    Gzip,
 }
 
 /// A part of the settings of the connector of this name.
@@ -37,7 +56,14 @@ struct FilesSettings {
     /// Where the files are.
     path: OneOrMany,
     format: Option<FileFormat>,
+    compression: Option<Compression>,
+    encoding: Option<Encoding>,
     delimiter: Option<String>,
+    quote: Option<String>,
+    escape: Option<String>,
+    null: Option<OneOrMany>,
+    decimal: Option<String>,
+    thousands: Option<String>,
     header: Option<bool>,
     min_age: Option<String>,
     on_changed_file: Option<String>,

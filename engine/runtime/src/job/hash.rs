@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use sluice_core::{Config, type_name};
+use sluice_core::{Config, FieldSpec, type_name};
 
 use super::model::{
     ExpectAction, Job, Merge, Refresh, SinkSpec, SourceSpec, TableFormat, TableSpec, ViewSpec,
@@ -118,8 +118,14 @@ fn source_hash(source: &SourceSpec) -> String {
         columns: columns
             .map(|f| (f.name().as_str(), type_name(f.data_type()), f.is_nullable()))
             .collect(),
-        fields: fields.map(|f| (f.name.as_str(), f.origin(), f.format.as_deref())).collect(),
+        fields: fields.flat_map(origins).collect(),
     })
+}
+
+/// Where a field and those inside of it come from.
+fn origins(field: &FieldSpec) -> Vec<(&str, &str, Option<&str>)> {
+    let own = (field.name.as_str(), field.origin(), field.format.as_deref());
+    std::iter::once(own).chain(field.fields.iter().flat_map(origins)).collect()
 }
 
 /// The structs above have no maps without order, so that their JSON is canonical.

@@ -36,7 +36,11 @@ pub fn job_schema(registry: &Registry) -> Value {
         }
     }
     if !definitions.is_empty() {
-        schema["$defs"] = Value::Object(definitions);
+        // Beside those of the file itself: fields of data schemas hold fields.
+        match schema.get_mut("$defs") {
+            Some(Value::Object(own)) => own.extend(definitions),
+            _ => schema["$defs"] = Value::Object(definitions),
+        }
     }
     admit_references(&mut schema);
     schema

@@ -1,5 +1,7 @@
 //! Whole job files through the whole reader, with connectors that only know their settings.
 
+mod fuzz;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -2,7 +2,7 @@
 //!
 //! In: bytes in order. Out: the state after them and the first record border among them, for each
 //! state the bytes may begin in. Whether a line break ends a record depends on the quotes before
-//! it; so each part is scanned for all four beginnings at once, and once the parts are known in
+//! it; so each part is scanned for all beginnings at once, and once the parts are known in
 //! order the right answer of each is picked. This is exact: nothing is guessed.
 //!
 //! ```text
@@ -11,7 +11,8 @@
 //!    │                └─────quote───────┘ └──other──► Plain
 //!    └──other──► Plain ──delimiter, line break──► Field
 //! ```
-//! A line break is a record border in every state but `Quoted`.
+//! A line break is a record border in every state but `Quoted`. Dialects with an escape have two more
+//! states, behind an escape in and out of quotes, which no character leaves but for where it came from.
 
 use memchr::memchr;
 
@@ -28,16 +29,27 @@ pub enum State {
     Quoted,
     /// After a quote inside a quoted field.
     Closed,
+    /// After an escape outside of quotes.
+    Escaped,
+    /// After an escape inside a quoted field.
+    QuotedEscaped,
 }
 
-const STATES: [State; 4] = [State::Field, State::Plain, State::Quoted, State::Closed];
+const STATES: [State; 6] = [
+    State::Field,
+    State::Plain,
+    State::Quoted,
+    State::Closed,
+    State::Escaped,
+    State::QuotedEscaped,
+];
 
 /// A scan of one part of a file, for every state it may begin in.
 #[derive(Debug, Clone)]
 pub struct Scan {
     dialect: Dialect,
     at: u64,
-    lanes: [Lane; 4],
+    lanes: [Lane; 6],
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -49,7 +61,12 @@ struct Lane {
 impl Scan {
     /// A scan that begins at byte `start` of the file.
     pub fn new(dialect: Dialect, start: u64) -> Self {
-        Self { dialect, at: start, lanes: STATES.map(|state| Lane { state, border: None }) }
+        let lanes = STATES.map(|state| match state {
+            // Never met: they go with another, which is looked at anyway.
+            State::Escaped | State::QuotedEscaped if dialect.escape.is_none() => State::Plain,
+            state => state,
+        });
+        Self { dialect, at: start, lanes: lanes.map(|state| Lane { state, border: None }) }
     }
 
     /// Takes the next bytes.
@@ -78,22 +95,35 @@ impl Scan {
 
 /// The state after `bytes`, and the place after the first line break that ends a record.
 pub(super) fn run(dialect: Dialect, from: State, bytes: &[u8]) -> (State, Option<usize>) {
+    match (dialect.quote, dialect.escape) {
+        (Some(quote), None) => between_quotes(dialect, quote, from, bytes),
+        _ => stepwise(dialect, from, bytes),
+    }
+}
+
+/// [`run`] for the usual dialects: from quote to quote.
+fn between_quotes(
+    dialect: Dialect,
+    quote: u8,
+    from: State,
+    bytes: &[u8],
+) -> (State, Option<usize>) {
     let (mut state, mut at, mut border) = (from, 0, None);
     while at < bytes.len() {
         state = match state {
-            State::Quoted => match memchr(dialect.quote, &bytes[at..]) {
+            State::Quoted => match memchr(quote, &bytes[at..]) {
                 None => return (State::Quoted, border),
-                Some(quote) => {
-                    at += quote + 1;
+                Some(place) => {
+                    at += place + 1;
                     State::Closed
                 }
             },
-            State::Closed if bytes[at] == dialect.quote => {
+            State::Closed if bytes[at] == quote => {
                 at += 1;
                 State::Quoted
             }
             _ => {
-                let (next, end) = plain(dialect, state, bytes, at);
+                let (next, end) = plain(dialect, quote, (state, at), bytes);
                 if border.is_none() {
                     border = memchr(b'\n', &bytes[at..end]).map(|line| at + line + 1);
                 }
@@ -105,13 +135,38 @@ pub(super) fn run(dialect: Dialect, from: State, bytes: &[u8]) -> (State, Option
     (state, border)
 }
 
-/// Goes on from `at` to behind the next quote that opens a field, or to the end.
-fn plain(dialect: Dialect, state: State, bytes: &[u8], at: usize) -> (State, usize) {
+/// [`run`] for all dialects, a byte at a time.
+fn stepwise(dialect: Dialect, from: State, bytes: &[u8]) -> (State, Option<usize>) {
+    let (mut state, mut border) = (from, None);
+    for (i, byte) in bytes.iter().enumerate() {
+        let plain = matches!(state, State::Field | State::Plain | State::Closed);
+        if *byte == b'\n' && plain && border.is_none() {
+            border = Some(i + 1);
+        }
+        let quote = dialect.quote == Some(*byte);
+        let escape = dialect.escape == Some(*byte);
+        state = match state {
+            State::Escaped => State::Plain,
+            State::QuotedEscaped => State::Quoted,
+            State::Quoted if quote => State::Closed,
+            State::Quoted if escape => State::QuotedEscaped,
+            State::Quoted => State::Quoted,
+            State::Field | State::Closed if quote => State::Quoted,
+            _ if escape => State::Escaped,
+            _ if ends_field(dialect, *byte) => State::Field,
+            _ => State::Plain,
+        };
+    }
+    (state, border)
+}
+
+/// Goes on from a place to behind the next quote that opens a field, or to the end.
+fn plain(dialect: Dialect, quote: u8, (state, at): (State, usize), bytes: &[u8]) -> (State, usize) {
     let begins = |place: usize| {
         if place == at { state == State::Field } else { ends_field(dialect, bytes[place - 1]) }
     };
     let mut from = at;
-    while let Some(quote) = memchr(dialect.quote, &bytes[from..]).map(|q| from + q) {
+    while let Some(quote) = memchr(quote, &bytes[from..]).map(|q| from + q) {
         if begins(quote) {
             return (State::Quoted, quote + 1);
         }
@@ -133,38 +188,26 @@ mod tests {
 
     use super::*;
 
-    /// The picture above, a byte at a time.
-    fn slowly(dialect: Dialect, from: State, bytes: &[u8]) -> (State, Option<usize>) {
-        let (mut state, mut border) = (from, None);
-        for (i, byte) in bytes.iter().enumerate() {
-            if *byte == b'\n' && state != State::Quoted {
-                border = border.or(Some(i + 1));
-            }
-            let quote = *byte == dialect.quote;
-            state = match state {
-                State::Quoted if quote => State::Closed,
-                State::Quoted => State::Quoted,
-                State::Field | State::Closed if quote => State::Quoted,
-                _ if ends_field(dialect, *byte) => State::Field,
-                _ => State::Plain,
-            };
-        }
-        (state, border)
-    }
-
     proptest! {
         #[test]
         fn a_scan_in_pieces_agrees_with_the_picture(
-            text in "[a\",\n\r]{0,60}",
+            text in "[a\",\n\r\\\\]{0,60}",
             piece in 1_usize..20,
         ) {
-            let mut scan = Scan::new(Dialect::default(), 100);
-            for bytes in text.as_bytes().chunks(piece) {
-                scan.push(bytes);
-            }
-            for state in STATES {
-                let (end, border) = slowly(Dialect::default(), state, text.as_bytes());
-                prop_assert_eq!(scan.from(state), (end, border.map(|b| 100 + b as u64)));
+            let usual = Dialect::default();
+            let escapes = Dialect { escape: Some(b'\\'), ..usual };
+            for dialect in [usual, escapes, Dialect { quote: None, ..usual }] {
+                let mut scan = Scan::new(dialect, 100);
+                for bytes in text.as_bytes().chunks(piece) {
+                    scan.push(bytes);
+                }
+                for state in STATES {
+                    if dialect.escape.is_none() && state as usize > State::Closed as usize {
+                        continue;
+                    }
+                    let (end, border) = stepwise(dialect, state, text.as_bytes());
+                    prop_assert_eq!(scan.from(state), (end, border.map(|b| 100 + b as u64)));
+                }
             }
         }
     }

@@ -1,7 +1,7 @@
 //! One column of CSV: text to typed values, a whole chunk at once.
 //!
 //! In: the cells of one column. Out: an Arrow array, or nothing if any cell is not a value of the
-//! column's type; and for one cell, why. An unquoted empty cell is null. It decides nothing about
+//! column's type; and for one cell, why. What is null, [`Spelling`] says. It decides nothing about
 //! rows.
 
 use std::iter;
@@ -17,14 +17,12 @@ use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
     Int64Type, TimestampMicrosecondType,
 };
-use sluice_core::{Error, FieldSpec, Result, parse_type, type_name};
+use sluice_core::{Error, FieldSpec, Result, type_name};
 
 use super::record::Cell;
+use super::spelling::Spelling;
 use crate::format::time::{self, Pattern};
-use crate::format::value;
-
-/// Text shown in a reason is cut here: it is there to be recognised, the row's bytes are kept too.
-const SHOWN_CHARS_MAX: usize = 64;
+use crate::format::{shown, value};
 
 /// How the text of one field becomes values.
 #[derive(Debug, Clone)]
@@ -34,12 +32,17 @@ pub struct Column {
     data_type: DataType,
     required: bool,
     pattern: Option<Pattern>,
+    spelling: Arc<Spelling>,
 }
 
 impl Column {
-    /// A column for `field`. Errors: `Config` for an unknown type or a wrong `format`.
+    /// A column for `field`. Errors: `Config` for an unknown or nested type or a wrong `format`.
     pub fn new(field: &FieldSpec) -> Result<Self> {
-        let data_type = parse_type(&field.data_type)?;
+        let data_type = field.arrow_type()?;
+        if data_type.is_nested() {
+            let message = format!("text cannot hold structs and lists field={}", field.name);
+            return Err(Error::config(message).hint("read it as string, or use `format: json`"));
+        }
         let timed = matches!(data_type, DataType::Date32 | DataType::Timestamp(_, _));
         let pattern = match &field.format {
             Some(_) if !timed => {
@@ -51,7 +54,12 @@ impl Column {
             None => None,
         };
         let (name, origin) = (field.name.clone(), field.origin().to_string());
-        Ok(Self { name, origin, data_type, required: field.required, pattern })
+        let spelling = Arc::default();
+        Ok(Self { name, origin, data_type, required: field.required, pattern, spelling })
+    }
+
+    pub(super) fn spelled(self, spelling: &Arc<Spelling>) -> Self {
+        Self { spelling: spelling.clone(), ..self }
     }
 
     /// The field's name in SQL.
@@ -80,7 +88,8 @@ impl Column {
         cells: impl Iterator<Item = Cell<'a>>,
         rows: usize,
     ) -> Option<ArrayRef> {
-        let run = Run { cells, rows, required: self.required };
+        let spelling = self.spelling.as_ref();
+        let run = Run { cells, rows, required: self.required, spelling };
         let pattern = self.pattern.as_ref();
         Some(match &self.data_type {
             DataType::Utf8 => {
@@ -92,12 +101,16 @@ impl Column {
                 Arc::new(BinaryArray::try_new(offsets, bytes, nulls).ok()?)
             }
             DataType::Boolean => run.booleans()?,
-            DataType::Int8 => run.primitive::<Int8Type>(number)?,
-            DataType::Int16 => run.primitive::<Int16Type>(number)?,
-            DataType::Int32 => run.primitive::<Int32Type>(number)?,
-            DataType::Int64 => run.primitive::<Int64Type>(number)?,
-            DataType::Float32 => run.primitive::<Float32Type>(|t| float(t, f32::is_infinite))?,
-            DataType::Float64 => run.primitive::<Float64Type>(|t| float(t, f64::is_infinite))?,
+            DataType::Int8 => run.primitive::<Int8Type>(|t| spelling.number(t, number))?,
+            DataType::Int16 => run.primitive::<Int16Type>(|t| spelling.number(t, number))?,
+            DataType::Int32 => run.primitive::<Int32Type>(|t| spelling.number(t, number))?,
+            DataType::Int64 => run.primitive::<Int64Type>(|t| spelling.number(t, number))?,
+            DataType::Float32 => {
+                run.primitive::<Float32Type>(|t| spelling.number(t, value::float))?
+            }
+            DataType::Float64 => {
+                run.primitive::<Float64Type>(|t| spelling.number(t, value::float))?
+            }
             DataType::Date32 => match pattern {
                 Some(pattern) => run.primitive::<Date32Type>(|t| pattern.date(t))?,
                 None => run.primitive::<Date32Type>(time::date)?,
@@ -114,7 +127,7 @@ impl Column {
             DataType::Decimal128(precision, scale) => {
                 let (precision, scale) = (*precision, *scale);
                 let read = |text: &[u8]| value::decimal(text, precision, scale);
-                let values = run.values::<Decimal128Type>(read)?;
+                let values = run.values::<Decimal128Type>(|t| spelling.number(t, read))?;
                 Arc::new(values.with_precision_and_scale(precision, scale).ok()?)
             }
             _ => return None,
@@ -127,20 +140,20 @@ impl Column {
         self.complaint(Cell { text: text.as_bytes(), quoted: false, doubled: None }).is_none()
     }
 
+    fn is_text(&self) -> bool {
+        matches!(self.data_type, DataType::Utf8 | DataType::Binary)
+    }
+
     /// Why `cell` is not a value; none when it is.
     pub(super) fn complaint(&self, cell: Cell<'_>) -> Option<String> {
         if self.array(iter::once(cell), 1).is_some() {
             return None;
         }
         let name = &self.name;
-        if cell.text.is_empty() && self.required {
+        if self.required && self.spelling.is_null(cell, self.is_text()) {
             return Some(format!("column {name}: required but empty"));
         }
-        let text: String =
-            String::from_utf8_lossy(&cell.text[..cell.text.len().min(4 * SHOWN_CHARS_MAX)])
-                .chars()
-                .take(SHOWN_CHARS_MAX)
-                .collect();
+        let text = shown(&self.spelling.encoding.text(cell.text));
         let wanted = match &self.data_type {
             DataType::Utf8 => "valid UTF-8".to_string(),
             other => format!("{} {}", article(other), type_name(other)),
@@ -157,13 +170,14 @@ fn article(data_type: &DataType) -> &'static str {
 }
 
 /// Cells on their way to an array.
-struct Run<I> {
+struct Run<'s, I> {
     cells: I,
     rows: usize,
     required: bool,
+    spelling: &'s Spelling,
 }
 
-impl<'a, I: Iterator<Item = Cell<'a>>> Run<I> {
+impl<'a, I: Iterator<Item = Cell<'a>>> Run<'_, I> {
     fn primitive<T: ArrowPrimitiveType>(
         self,
         read: impl Fn(&[u8]) -> Option<T::Native>,
@@ -178,14 +192,14 @@ impl<'a, I: Iterator<Item = Cell<'a>>> Run<I> {
         let mut values = Vec::with_capacity(self.rows);
         let mut nulls = NullBufferBuilder::new(self.rows);
         for cell in self.cells {
-            if cell.text.is_empty() {
+            if self.spelling.is_null(cell, false) {
                 if self.required {
                     return None;
                 }
                 values.push(T::Native::default());
                 nulls.append_null();
             } else {
-                values.push(read(trim(cell.text))?);
+                values.push(plainly(cell, &read)?);
                 nulls.append_non_null();
             }
         }
@@ -196,14 +210,14 @@ impl<'a, I: Iterator<Item = Cell<'a>>> Run<I> {
         let mut values = BooleanBufferBuilder::new(self.rows);
         let mut nulls = NullBufferBuilder::new(self.rows);
         for cell in self.cells {
-            if cell.text.is_empty() {
+            if self.spelling.is_null(cell, false) {
                 if self.required {
                     return None;
                 }
                 values.append(false);
                 nulls.append_null();
             } else {
-                values.append(value::boolean(trim(cell.text))?);
+                values.append(plainly(cell, value::boolean)?);
                 nulls.append_non_null();
             }
         }
@@ -217,19 +231,28 @@ impl<'a, I: Iterator<Item = Cell<'a>>> Run<I> {
         let mut nulls = NullBufferBuilder::new(self.rows);
         offsets.push(0);
         for cell in self.cells {
-            if cell.text.is_empty() && !cell.quoted {
+            if self.spelling.is_null(cell, true) {
                 if self.required {
                     return None;
                 }
                 nulls.append_null();
             } else {
-                bytes.extend_from_slice(&cell.value());
+                bytes.extend_from_slice(&self.spelling.encoding.text(&cell.value()));
                 nulls.append_non_null();
             }
             offsets.push(i32::try_from(bytes.len()).ok()?);
         }
         let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
         Some((offsets, Buffer::from_vec(bytes), nulls.finish()))
+    }
+}
+
+/// What `read` makes of a cell that is not text.
+#[inline]
+fn plainly<V>(cell: Cell<'_>, read: impl Fn(&[u8]) -> Option<V>) -> Option<V> {
+    match cell.doubled {
+        None => read(trim(cell.text)),
+        Some(_) => read(trim(&cell.value())),
     }
 }
 
@@ -244,14 +267,4 @@ fn trim(text: &[u8]) -> &[u8] {
 
 fn number<N: lexical_core::FromLexical>(text: &[u8]) -> Option<N> {
     lexical_core::parse(text).ok()
-}
-
-/// A number that is too large for its type is none; infinity is written as such.
-fn float<N: lexical_core::FromLexical + Copy>(
-    text: &[u8],
-    infinite: impl Fn(N) -> bool,
-) -> Option<N> {
-    let value: N = number(text)?;
-    let written = || !text.iter().any(u8::is_ascii_digit);
-    (!infinite(value) || written()).then_some(value)
 }

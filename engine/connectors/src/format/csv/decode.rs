@@ -14,8 +14,8 @@ use sluice_core::{DataSchema, Decoded, Rejected, Result, with_position};
 use super::border::{State, run};
 use super::record::{Fault, Index, Room};
 use super::rescue::rescued;
-use super::{Column, Dialect, RECORD_BYTES_MAX};
-use crate::format::{BATCH_ROWS_MAX, REJECTED_BYTES_MAX, cut, position, with_rescued};
+use super::{Column, Dialect, RECORD_BYTES_MAX, Spelling};
+use crate::format::{BATCH_ROWS_MAX, Decode, REJECTED_BYTES_MAX, cut, position, with_rescued};
 
 /// A chunk takes about this much: its places and arrays then fit into a core's own cache.
 const CHUNK_BYTES: usize = 1024 * 1024;
@@ -44,7 +44,15 @@ impl Layout {
         Self { rescues: true, schema: with_rescued(&self.schema), ..self }
     }
 
-    /// The two characters.
+    /// The same for files in which values are spelled like this.
+    #[must_use]
+    pub fn spelled(self, spelling: Spelling) -> Self {
+        let spelling = Arc::new(spelling);
+        let columns = self.columns.into_iter().map(|column| column.spelled(&spelling)).collect();
+        Self { columns, ..self }
+    }
+
+    /// What the files differ in from others.
     pub fn dialect(&self) -> Dialect {
         self.dialect
     }
@@ -255,5 +263,15 @@ impl Columns<'_> {
             }
         }
         bad
+    }
+}
+
+impl Decode for Decoder {
+    fn push(&mut self, bytes: &[u8]) {
+        Decoder::push(self, bytes);
+    }
+
+    fn next(&mut self, ended: bool) -> Result<Option<Decoded>> {
+        Decoder::next(self, ended)
     }
 }

@@ -1,44 +1,48 @@
 //! Rows to CSV that [`super::Decoder`] reads back as the same rows.
 //!
-//! In: batches. Out: bytes, gzipped if wanted. A null is an empty field, an empty string `""`;
+//! In: batches. Out: bytes, compressed if wanted. A null is an empty field, an empty string `""`;
 //! times are `YYYY-MM-DD HH:MM:SS[.ffffff]` in UTC; decimals are exact. The one exception is a null
 //! alone in its record, which comes back as an empty string, since a blank line is no record.
 
-use std::io::Write;
-
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use flate2::Compression;
-use flate2::write::GzEncoder;
-use sluice_core::{Error, FileEncoder, Result};
+use sluice_core::{FileEncoder, Result};
 
 use super::Dialect;
 use super::text::Text;
+use crate::format::compress::{Codec, Packer};
+
+/// Around fields unless the dialect says otherwise.
+const QUOTE: u8 = b'"';
 
 /// The encoder of one CSV file.
 #[derive(Debug)]
 pub struct Encoder {
     dialect: Dialect,
     plain: Vec<u8>,
-    gzip: Option<GzEncoder<Vec<u8>>>,
+    packer: Packer,
 }
 
 impl Encoder {
     /// Begins a file for rows of `schema`, with names in its first record if `header`. Errors:
     /// `Config` when a column cannot be written as text.
-    pub fn new(schema: SchemaRef, dialect: Dialect, header: bool, gzip: bool) -> Result<Self> {
+    pub fn new(
+        schema: SchemaRef,
+        dialect: Dialect,
+        header: bool,
+        codec: Option<Codec>,
+    ) -> Result<Self> {
         for field in schema.fields() {
             Text::check(field.name(), field.data_type())?;
         }
-        let gzip = gzip.then(|| GzEncoder::new(Vec::new(), Compression::default()));
-        let mut encoder = Self { dialect, plain: Vec::new(), gzip };
+        let mut encoder = Self { dialect, plain: Vec::new(), packer: Packer::new(codec)? };
         if header {
             for (i, field) in schema.fields().iter().enumerate() {
                 encoder.separate(i);
                 quote(&mut encoder.plain, dialect, field.name().as_bytes());
             }
             encoder.plain.push(b'\n');
-            encoder.compress()?;
+            encoder.packer.push(&mut encoder.plain)?;
         }
         Ok(encoder)
     }
@@ -47,13 +51,6 @@ impl Encoder {
         if column > 0 {
             self.plain.push(self.dialect.delimiter);
         }
-    }
-
-    fn compress(&mut self) -> Result<()> {
-        let Some(gzip) = &mut self.gzip else { return Ok(()) };
-        gzip.write_all(&self.plain).map_err(|e| Error::bug("gzip cannot compress").because(e))?;
-        self.plain.clear();
-        Ok(())
     }
 }
 
@@ -72,7 +69,7 @@ impl FileEncoder for Encoder {
                 self.separate(i);
                 if column.is_null(row) {
                     if alone {
-                        self.plain.extend([self.dialect.quote; 2]);
+                        self.plain.extend([self.dialect.quote.unwrap_or(QUOTE); 2]);
                     }
                 } else if careful || column.is_free() {
                     text.clear();
@@ -84,48 +81,39 @@ impl FileEncoder for Encoder {
             }
             self.plain.push(b'\n');
         }
-        self.compress()
+        self.packer.push(&mut self.plain)
     }
 
     fn take(&mut self) -> Vec<u8> {
-        match &mut self.gzip {
-            Some(gzip) => std::mem::take(gzip.get_mut()),
-            None => std::mem::take(&mut self.plain),
-        }
+        self.packer.take()
     }
 
     fn memory_bytes(&self) -> usize {
-        /// What the compressor holds in windows and tables.
-        const GZIP_BYTES: usize = 320 * 1024;
-        let gzip = self.gzip.as_ref().map_or(0, |g| GZIP_BYTES + g.get_ref().capacity());
-        self.plain.capacity() + gzip
+        self.plain.capacity() + self.packer.memory_bytes()
     }
 
     fn finish(self: Box<Self>) -> Result<Vec<u8>> {
-        match self.gzip {
-            Some(gzip) => gzip.finish().map_err(|e| Error::bug("gzip cannot compress").because(e)),
-            None => Ok(self.plain),
-        }
+        self.packer.finish()
     }
 }
 
 /// Writes a field, in quotes where it needs them.
 fn quote(out: &mut Vec<u8>, dialect: Dialect, text: &[u8]) {
-    let special =
-        |b: &u8| *b == dialect.delimiter || *b == dialect.quote || *b == b'\n' || *b == b'\r';
+    let quote = dialect.quote.unwrap_or(QUOTE);
+    let special = |b: &u8| *b == dialect.delimiter || *b == quote || *b == b'\n' || *b == b'\r';
     // Three bytes at the beginning of a file could be taken for a byte order mark.
     let marked = super::Header::mark(text) > 0;
     if !text.is_empty() && !marked && !text.iter().any(special) {
         out.extend_from_slice(text);
         return;
     }
-    out.push(dialect.quote);
+    out.push(quote);
     let mut rest = text;
-    while let Some(at) = memchr::memchr(dialect.quote, rest) {
+    while let Some(at) = memchr::memchr(quote, rest) {
         out.extend_from_slice(&rest[..=at]);
-        out.push(dialect.quote);
+        out.push(quote);
         rest = &rest[at + 1..];
     }
     out.extend_from_slice(rest);
-    out.push(dialect.quote);
+    out.push(quote);
 }

@@ -7,13 +7,10 @@ use sluice_core::{Error, Result};
 
 use super::Dialect;
 use super::record::{Index, Room};
+use crate::format::encoding::Encoding;
 
 /// A header that is not complete after this many bytes is not one.
 pub const HEADER_BYTES_MAX: usize = 1024 * 1024;
-
-/// UTF-16 without a mark is told by this many characters of which each has a zero byte: Latin text
-/// has, and no text in UTF-8.
-const UTF16_CHARACTERS: usize = 4;
 
 const BYTE_ORDER_MARK: &[u8] = &[0xEF, 0xBB, 0xBF];
 
@@ -43,7 +40,8 @@ impl Header {
             return Ok(ended.then_some(Self { names: Vec::new(), end }));
         }
         let name = |column| {
-            String::from_utf8_lossy(&index.cell(bytes, 0, column).value()).trim().to_string()
+            let value = index.cell(bytes, 0, column).value();
+            String::from_utf8_lossy(&dialect.encoding.text(&value)).trim().to_string()
         };
         let names: Vec<String> = (0..index.width()).map(name).collect();
         for (i, name) in names.iter().enumerate() {
@@ -64,31 +62,19 @@ impl Header {
         let mut quoted = false;
         let body = bytes.strip_suffix(b"\r").unwrap_or(bytes);
         body.iter().any(|byte| {
-            quoted ^= *byte == dialect.quote;
+            quoted ^= Some(*byte) == dialect.quote;
             *byte == b'\r' && !quoted
         })
     }
 
-    /// Why `bytes`, with which a file begins, are no text that can be read: they are UTF-16, or what
-    /// stands before `end` holds control characters or is not UTF-8. Rows may hold such things: they
-    /// are looked at one by one.
-    pub fn trouble(bytes: &[u8], end: u64) -> Option<&'static str> {
-        let zeros = |first: usize| {
-            let every_second = bytes.iter().skip(first).step_by(2).take(UTF16_CHARACTERS);
-            bytes.len() >= 2 * UTF16_CHARACTERS && every_second.clone().all(|byte| *byte == 0)
-        };
-        if bytes.starts_with(&[0xFF, 0xFE])
-            || bytes.starts_with(&[0xFE, 0xFF])
-            || zeros(0) != zeros(1)
-        {
-            return Some("the file is in UTF-16, which `encoding` does not say");
-        }
-        let header = &bytes[..bytes.len().min(usize::try_from(end).unwrap_or(usize::MAX))];
+    /// Why `header`, with which a file begins, is no text: it holds control characters, or is not
+    /// of the encoding. Rows may hold such things: they are looked at one by one.
+    pub fn trouble(encoding: Encoding, header: &[u8]) -> Option<&'static str> {
         let control = |byte: &u8| *byte < b' ' && !matches!(byte, b'\t' | b'\n' | b'\r');
         if header.iter().any(control) {
             return Some("the file is not text: its header holds control characters");
         }
-        match std::str::from_utf8(header) {
+        match std::str::from_utf8(&encoding.text(header)) {
             Ok(_) => None,
             Err(_) => Some("the header is not UTF-8"),
         }

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use memchr::memchr;
+use memchr::{memchr2, memchr3};
 
 use super::{Dialect, RECORD_BYTES_MAX};
 
@@ -13,7 +13,7 @@ use super::{Dialect, RECORD_BYTES_MAX};
 #[derive(Debug, Default)]
 pub(super) struct Index {
     width: usize,
-    quote: u8,
+    dialect: Dialect,
     fields: Vec<Field>,
     /// Where each row stands, without its line break.
     pub(super) rows: Vec<(u32, u32)>,
@@ -48,34 +48,39 @@ pub(super) struct Cell<'a> {
     pub(super) text: &'a [u8],
     /// Whether it stood in quotes.
     pub(super) quoted: bool,
-    /// Doubled in the text, this quote stands for one; none when that does not happen.
-    pub(super) doubled: Option<u8>,
+    /// The dialect, when the text has doubled quotes or escapes; none when it is as it is meant.
+    pub(super) doubled: Option<Dialect>,
 }
 
 impl<'a> Cell<'a> {
-    /// The text with doubled quotes made single.
+    /// The text with doubled quotes made single and without escapes.
     #[inline]
     pub(super) fn value(self) -> Cow<'a, [u8]> {
         match self.doubled {
             None => Cow::Borrowed(self.text),
-            Some(quote) => Cow::Owned(undouble(self.text, quote)),
+            Some(dialect) => Cow::Owned(self.meant(dialect)),
         }
     }
-}
 
-fn undouble(text: &[u8], quote: u8) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = memchr(quote, rest) {
-        out.extend_from_slice(&rest[..=at]);
-        rest = rest.get(at + 2..).unwrap_or_default();
+    fn meant(self, dialect: Dialect) -> Vec<u8> {
+        // Outside of quotes a quote is a plain character.
+        let quote = dialect.quote.filter(|_| self.quoted).or(dialect.escape).unwrap_or_default();
+        let escape = dialect.escape.unwrap_or(quote);
+        let mut out = Vec::with_capacity(self.text.len());
+        let mut rest = self.text;
+        while let Some(at) = memchr2(quote, escape, rest) {
+            out.extend_from_slice(&rest[..at]);
+            let taken = rest.get(at + 1).or(rest.get(at));
+            out.extend(taken);
+            rest = rest.get(at + 2..).unwrap_or_default();
+        }
+        out.extend_from_slice(rest);
+        out
     }
-    out.extend_from_slice(rest);
-    out
 }
 
 /// A field's place; the highest bits say that it was quoted (`start`) and has doubled quotes
-/// (`end`). Chunks are far smaller than 2 GiB.
+/// or escapes (`end`). Chunks are far smaller than 2 GiB.
 #[derive(Debug, Clone, Copy)]
 struct Field {
     start: u32,
@@ -96,7 +101,7 @@ impl Index {
         room: Room,
     ) {
         self.width = width;
-        self.quote = dialect.quote;
+        self.dialect = dialect;
         self.fields.clear();
         self.rows.clear();
         self.bad.clear();
@@ -117,7 +122,7 @@ impl Index {
     pub(super) fn cell<'a>(&self, bytes: &'a [u8], row: usize, column: usize) -> Cell<'a> {
         let Field { start, end } = self.fields[row * self.width + column];
         let text = &bytes[(start & !FLAG) as usize..(end & !FLAG) as usize];
-        let doubled = (end & FLAG != 0).then_some(self.quote);
+        let doubled = (end & FLAG != 0).then_some(self.dialect);
         Cell { text, quoted: start & FLAG != 0, doubled }
     }
 
@@ -225,6 +230,15 @@ enum Next {
     Record(usize),
 }
 
+/// Where plain text ends.
+struct Stop {
+    at: Option<usize>,
+    /// No escape stands from here on.
+    free: usize,
+    /// [`FLAG`] if one stands before.
+    flag: u32,
+}
+
 struct Walk<'a> {
     dialect: Dialect,
     bytes: &'a [u8],
@@ -251,49 +265,68 @@ impl Walk<'_> {
     /// Takes one field; none when it is not complete.
     #[inline]
     fn field(&mut self, fault: &mut Option<Fault>) -> Option<(Field, Next)> {
-        if self.bytes.get(self.at) == Some(&self.dialect.quote) {
-            return self.quoted(fault);
+        if let Some(quote) = self.dialect.quote
+            && self.bytes.get(self.at) == Some(&quote)
+        {
+            return self.quoted(quote, fault);
         }
         let start = self.at;
         let (end, next) = self.plain(start)?;
-        Some((Field { start: start as u32, end: end as u32 }, next))
+        Some((Field { start: start as u32, end }, next))
     }
 
     /// The end of the text that begins before or at `from` and goes on to a delimiter or a line
-    /// break, and what follows it.
+    /// break, flagged if it has escapes, and what follows it.
     #[inline]
-    fn plain(&mut self, from: usize) -> Option<(usize, Next)> {
-        let start = self.at;
-        match find(self.bytes, from, self.dialect.delimiter, b'\n') {
-            Some(end) if self.bytes[end] == b'\n' => {
-                self.at = end + 1;
-                let end = end - usize::from(end > start && self.bytes[end - 1] == b'\r');
-                Some((end, Next::Record(end)))
+    fn plain(&mut self, from: usize) -> Option<(u32, Next)> {
+        let Stop { at: stop, free, flag } = self.stop(from);
+        let free = free.max(self.at);
+        let bare = |end: usize| end - usize::from(end > free && self.bytes[end - 1] == b'\r');
+        let (end, after, ends) = match stop {
+            Some(end) if self.bytes[end] == b'\n' => (bare(end), end + 1, true),
+            Some(end) => (end, end + 1, false),
+            None if self.ended => (bare(self.bytes.len()), self.bytes.len(), true),
+            None => return None,
+        };
+        self.at = after;
+        let next = if ends { Next::Record(end) } else { Next::Field };
+        Some((end as u32 | flag, next))
+    }
+
+    /// The first delimiter or line break at or behind `from` that is not escaped.
+    #[inline]
+    fn stop(&self, from: usize) -> Stop {
+        let Dialect { delimiter, escape, .. } = self.dialect;
+        let Some(escape) = escape else {
+            return Stop { at: find(self.bytes, from, delimiter, b'\n'), free: from, flag: 0 };
+        };
+        let (mut free, mut flag) = (from, 0);
+        loop {
+            let rest = self.bytes.get(free..).unwrap_or_default();
+            match memchr3(escape, delimiter, b'\n', rest).map(|hit| free + hit) {
+                Some(hit) if self.bytes[hit] == escape => {
+                    flag = FLAG;
+                    free = hit + 2;
+                }
+                at => return Stop { at, free, flag },
             }
-            Some(end) => {
-                self.at = end + 1;
-                Some((end, Next::Field))
-            }
-            None if self.ended => {
-                let end = self.bytes.len();
-                self.at = end;
-                let end = end - usize::from(end > start && self.bytes[end - 1] == b'\r');
-                Some((end, Next::Record(end)))
-            }
-            None => None,
         }
     }
 
-    fn quoted(&mut self, fault: &mut Option<Fault>) -> Option<(Field, Next)> {
+    fn quoted(&mut self, quote: u8, fault: &mut Option<Fault>) -> Option<(Field, Next)> {
         let start = self.at + 1;
-        let (mut from, mut doubled) = (start, false);
+        let escape = self.dialect.escape.unwrap_or(quote);
+        let (mut from, mut flag) = (start, 0);
         let close = loop {
-            match memchr(self.dialect.quote, &self.bytes[from..]).map(|q| from + q) {
-                Some(quote) if self.bytes.get(quote + 1) == Some(&self.dialect.quote) => {
-                    doubled = true;
-                    from = quote + 2;
+            let rest = self.bytes.get(from..).unwrap_or_default();
+            match memchr2(quote, escape, rest).map(|hit| from + hit) {
+                Some(hit)
+                    if self.bytes[hit] != quote || self.bytes.get(hit + 1) == Some(&quote) =>
+                {
+                    flag = FLAG;
+                    from = hit + 2;
                 }
-                Some(quote) => break quote,
+                Some(hit) => break hit,
                 None if self.ended => {
                     *fault = Some(Fault::Open);
                     let end = self.bytes.len();
@@ -306,7 +339,6 @@ impl Walk<'_> {
                 None => return None,
             }
         };
-        let flag = if doubled { FLAG } else { 0 };
         let field = Field { start: start as u32 | FLAG, end: close as u32 | flag };
         let next = self.after_quote(close + 1, fault)?;
         Some((field, next))

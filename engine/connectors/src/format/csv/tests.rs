@@ -11,6 +11,8 @@ use proptest::prelude::*;
 use sluice_core::{DataSchema, FieldSpec, FileEncoder, Rejected};
 
 use super::*;
+use crate::format::compress::Codec;
+use crate::format::encoding::Encoding;
 
 const ALL_TYPES: [(&str, &str); 12] = [
     ("text", "string"),
@@ -27,7 +29,7 @@ const ALL_TYPES: [(&str, &str); 12] = [
     ("raw", "binary"),
 ];
 
-fn schema(fields: &[(&str, &str)]) -> DataSchema {
+pub(super) fn schema(fields: &[(&str, &str)]) -> DataSchema {
     let fields = fields.iter().map(|(name, data_type)| FieldSpec {
         name: name.trim_end_matches('!').to_string(),
         data_type: data_type.to_string(),
@@ -39,8 +41,16 @@ fn schema(fields: &[(&str, &str)]) -> DataSchema {
 
 /// Rows without a header, pushed in pieces.
 fn decode(fields: &[(&str, &str)], bytes: &[u8], piece: usize) -> (RecordBatch, Vec<Rejected>) {
-    let layout = Arc::new(Layout::new(Dialect::default(), &schema(fields)).unwrap());
-    let width = fields.len();
+    let layout = Layout::new(Dialect::default(), &schema(fields)).unwrap();
+    decode_as(&Arc::new(layout), bytes, piece)
+}
+
+pub(super) fn decode_as(
+    layout: &Arc<Layout>,
+    bytes: &[u8],
+    piece: usize,
+) -> (RecordBatch, Vec<Rejected>) {
+    let width = layout.columns().len();
     let mapping = Mapping { width, fields: (0..width).map(Some).collect(), rescued: Vec::new() };
     let origin = Origin { object: "a.csv".into(), file: 0, start: 0 };
     let mut decoder = Decoder::new(layout.clone(), mapping, origin);
@@ -74,7 +84,7 @@ fn shown(rows: &RecordBatch) -> Vec<String> {
         .collect()
 }
 
-fn positions(rows: &RecordBatch) -> Vec<i64> {
+pub(super) fn positions(rows: &RecordBatch) -> Vec<i64> {
     let last = rows.columns().last().unwrap();
     last.as_primitive::<Int64Type>().values().to_vec()
 }
@@ -189,6 +199,51 @@ fn a_record_too_large_to_hold_is_rejected_and_the_next_one_read() {
 }
 
 #[test]
+fn people_write_as_they_were_taught() {
+    let spelling = Spelling {
+        nulls: vec![b"NA".to_vec(), b"\\N".to_vec()],
+        empty_is_null: false,
+        decimal: b',',
+        thousands: Some(b'.'),
+        encoding: Encoding::Windows1252,
+    };
+    let dialect = Dialect {
+        delimiter: b';',
+        quote: Some(b'\''),
+        escape: Some(b'\\'),
+        encoding: Encoding::Windows1252,
+    };
+    let fields = schema(&[("text", "string"), ("number", "decimal(12, 2)"), ("whole", "int32")]);
+    let layout = Layout::new(dialect, &fields).unwrap().spelled(spelling);
+    let text = b"caf\xe9 \x80;1.234,5;1.000\n;;\n\\N;'NA';NA\n'\\N';-7,25;\n\
+                 a\\;b\\\nc;1;1\nd;1,5;1,5\ne;1.5;1\nf;1e3;1\n";
+    let (rows, rejected) = decode_as(&Arc::new(layout), text, 7);
+    let wanted =
+        ["café €|1234.50|1000", "|NULL|NULL", "NULL|NULL|NULL", "N|-7.25|NULL", "a;b\nc|1.00|1"];
+    assert_eq!(shown(&rows), wanted);
+    let reasons: Vec<&str> = rejected.iter().map(|r| r.reason.as_str()).collect();
+    let wanted = [
+        "column whole: not an int32 text=\"1,5\"",
+        "column number: not a decimal(12, 2) text=\"1.5\"",
+        "column number: not a decimal(12, 2) text=\"1e3\"",
+    ];
+    assert_eq!(reasons, wanted);
+    assert_eq!(rejected[0].position, 59);
+}
+
+#[test]
+fn days_that_are_none_and_numbers_too_large_are_rejected() {
+    let mut fields = schema(&[("day", "date"), ("rate", "float64")]);
+    fields.fields[0].format = Some("%d/%m/%Y".into());
+    let layout = Arc::new(Layout::new(Dialect::default(), &fields).unwrap());
+    let text = b"29/02/2024,0.5\n31/02/2024,1\n30/02/2023,1\n01/13/2024,1\n01/12/2024,1e999\n";
+    let (rows, rejected) = decode_as(&layout, text, 100);
+    assert_eq!(shown(&rows), ["2024-02-29|0.5"]);
+    assert_eq!(rejected.len(), 4);
+    assert_eq!(rejected[3].reason, "column rate: not a float64 text=\"1e999\"");
+}
+
+#[test]
 fn batches_hold_no_more_rows_than_readers_promise() {
     let text = b"1\n".repeat(200_000);
     let layout = Arc::new(Layout::new(Dialect::default(), &schema(&[("n", "int8")])).unwrap());
@@ -206,6 +261,7 @@ fn batches_hold_no_more_rows_than_readers_promise() {
 
 /// The rows of `fields` without their positions, written and gzipped or not.
 fn encode(rows: &RecordBatch, gzip: bool) -> Vec<u8> {
+    let gzip = gzip.then_some(Codec::Gzip);
     let mut encoder = Encoder::new(rows.schema(), Dialect::default(), false, gzip).unwrap();
     encoder.write(rows).unwrap();
     let mut bytes = encoder.take();
@@ -245,7 +301,7 @@ fn a_type_without_text_is_refused_by_name() {
     let list = DataType::new_list(DataType::new_list(DataType::Int64, true), true);
     let wide = DataType::Struct(vec![Field::new("x", list, true)].into());
     let schema: SchemaRef = Arc::new(Schema::new(vec![Field::new("deep", wide, true)]));
-    let error = Encoder::new(schema, Dialect::default(), true, false).unwrap_err();
+    let error = Encoder::new(schema, Dialect::default(), true, None).unwrap_err();
     assert!(error.message().contains("column=deep"), "{error}");
 }
 

@@ -11,6 +11,8 @@ use arrow::compute::{CastOptions, can_cast_types, cast_with_options};
 use arrow::datatypes::{DataType, TimeUnit};
 use sluice_core::{Result, parse_type, type_name};
 
+use super::nested;
+
 /// A column in its wanted type.
 #[derive(Debug)]
 pub(super) struct Kept {
@@ -22,6 +24,9 @@ pub(super) struct Kept {
 
 /// Whether values of `from` may be read as `to` at all.
 pub(super) fn allowed(from: &DataType, to: &DataType) -> bool {
+    if to.is_nested() {
+        return nested::allowed(from, to);
+    }
     let same = match (family(from), family(to)) {
         (Some(from), Some(to)) => from == to || (to == Family::Text && from != Family::Binary),
         _ => false,
@@ -31,7 +36,7 @@ pub(super) fn allowed(from: &DataType, to: &DataType) -> bool {
 
 /// The type that a schema gives to a column of `data_type`, without losing anything; none when it
 /// has no word for it.
-pub(super) fn learned(data_type: &DataType) -> Option<String> {
+pub(in crate::format) fn learned(data_type: &DataType) -> Option<String> {
     let plain = match data_type {
         DataType::Dictionary(_, values) => return learned(values),
         DataType::UInt8 => DataType::Int16,
@@ -55,6 +60,9 @@ pub(super) fn keep(array: &ArrayRef, to: &DataType) -> Result<Kept> {
     let from = array.data_type();
     if from == to {
         return Ok(Kept { array: array.clone(), good: None });
+    }
+    if to.is_nested() {
+        return nested::keep(array, to);
     }
     let safe = CastOptions { safe: true, ..CastOptions::default() };
     let cast = cast_with_options(array, to, &safe)?;

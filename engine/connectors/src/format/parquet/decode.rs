@@ -20,7 +20,7 @@ use parquet::arrow::async_reader::{
 use parquet::errors::ParquetError;
 use sluice_core::{DataSchema, Decoded, Error, FieldSpec, Rejected, Result, with_position};
 
-use super::cast;
+use super::{cast, nested};
 use crate::format::{cut, position, with_rescued};
 
 /// What a row without a value is in JSON.
@@ -40,9 +40,11 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// A layout for rows of `schema`. Errors: `Config` when a type is unknown.
+    /// A layout for rows of `schema`. Errors: `Config` when a type is unknown, or when fields within
+    /// fields ask for more than their type.
     pub fn new(schema: &DataSchema) -> Result<Self> {
         let rows = schema.arrow()?;
+        nested::check(&schema.fields)?;
         let types = rows.fields().iter().map(|f| f.data_type().clone()).collect();
         Ok(Self {
             fields: schema.fields.clone(),
@@ -73,8 +75,8 @@ impl Layout {
     }
 
     /// Says which column of a file cannot be read as its type. Columns that the file does not have
-    /// are no concern here.
-    fn check(&self, found: &Schema, object: &str) -> Result<()> {
+    /// are no concern here. Errors: `Data` naming column and types.
+    pub fn check(&self, found: &Schema, object: &str) -> Result<()> {
         for (field, wanted) in self.fields.iter().zip(&self.types) {
             let Ok(column) = found.field_with_name(field.origin()) else { continue };
             if !cast::allowed(column.data_type(), wanted) {
@@ -163,6 +165,12 @@ pub struct Origin {
 /// The rows of some row groups.
 pub struct Rows<R> {
     stream: ParquetRecordBatchStream<R>,
+    batches: Batches,
+}
+
+/// Batches as a file has them, brought to the schema.
+#[derive(Debug)]
+pub struct Batches {
     layout: Arc<Layout>,
     origin: Origin,
 }
@@ -188,19 +196,41 @@ impl<R: AsyncFileReader + Unpin + 'static> Rows<R> {
             .with_batch_size(BATCH_ROWS)
             .build()
             .map_err(|e| error(e, &origin.object))?;
-        Ok(Self { stream, layout, origin })
+        Ok(Self { stream, batches: Batches::new(layout, origin) })
     }
 
     /// The next batch; none at the end.
     pub async fn next(&mut self) -> Result<Option<Decoded>> {
         let Some(read) = self.stream.next().await else { return Ok(None) };
-        let read = read.map_err(|e| error(e, &self.origin.object))?;
-        let decoded = self.decode(&read)?;
-        self.origin.row += read.num_rows() as u64;
-        Ok(Some(decoded))
+        let read = read.map_err(|e| error(e, &self.batches.origin.object))?;
+        self.batches.decode(&read).map(Some)
+    }
+}
+
+impl Batches {
+    /// Batches of a file whose next row is the origin's.
+    pub fn new(layout: Arc<Layout>, origin: Origin) -> Self {
+        Self { layout, origin }
     }
 
-    fn decode(&self, read: &RecordBatch) -> Result<Decoded> {
+    /// The number of the next row.
+    pub fn row(&self) -> u64 {
+        self.origin.row
+    }
+
+    /// Passes over rows that come in no batch.
+    pub fn skip(&mut self, rows: u64) {
+        self.origin.row += rows;
+    }
+
+    /// The rows of the next batch.
+    pub fn decode(&mut self, read: &RecordBatch) -> Result<Decoded> {
+        let decoded = self.rows(read)?;
+        self.skip(read.num_rows() as u64);
+        Ok(decoded)
+    }
+
+    fn rows(&self, read: &RecordBatch) -> Result<Decoded> {
         let rows = read.num_rows();
         let mut arrays: Vec<ArrayRef> = Vec::with_capacity(self.layout.fields.len() + 1);
         let mut faults = Faults { reasons: Vec::new() };
@@ -283,7 +313,7 @@ impl<R: AsyncFileReader + Unpin + 'static> Rows<R> {
 
 impl<R> std::fmt::Debug for Rows<R> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Rows").field("origin", &self.origin).finish_non_exhaustive()
+        f.debug_struct("Rows").field("batches", &self.batches).finish_non_exhaustive()
     }
 }
 

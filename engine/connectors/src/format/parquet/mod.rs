@@ -8,8 +8,10 @@
 mod cast;
 mod decode;
 mod encode;
+mod nested;
 #[cfg(test)]
 mod tests;
 
-pub use decode::{Footer, Group, Layout, Origin, Rows, error};
+pub(super) use cast::learned;
+pub use decode::{Batches, Footer, Group, Layout, Origin, Rows, error};
 pub use encode::Encoder;

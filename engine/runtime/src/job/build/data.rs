@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use sluice_core::{DataSchema, parse_type};
+use arrow::datatypes::DataType;
+use sluice_core::{DataSchema, FieldSpec, parse_type};
 
 use super::Builder;
 use crate::job::check::check;
@@ -68,43 +69,75 @@ fn read(path: &Path, text: &str, report: &mut Report<'_>) -> Option<DataSchema> 
 }
 
 fn check_fields(schema: &DataSchema, pointer: &str, report: &mut Report<'_>) -> bool {
-    let mut right = true;
     if schema.fields.is_empty() {
         let hint = "add at least one: {name: id, type: int64}";
         report.at(&format!("{pointer}/fields"), "a schema without fields", hint);
-        right = false;
+        return false;
     }
-    for (i, field) in schema.fields.iter().enumerate() {
+    check_list(&schema.fields, pointer, report)
+}
+
+/// Checks fields that stand beside each other, and those inside of them.
+fn check_list(fields: &[FieldSpec], pointer: &str, report: &mut Report<'_>) -> bool {
+    let mut right = true;
+    for (i, field) in fields.iter().enumerate() {
         let place = format!("{pointer}/fields/{i}");
-        let mut wrong = |key: &str, message: String, hint: &str| {
-            report.at(&format!("{place}/{key}"), message, hint);
-            right = false;
-        };
-        let name = &field.name;
-        if !is_column(name) {
-            let hint = "names are snake_case and begin with a letter; the name in the data goes \
-                        into `from:`";
-            wrong("name", format!("not a name of a column name={name}"), hint);
-        }
-        if schema.fields[..i].iter().any(|earlier| earlier.name == *name) {
-            wrong(
-                "name",
-                format!("the column is there twice name={name}"),
-                "rename one of the two",
-            );
-        }
-        match parse_type(&field.data_type) {
-            Err(error) => {
-                wrong("type", error.message().to_string(), error.hint_text().unwrap_or(""))
-            }
-            Ok(data_type) if field.format.is_some() && !data_type.is_temporal() => {
-                let hint = "take it away, or make the type date or timestamp";
-                wrong("format", format!("only dates and times have a format name={name}"), hint);
-            }
-            Ok(_) => {}
-        }
+        right &= check_field(field, &fields[..i], &place, report);
+        right &= check_list(&field.fields, &place, report);
     }
     right
+}
+
+fn check_field(
+    field: &FieldSpec,
+    before: &[FieldSpec],
+    place: &str,
+    report: &mut Report<'_>,
+) -> bool {
+    let mut right = true;
+    let mut wrong = |key: &str, message: String, hint: &str| {
+        report.at(&format!("{place}/{key}"), message, hint);
+        right = false;
+    };
+    let name = &field.name;
+    if !is_column(name) {
+        let hint = "names are snake_case and begin with a letter; the name in the data goes into \
+                    `from:`";
+        wrong("name", format!("not a name of a column name={name}"), hint);
+    }
+    if before.iter().any(|earlier| earlier.name == *name) {
+        wrong("name", format!("the column is there twice name={name}"), "rename one of the two");
+    }
+    match parse_type(&field.data_type) {
+        Err(error) => wrong("type", error.message().to_string(), error.hint_text().unwrap_or("")),
+        Ok(data_type) if field.format.is_some() && !is_timed(&data_type) => {
+            let hint = "take it away, or make the type date or timestamp";
+            wrong("format", format!("only dates and times have a format name={name}"), hint);
+        }
+        // What is wrong inside is told there.
+        Ok(data_type) if nests(&data_type) == field.fields.is_empty() => {
+            if let Err(error) = field.arrow_type() {
+                wrong("type", error.message().to_string(), error.hint_text().unwrap_or(""));
+            }
+        }
+        Ok(_) => {}
+    }
+    right
+}
+
+/// Whether values are dates or times, or lists of them.
+fn is_timed(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::List(item) => is_timed(item.data_type()),
+        other => other.is_temporal(),
+    }
+}
+
+fn nests(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::List(item) => nests(item.data_type()),
+        other => matches!(other, DataType::Struct(_)),
+    }
 }
 
 fn is_column(name: &str) -> bool {

@@ -1,0 +1,182 @@
+//! The bytes of a text file, decompressed and in an encoding that decoders know.
+//!
+//! In: a range of a stored file. Out: its text in pieces, while the next bytes are on their way. It
+//! knows no records.
+
+use bytes::{Buf, Bytes};
+use sluice_core::{Error, Result};
+use tokio::task::JoinHandle;
+
+use super::object::{Object, PIECE_BYTES};
+use crate::format::compress::{Codec, Expander};
+use crate::format::encoding::{Encoding, Utf16};
+
+/// Plain bytes taken out of a compressed file before they are decoded.
+const EXPANDED_BYTES: usize = 1024 * 1024;
+
+/// The text of one split.
+pub(super) struct Text {
+    pieces: Pieces,
+    expander: Option<Expander>,
+    transcoder: Option<Utf16>,
+    /// Bytes of text before the first row, still to be dropped.
+    skip: u64,
+    /// Compressed bytes not yet taken.
+    input: Bytes,
+    ended: bool,
+}
+
+/// How a file is stored.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stored {
+    pub(super) codec: Option<Codec>,
+    pub(super) encoding: Encoding,
+}
+
+impl Stored {
+    /// Whether bytes of the text are those of the file, so that it can be read from anywhere.
+    pub(super) fn is_plain(self) -> bool {
+        self.codec.is_none() && self.encoding.transcoder().is_none()
+    }
+}
+
+impl Text {
+    /// The text of `range` of a file; of all of it from byte `start` of the text on, when it is not
+    /// stored plainly.
+    pub(super) fn new(
+        object: Object,
+        range: (u64, u64),
+        stored: Stored,
+        start: u64,
+    ) -> Result<Self> {
+        let path = object.found().path.clone();
+        let expander = stored.codec.map(|codec| Expander::new(codec, &path)).transpose()?;
+        Ok(Self {
+            pieces: Pieces::new(object, range),
+            expander,
+            transcoder: stored.encoding.transcoder(),
+            skip: if stored.is_plain() { 0 } else { start },
+            input: Bytes::new(),
+            ended: false,
+        })
+    }
+
+    /// The next text; none at the end.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>> {
+        if self.ended {
+            return Ok(None);
+        }
+        let stored = match self.expander.is_some() {
+            true => Some(self.expanded().await?),
+            false => self.pieces.next().await?,
+        };
+        self.ended |= stored.is_none();
+        let mut text = match (&mut self.transcoder, stored) {
+            (None, None) => return Ok(None),
+            (None, Some(bytes)) => bytes,
+            (Some(transcoder), stored) => {
+                let mut text = Vec::new();
+                transcoder.push(&stored.unwrap_or_default(), self.ended, &mut text);
+                text.into()
+            }
+        };
+        let skipped = usize::try_from(self.skip).unwrap_or(usize::MAX).min(text.len());
+        self.skip -= skipped as u64;
+        text.advance(skipped);
+        Ok(Some(text))
+    }
+
+    async fn expanded(&mut self) -> Result<Bytes> {
+        let mut plain = Vec::new();
+        let Some(expander) = &mut self.expander else { return Ok(Bytes::new()) };
+        while plain.len() < EXPANDED_BYTES {
+            if self.input.is_empty() {
+                match self.pieces.next().await? {
+                    Some(bytes) => self.input = bytes,
+                    None => {
+                        expander.finish(&mut plain)?;
+                        self.ended = true;
+                        break;
+                    }
+                }
+            }
+            let left = expander.push(&self.input, &mut plain)?.len();
+            self.input.advance(self.input.len() - left);
+        }
+        Ok(plain.into())
+    }
+}
+
+/// The first bytes of the text of a file, and whether they are all of it.
+pub(super) async fn first_bytes(
+    object: &Object,
+    stored: Stored,
+    wanted: u64,
+) -> Result<(Vec<u8>, bool)> {
+    let size = object.found().size;
+    let end = wanted.min(size);
+    let bytes = object.read(0..end).await?;
+    let (plain, ended) = match stored.codec {
+        None => (bytes.to_vec(), end == size),
+        Some(codec) => {
+            let mut expander = Expander::new(codec, &object.found().path)?;
+            let mut plain = Vec::new();
+            let mut rest = &bytes[..];
+            while !rest.is_empty() && (plain.len() as u64) < wanted {
+                rest = expander.push(rest, &mut plain)?;
+            }
+            let ended = rest.is_empty() && end == size;
+            if ended {
+                expander.finish(&mut plain)?;
+            }
+            (plain, ended)
+        }
+    };
+    let Some(mut transcoder) = stored.encoding.transcoder() else { return Ok((plain, ended)) };
+    let mut text = Vec::new();
+    transcoder.push(&plain, ended, &mut text);
+    Ok((text, ended))
+}
+
+/// The bytes of a range in order, one request ahead.
+struct Pieces {
+    object: Object,
+    at: u64,
+    end: u64,
+    ahead: Option<Request>,
+}
+
+impl Pieces {
+    fn new(object: Object, (at, end): (u64, u64)) -> Self {
+        Self { object, at, end, ahead: None }
+    }
+
+    /// The next bytes; none at the end.
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        let Some(mut current) = self.ahead.take().or_else(|| self.request()) else {
+            return Ok(None);
+        };
+        self.ahead = self.request();
+        let read = (&mut current.0).await;
+        read.map_err(|e| Error::bug("reading stopped").because(e))?.map(Some)
+    }
+
+    fn request(&mut self) -> Option<Request> {
+        if self.at >= self.end {
+            return None;
+        }
+        let range = self.at..(self.at + PIECE_BYTES).min(self.end);
+        self.at = range.end;
+        let object = self.object.clone();
+        Some(Request(tokio::spawn(async move { object.read(range).await })))
+    }
+}
+
+/// A request under way; dropping it ends it.
+struct Request(JoinHandle<Result<Bytes>>);
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

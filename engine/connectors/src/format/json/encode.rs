@@ -1,0 +1,58 @@
+//! Rows to JSON lines that [`super::Decoder`] reads back as the same rows.
+//!
+//! In: batches. Out: bytes, compressed if wanted. Nulls are left out; times are ISO 8601; decimals
+//! are exact. What JSON has no word for comes back as null: `NaN` and the infinities.
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, SchemaRef};
+use arrow::json::LineDelimitedWriter;
+use sluice_core::{Error, FileEncoder, Result};
+
+use crate::format::compress::{Codec, Packer};
+
+/// The encoder of one file of JSON lines.
+#[derive(Debug)]
+pub struct Encoder {
+    plain: Vec<u8>,
+    packer: Packer,
+}
+
+impl Encoder {
+    /// Begins a file for rows of `schema`. Errors: `Config` for bytes, which JSON cannot hold.
+    pub fn new(schema: &SchemaRef, codec: Option<Codec>) -> Result<Self> {
+        if let Some(field) = schema.fields().iter().find(|f| holds_bytes(f.data_type())) {
+            let message = format!("JSON has no bytes column={}", field.name());
+            return Err(Error::config(message).hint("encode them in the SQL: encode(x, 'base64')"));
+        }
+        Ok(Self { plain: Vec::new(), packer: Packer::new(codec)? })
+    }
+}
+
+fn holds_bytes(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Struct(fields) => fields.iter().any(|f| holds_bytes(f.data_type())),
+        DataType::List(item) | DataType::LargeList(item) => holds_bytes(item.data_type()),
+        other => other.is_binary(),
+    }
+}
+
+impl FileEncoder for Encoder {
+    fn write(&mut self, rows: &RecordBatch) -> Result<()> {
+        let mut writer = LineDelimitedWriter::new(&mut self.plain);
+        writer.write(rows)?;
+        writer.finish()?;
+        self.packer.push(&mut self.plain)
+    }
+
+    fn take(&mut self) -> Vec<u8> {
+        self.packer.take()
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.plain.capacity() + self.packer.memory_bytes()
+    }
+
+    fn finish(self: Box<Self>) -> Result<Vec<u8>> {
+        self.packer.finish()
+    }
+}
