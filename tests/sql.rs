@@ -105,7 +105,8 @@ fn what_cannot_be_a_table_is_refused_with_a_way_out() {
     let text = place.path("text").display().to_string();
     let gone = place.path("gone").display().to_string();
     let versioned = format!("{misfits}@3");
-    let cases: [(&[(&str, &str)], &str, &str); 5] = [
+    type Case<'a> = (&'a [(&'a str, &'a str)], &'a str, &'a str);
+    let cases: [Case<'_>; 5] = [
         (&[("t", &gone)], "SELECT * FROM t", "no Delta table and no Parquet file"),
         (&[("t", &text)], "SELECT * FROM t", "CSV and JSON are read by jobs"),
         (&[("t", &versioned)], "SELECT * FROM t", "only Delta tables have versions"),

@@ -66,20 +66,20 @@ impl FileReader {
                 let stored = Stored { codec, encoding: layout.dialect().encoding };
                 let text = Text::new(object, split.range, stored, start)?;
                 let decoder = csv::Decoder::new(layout.clone(), mapping, origin);
-                Ok(Opening::Pushed(Rows::new(text, Box::new(decoder))))
+                Ok(Opening::Pushed(Box::new(Rows::new(text, Box::new(decoder)))))
             }
             (Decoding::Json(layout), Shape::Json { codec, start, list }) => {
                 let origin = json::Origin { object: path, file, start, list };
                 let stored = Stored { codec, encoding: layout.encoding() };
                 let text = Text::new(object, split.range, stored, start)?;
                 let decoder = json::Decoder::new(layout.clone(), origin);
-                Ok(Opening::Pushed(Rows::new(text, Box::new(decoder))))
+                Ok(Opening::Pushed(Box::new(Rows::new(text, Box::new(decoder)))))
             }
             (Decoding::Avro(layout), Shape::Avro) => {
                 let stored = Stored { codec: None, encoding: Encoding::Utf8 };
                 let bytes = Text::new(object, split.range, stored, 0)?;
                 let decoder = avro::Decoder::new(layout.clone(), path, file);
-                Ok(Opening::Pushed(Rows::new(bytes, Box::new(decoder))))
+                Ok(Opening::Pushed(Box::new(Rows::new(bytes, Box::new(decoder)))))
             }
             (Decoding::Parquet(layout), Shape::Parquet { row }) => {
                 let origin = parquet::Origin { object: path, file, row };
@@ -95,7 +95,7 @@ impl FileReader {
 
 /// A split about to be read.
 enum Opening {
-    Pushed(Rows),
+    Pushed(Box<Rows>),
     Parquet {
         object: Box<Object>,
         layout: Arc<parquet::Layout>,

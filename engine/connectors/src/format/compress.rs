@@ -60,7 +60,7 @@ pub struct Expander {
 }
 
 enum Expanding {
-    Gzip(MultiGzDecoder<Vec<u8>>),
+    Gzip(Box<MultiGzDecoder<Vec<u8>>>),
     Zstd { inner: zstd::stream::raw::Decoder<'static>, room: Vec<u8>, whole: bool },
 }
 
@@ -75,7 +75,7 @@ impl Expander {
     /// A decompressor for the file that messages call `path`.
     pub fn new(codec: Codec, path: &str) -> Result<Self> {
         let inner = match codec {
-            Codec::Gzip => Expanding::Gzip(MultiGzDecoder::new(Vec::new())),
+            Codec::Gzip => Expanding::Gzip(Box::new(MultiGzDecoder::new(Vec::new()))),
             Codec::Zstd => Expanding::Zstd {
                 inner: zstd::stream::raw::Decoder::new()
                     .map_err(|e| Error::bug("zstd cannot begin").because(e))?,
