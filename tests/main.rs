@@ -13,6 +13,7 @@ mod bad_jobs;
 mod formats;
 mod golden;
 mod insurance;
+mod memory;
 mod retail;
 
 mod epochs;

@@ -86,6 +86,7 @@ pub struct PartitionedWriter {
     files: Vec<DataFile>,
     named: u64,
     turn: u64,
+    crowded: bool,
 }
 
 struct Open {
@@ -120,6 +121,7 @@ impl PartitionedWriter {
             files: Vec::new(),
             named: 0,
             turn: 0,
+            crowded: false,
         })
     }
 
@@ -155,10 +157,17 @@ impl PartitionedWriter {
         Ok(std::mem::take(&mut self.files))
     }
 
+    /// Whether a file had to be ended because too many were open: rows that come in any order then
+    /// make a file each few rows, and are better sorted by partition.
+    pub fn is_crowded(&self) -> bool {
+        self.crowded
+    }
+
     async fn put(&mut self, key: Key, rows: &RecordBatch) -> Result<()> {
         self.turn += 1;
         if !self.open.contains_key(&key) {
             if self.open.len() >= self.options.open_max.max(1) {
+                self.crowded = true;
                 self.end_oldest().await?;
             }
             let file = self.begin(&key, rows)?;

@@ -43,28 +43,73 @@ pub async fn write_change_file(
     schema: &SchemaRef,
     changes: &Changes,
 ) -> Result<FileRef> {
-    let full = with_weight(schema)?;
-    let target = Target {
-        store: at.store.clone(),
-        object: at.path.clone(),
-        path: at.path.to_string(),
-        partition_values: Default::default(),
-        modified_ms: 0,
-    };
-    let mut weighted = Vec::with_capacity(changes.deletes.len() + changes.upserts.len());
-    for (batches, weight) in [(&changes.deletes, -1), (&changes.upserts, 1)] {
-        for rows in batches {
-            weighted.push(weigh(rows, &full, weight)?);
+    let mut writer = ChangeWriter::new(at, schema)?;
+    for rows in &changes.deletes {
+        writer.delete(rows).await?;
+    }
+    for rows in &changes.upserts {
+        writer.upsert(rows).await?;
+    }
+    writer.finish().await
+}
+
+/// A change file being written. Dropping it leaves nothing visible behind.
+pub struct ChangeWriter {
+    full: SchemaRef,
+    at: Location,
+    /// Begun with its first rows.
+    file: Option<SingleFile>,
+}
+
+impl ChangeWriter {
+    /// Begins the change file `at` of a table with `schema`.
+    pub fn new(at: &Location, schema: &SchemaRef) -> Result<Self> {
+        Ok(Self { full: with_weight(schema)?, at: at.clone(), file: None })
+    }
+
+    /// Whole rows, at most one per key.
+    pub async fn upsert(&mut self, rows: &RecordBatch) -> Result<()> {
+        match rows.num_rows() {
+            0 => Ok(()),
+            _ => self.write(&weigh(rows, &self.full, 1)?).await,
         }
     }
-    let none = RecordBatch::new_empty(full.clone());
-    let first = weighted.first().unwrap_or(&none);
-    let mut file = SingleFile::new(target, full.clone(), &WriteOptions::default(), first)?;
-    for rows in &weighted {
-        file.write(rows).await?;
+
+    /// Keys whose earlier row goes away.
+    pub async fn delete(&mut self, rows: &RecordBatch) -> Result<()> {
+        match rows.num_rows() {
+            0 => Ok(()),
+            _ => self.write(&weigh(rows, &self.full, -1)?).await,
+        }
     }
-    let written = file.seal()?.upload().await?;
-    Ok(FileRef { path: written.path, bytes: written.bytes, sha256: None })
+
+    /// Makes the file durable.
+    pub async fn finish(mut self) -> Result<FileRef> {
+        if self.file.is_none() {
+            self.write(&RecordBatch::new_empty(self.full.clone())).await?;
+        }
+        let file = self.file.ok_or_else(|| Error::bug("a change file was not begun"))?;
+        let written = file.seal()?.upload().await?;
+        Ok(FileRef { path: written.path, bytes: written.bytes, sha256: None })
+    }
+
+    async fn write(&mut self, rows: &RecordBatch) -> Result<()> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => {
+                let target = Target {
+                    store: self.at.store.clone(),
+                    object: self.at.path.clone(),
+                    path: self.at.path.to_string(),
+                    partition_values: Default::default(),
+                    modified_ms: 0,
+                };
+                let options = WriteOptions::default();
+                none.insert(SingleFile::new(target, self.full.clone(), &options, rows)?)
+            }
+        };
+        file.write(rows).await
+    }
 }
 
 /// Reads a change file of a table with `schema`. A file that is gone or damaged is an error of

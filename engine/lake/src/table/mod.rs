@@ -6,6 +6,8 @@
 
 mod change;
 mod dataset;
+mod filter;
+mod found;
 mod keys;
 mod lookup;
 mod rewrite;
@@ -15,8 +17,12 @@ mod tests;
 
 use crate::manifest::DataFile;
 
-pub use change::{Changes, WEIGHT_COLUMN, apply_change_file, read_change_file, write_change_file};
+pub use change::{
+    ChangeWriter, Changes, WEIGHT_COLUMN, apply_change_file, read_change_file, write_change_file,
+};
 pub use dataset::{Dataset, dataset_prefix, life_of, list_dataset, publish_files, published_files};
+pub use filter::KeyFilter;
+pub use found::{Found, find, rows_without};
 pub use lookup::{Matches, lookup};
 pub use rewrite::{Rewrite, rewrite};
 

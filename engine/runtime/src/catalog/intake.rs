@@ -8,13 +8,16 @@ use std::sync::Arc;
 
 use arrow::array::{AsArray, PrimitiveArray, RecordBatch, RecordBatchOptions, StringArray};
 use arrow::datatypes::{Int64Type, Schema, SchemaRef};
-use datafusion::catalog::TableProvider;
+use async_trait::async_trait;
 use datafusion::catalog::streaming::StreamingTable;
-use datafusion::error::DataFusionError;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::stats::{Precision, Statistics};
+use datafusion::error::{DataFusionError, Result as SqlResult};
 use datafusion::execution::TaskContext;
-use datafusion::physical_plan::SendableRecordBatchStream;
+use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
+use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
 use futures::StreamExt;
 use parking_lot::Mutex;
 use sluice_core::{Decoded, Reader, Rejected, Result, Split};
@@ -76,7 +79,11 @@ pub enum Behind {
 
 /// An epoch's intake of one source as a table.
 #[derive(Debug)]
-pub struct IntakeTable;
+pub struct IntakeTable {
+    table: StreamingTable,
+    /// As the splits estimate them.
+    rows: usize,
+}
 
 impl IntakeTable {
     /// A table over `splits`, read in at most `partitions` streams; what is found besides rows goes
@@ -104,7 +111,35 @@ impl IntakeTable {
             .collect();
         let table = StreamingTable::try_new(schema, streams)
             .map_err(|e| sql_error("an intake does not fit its schema", e))?;
-        Ok(Arc::new(table))
+        let rows = splits.iter().map(|s| s.rows).sum::<u64>();
+        Ok(Arc::new(Self { table, rows: usize::try_from(rows).unwrap_or(usize::MAX) }))
+    }
+}
+
+#[async_trait]
+impl TableProvider for IntakeTable {
+    fn schema(&self) -> SchemaRef {
+        self.table.schema()
+    }
+
+    fn table_type(&self) -> TableType {
+        self.table.table_type()
+    }
+
+    fn statistics(&self) -> Option<Statistics> {
+        let mut statistics = Statistics::new_unknown(&self.table.schema());
+        statistics.num_rows = Precision::Inexact(self.rows);
+        Some(statistics)
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> SqlResult<Arc<dyn ExecutionPlan>> {
+        self.table.scan(state, projection, filters, limit).await
     }
 }
 

@@ -51,6 +51,11 @@ pub fn rows_table(schema: SchemaRef, rows: Vec<RecordBatch>) -> Result<Arc<dyn T
     Ok(Arc::new(table))
 }
 
+/// An error of ours on its way through a plan; [`sql_error`] finds it again.
+pub fn external(error: Error) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}
+
 /// Turns a DataFusion error into ours: an error of ours inside it keeps its kind and hint.
 pub fn sql_error(message: &str, error: DataFusionError) -> Error {
     match find_ours(error) {

@@ -2,22 +2,26 @@
 //! set of files.
 //!
 //! In: running streams. Out: files that nothing names yet, counts, and the rows themselves while
-//! they are few enough to keep for the tables and views downstream.
+//! they are few enough to keep for the tables and views downstream. Rows of more partitions than
+//! files may be open are sorted by partition first.
 
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::execution::TaskContext;
 use datafusion::physical_plan::SendableRecordBatchStream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::StreamExt;
-use sluice_core::{Error, Memory, POSITION_COLUMN, Result};
+use parking_lot::Mutex;
+use sluice_core::{Error, Memory, POSITION_COLUMN, Reservation, Result, Share};
 use sluice_lake::manifest::DataFile;
 use sluice_lake::parquet::{FileNaming, Layout, PartitionedWriter, WriteOptions};
 use tokio::task::JoinSet;
 
 use super::routing::{Outcome, Router};
-use crate::catalog::sql_error;
-use crate::plan::TableNode;
+use crate::catalog::{external, sql_error};
+use crate::plan::{TableNode, bytes_of, sorted};
 
 /// New rows are kept in memory for downstream up to this many bytes per stream; more are read back
 /// from the files. Small epochs, the ones that are often, stay in memory whole.
@@ -38,6 +42,12 @@ pub(super) struct Target {
     pub owner: String,
     /// The pool.
     pub memory: Arc<dyn Memory>,
+    /// How much of it one writer's open files may take, in bytes.
+    pub writer_bytes_max: usize,
+    /// Runs sorts within the pool.
+    pub task: Arc<TaskContext>,
+    /// Whether something downstream goes on from the new rows.
+    pub read_on: bool,
 }
 
 impl Target {
@@ -48,8 +58,15 @@ impl Target {
             self.layout.clone(),
             WriteOptions { target_file_bytes: self.file_bytes, ..WriteOptions::default() },
             FileNaming { prefix, modified_ms: self.modified_ms },
-            self.memory.reserve(&self.owner),
+            Share::of(self.memory.as_ref(), &self.owner, self.writer_bytes_max),
         )
+    }
+
+    /// `rows`, which have the target's columns, with those of one partition side by side.
+    fn by_partition(&self, rows: SendableRecordBatchStream) -> Result<SendableRecordBatchStream> {
+        let schema = &self.layout.schema;
+        let columns = self.layout.partition_by.iter().map(|name| Ok(schema.index_of(name)?));
+        sorted(rows, &columns.collect::<Result<Vec<_>>>()?, &self.task)
     }
 }
 
@@ -99,44 +116,88 @@ pub(super) async fn append(
 }
 
 async fn append_one(
-    mut stream: SendableRecordBatchStream,
+    stream: SendableRecordBatchStream,
     index: usize,
     target: &Target,
     router: &Router,
 ) -> Result<Appended> {
-    let mut writer = None;
-    let mut all = Appended { rows: Some(Vec::new()), ..Appended::default() };
-    let mut kept_bytes = 0;
-    while let Some(batch) = stream.next().await {
-        let batch = batch.map_err(|e| sql_error("a query failed", e))?;
+    let seen = Arc::new(Mutex::new(Appended::default()));
+    let mut rows = routed(stream, target, router, &seen);
+    let mut kept = Kept::of(target);
+    let mut writer: Option<PartitionedWriter> = None;
+    let mut is_sorted = false;
+    while let Some(batch) = rows.next().await {
+        let batch = batch.map_err(|e| sql_error(&format!("rows of {} failed", target.owner), e))?;
         if batch.num_rows() == 0 {
             continue;
         }
-        all.entering += batch.num_rows() as u64;
-        let batch = fit(batch, &target.layout.schema)?;
-        let kept = router.route(batch, &mut all.outcome)?;
-        if kept.num_rows() == 0 {
-            continue;
-        }
-        all.written += kept.num_rows() as u64;
-        if writer.is_none() {
-            writer = Some(target.writer(index)?);
-        }
-        if let Some(writer) = writer.as_mut() {
-            writer.write(&kept).await?;
-        }
-        kept_bytes += kept.get_array_memory_size();
-        if kept_bytes > KEEP_BYTES_MAX {
-            all.rows = None;
-        }
-        if let Some(rows) = all.rows.as_mut() {
-            rows.push(kept);
+        let writer = match &mut writer {
+            Some(writer) => writer,
+            none => none.insert(target.writer(index)?),
+        };
+        writer.write(&batch).await?;
+        kept.add(batch);
+        if writer.is_crowded() && !is_sorted {
+            rows = target.by_partition(rows)?;
+            is_sorted = true;
         }
     }
+    drop(rows);
+    let mut all = std::mem::take(&mut *seen.lock());
+    all.rows = kept.rows;
     if let Some(writer) = writer {
         all.files = writer.finish().await?;
     }
     Ok(all)
+}
+
+/// The rows of `stream` that pass the expectations; what becomes of the others goes to `seen`.
+fn routed(
+    stream: SendableRecordBatchStream,
+    target: &Target,
+    router: &Router,
+    seen: &Arc<Mutex<Appended>>,
+) -> SendableRecordBatchStream {
+    let (router, seen) = (router.clone(), seen.clone());
+    let schema = target.layout.schema.clone();
+    let route = {
+        let schema = schema.clone();
+        move |batch: RecordBatch| -> Result<RecordBatch> {
+            let mut seen = seen.lock();
+            seen.entering += batch.num_rows() as u64;
+            let kept = router.route(fit(batch, &schema)?, &mut seen.outcome)?;
+            seen.written += kept.num_rows() as u64;
+            Ok(kept)
+        }
+    };
+    let rows = stream.map(move |batch| route(batch?).map_err(external));
+    Box::pin(RecordBatchStreamAdapter::new(schema, rows))
+}
+
+/// Rows kept for what is downstream, while they are few and the pool has room.
+struct Kept {
+    rows: Option<Vec<RecordBatch>>,
+    memory: Box<dyn Reservation>,
+}
+
+impl Kept {
+    fn of(target: &Target) -> Self {
+        let owner = format!("new rows of {}", target.owner);
+        let memory = Share::of(target.memory.as_ref(), &owner, KEEP_BYTES_MAX);
+        Self { rows: target.read_on.then(Vec::new), memory }
+    }
+
+    fn add(&mut self, batch: RecordBatch) {
+        let Some(rows) = self.rows.as_mut() else { return };
+        let bytes = self.memory.bytes() + bytes_of(&batch);
+        if self.memory.resize(bytes).is_ok() {
+            rows.push(batch);
+        } else {
+            self.rows = None;
+            // Giving back is never refused.
+            drop(self.memory.resize(0));
+        }
+    }
 }
 
 /// The batch under the table's own schema: plans may name their columns' nullability differently.
@@ -189,10 +250,16 @@ pub(super) async fn gather(
     Ok((rows, outcome, entering))
 }
 
-fn with_marks(batch: RecordBatch, schema: &SchemaRef, node: &TableNode) -> Result<RecordBatch> {
+/// Rows of a keyed table with their marks behind the table's columns.
+pub(super) fn with_marks(
+    batch: RecordBatch,
+    schema: &SchemaRef,
+    node: &TableNode,
+) -> Result<RecordBatch> {
     let width = schema.fields().len();
     let mut columns = batch.columns()[..width].to_vec();
     let mut fields: Vec<Field> = schema.fields().iter().map(|f| f.as_ref().clone()).collect();
+    fields.extend(marks(node));
     if let Some(delete_when) = &node.delete_when {
         let table = RecordBatch::try_new(schema.clone(), columns.clone())?;
         let value = delete_when
@@ -200,11 +267,17 @@ fn with_marks(batch: RecordBatch, schema: &SchemaRef, node: &TableNode) -> Resul
             .and_then(|v| v.into_array(table.num_rows()))
             .map_err(|e| sql_error("delete_when failed", e))?;
         columns.push(value);
-        fields.push(Field::new("_delete", DataType::Boolean, true));
     }
     if node.carried.position {
         columns.push(batch.column(width).clone());
-        fields.push(Field::new(POSITION_COLUMN, DataType::Int64, true));
     }
     Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+}
+
+/// The marks behind a keyed table's columns: whether the row deletes, and where it came from.
+pub(super) fn marks(node: &TableNode) -> impl Iterator<Item = Field> {
+    let delete = node.delete_when.is_some();
+    let delete = delete.then(|| Field::new("_delete", DataType::Boolean, true));
+    let position = node.carried.position;
+    delete.into_iter().chain(position.then(|| Field::new(POSITION_COLUMN, DataType::Int64, true)))
 }

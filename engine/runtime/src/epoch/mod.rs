@@ -14,13 +14,13 @@ mod relation;
 mod retract;
 mod routing;
 mod sink;
-
 mod table;
+mod upsert;
 mod work;
 
 use std::sync::Arc;
 
-use datafusion::execution::memory_pool::MemoryPool;
+use datafusion::execution::memory_pool::{MemoryLimit, MemoryPool};
 use object_store::path::Path;
 use sluice_core::{Clock, Context, Ids, Memory, Registry, Secrets};
 use sluice_lake::manifest::Chain;
@@ -34,7 +34,7 @@ pub use publish::{PublishOutcome, Publisher, PublisherTable, fenced};
 pub use relation::{Kind, Relation, Relations};
 pub use routing::{Outcome, Router};
 pub use sink::{sink_location, sink_name};
-pub use table::upsert_spec;
+pub use upsert::upsert_spec;
 pub use work::{ForeignTables, Worker, WorkerState, gone_on};
 
 /// What every run of a process shares.
@@ -58,7 +58,28 @@ pub struct Environment {
     pub pid: u32,
 }
 
+/// A writer's open files take at most this part of the pool, shared with the writers of the other
+/// cores: beyond it row groups are ended, not memory taken. The rest is the plan's.
+const WRITERS_SHARE: usize = 4;
+
+/// With less than this a writer would end row groups of a few hundred rows.
+const WRITER_BYTES_MIN: usize = 8 * 1024 * 1024;
+
 impl Environment {
+    /// The bytes of the pool; none when it has no limit.
+    pub fn pool_bytes(&self) -> Option<usize> {
+        match self.pool.as_ref().map(|pool| pool.memory_limit()) {
+            Some(MemoryLimit::Finite(bytes)) => Some(bytes),
+            _ => None,
+        }
+    }
+
+    /// What the open files of one writer may take of it.
+    pub(crate) fn writer_bytes_max(&self) -> usize {
+        let share = |bytes: usize| bytes / WRITERS_SHARE / self.partitions.max(1);
+        self.pool_bytes().map_or(usize::MAX, share).max(WRITER_BYTES_MIN)
+    }
+
     /// What a connector is given.
     pub fn context(&self, secrets: &Secrets) -> Context {
         Context { clock: self.clock.clone(), memory: self.memory.clone(), secrets: secrets.clone() }

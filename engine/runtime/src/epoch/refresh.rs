@@ -169,7 +169,8 @@ impl Worker {
             _ => {
                 let schema = self.relation(&input)?.schema.clone();
                 self.state.files.remove(&name);
-                IncrementalView::open(&self.context, node, pieces, &schema).await?
+                let memory = self.env.memory.as_ref();
+                IncrementalView::open(&self.context, node, pieces, &schema, memory).await?
             }
         };
         let refreshed = view.advance(&self.context, provider).await?;

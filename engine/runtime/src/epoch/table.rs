@@ -1,7 +1,7 @@
-//! The work of one epoch for one table: append, or upsert by key.
+//! The work of one epoch for one table, and the actions that name what it wrote.
 //!
-//! In: the table's plan over what is new. Out: files and an action. A keyed table's rows are
-//! resolved against the rows it holds: last by sequence wins, and what loses is counted.
+//! In: the table's plan over what is new. Out: files and an action. How a keyed table's rows are
+//! resolved against the rows it holds is `upsert`'s.
 
 use std::collections::BTreeMap;
 
@@ -17,8 +17,7 @@ use super::append::{Appended, Target, append, write_rows};
 use super::relation::Relation;
 use super::routing::{Outcome, Router};
 use super::work::{NewRows, Open, Worker};
-use crate::job::{Merge, TableFormat};
-use crate::operator::upsert::{UpsertSpec, key_batch, resolve};
+use crate::job::TableFormat;
 use crate::plan::{TableNode, physical, quarantine_name, streams};
 
 impl Worker {
@@ -84,71 +83,6 @@ impl Worker {
         Ok(outcome)
     }
 
-    async fn upsert_table(
-        &mut self,
-        open: &mut Open<'_>,
-        node: &TableNode,
-        streams: Vec<SendableRecordBatchStream>,
-        router: &Router,
-    ) -> Result<Outcome> {
-        let relation = self.relation(&node.spec.name)?.clone();
-        let spec = upsert_spec(node)?;
-        let (incoming, mut outcome, entering) =
-            super::append::gather(streams, &relation.schema, node, router).await?;
-        if incoming.is_empty() {
-            self.nothing_new(open, &relation, entering, &outcome)?;
-            return Ok(outcome);
-        }
-        let keys = key_batch(&spec, &incoming)?;
-        let layout = self.layout(&relation)?;
-        let old = table::lookup(&layout, &relation.files, &relation.key, &keys).await?;
-        let kept = &mut self.state.remembered;
-        let known = kept.get(&relation.name).map(|r| r.of(&keys)).transpose()?;
-        let resolved =
-            tokio::task::block_in_place(|| resolve(&spec, &incoming, &old.rows, known.as_ref()))?;
-        if let (Some(kept), Some(rows)) = (kept.get_mut(&relation.name), &resolved.remember) {
-            kept.put(rows)?;
-        }
-        router.without_key(&resolved.null_keys, &mut outcome)?;
-        let counts = TableCounts {
-            entering,
-            written: resolved.inserted + resolved.updated,
-            quarantined: outcome.quarantined_rows(),
-            dropped: outcome.dropped,
-            deduplicated: resolved.deduplicated,
-            deletes: resolved.deleted,
-            removed: old.rows.num_rows() as u64,
-            ..TableCounts::default()
-        };
-        let rows = vec![resolved.rows];
-        let action =
-            self.replace_rows(open, &relation, &old.files, &resolved.removed_keys, rows).await?;
-        open.new_rows.insert(relation.name.clone(), NewRows::Replaced);
-        self.record(open, &relation.name, action, counts)?;
-        Ok(outcome)
-    }
-
-    /// Records that no row came through to a keyed table, which is made if it is not there.
-    fn nothing_new(
-        &mut self,
-        open: &mut Open<'_>,
-        relation: &Relation,
-        entering: u64,
-        outcome: &Outcome,
-    ) -> Result<()> {
-        let counts = TableCounts {
-            entering,
-            quarantined: outcome.quarantined_rows(),
-            dropped: outcome.dropped,
-            ..TableCounts::default()
-        };
-        let action = match relation.exists {
-            true => Action::None,
-            false => Action::Delta(self.delta_action(open, relation, vec![], vec![])?),
-        };
-        self.record(open, &relation.name, action, counts)
-    }
-
     /// The action that removes the rows with `keys` from `touched` files and adds `rows`.
     pub(super) async fn replace_rows(
         &self,
@@ -170,13 +104,18 @@ impl Worker {
         let Prepared { adds, removes } = table::rewrite(&layout, change, writer).await?;
         let mut action = self.delta_action(open, relation, adds, removes)?;
         if !action.removes.is_empty() && !relation.key.is_empty() {
-            let name = format!("{:020}-{}.parquet", open.epoch, open.unique);
-            let path = self.folder.location().child("changes").child(&relation.name).child(&name);
+            let path = self.change_location(open, relation);
             let changes = Changes { upserts: rows, deletes: vec![keys.clone()] };
             let file = table::write_change_file(&path, &relation.schema, &changes).await?;
             action.change_file = Some(file);
         }
         Ok(Action::Delta(action))
+    }
+
+    /// The change file of a keyed table and this epoch.
+    pub(super) fn change_location(&self, open: &Open<'_>, relation: &Relation) -> Location {
+        let name = format!("{:020}-{}.parquet", open.epoch, open.unique);
+        self.folder.location().child("changes").child(&relation.name).child(&name)
     }
 
     /// Appends rows that are in memory to one of the places besides tables.
@@ -218,6 +157,9 @@ impl Worker {
             file_bytes: relation.wanted.target_bytes,
             owner: relation.name.clone(),
             memory: self.env.memory.clone(),
+            writer_bytes_max: self.env.writer_bytes_max(),
+            task: self.context.task_ctx(),
+            read_on: self.graph.reads_new(&relation.name),
         }
     }
 
@@ -323,16 +265,4 @@ fn counts(appended: &Appended) -> TableCounts {
         dropped: appended.outcome.dropped,
         ..TableCounts::default()
     }
-}
-
-/// Where the columns of a keyed table are that decide.
-pub fn upsert_spec(node: &TableNode) -> Result<UpsertSpec> {
-    let width = node.schema.fields().len();
-    let index = |name: &String| Ok::<usize, sluice_core::Error>(node.schema.index_of(name)?);
-    let keys = node.spec.key.iter().map(index).collect::<Result<Vec<_>>>()?;
-    let sequence = node.spec.sequence_by.as_ref().map(index).transpose()?;
-    let delete = node.delete_when.as_ref().map(|_| width);
-    let position = node.carried.position.then_some(width + usize::from(delete.is_some()));
-    let coalesce = node.spec.merge == Merge::Coalesce;
-    Ok(UpsertSpec { keys, sequence, coalesce, delete, position })
 }

@@ -14,7 +14,7 @@ use super::places::check_places;
 use super::statement::Names;
 use super::table::{Scope, plan_table};
 use super::view::{Growth, plan_view};
-use super::{Node, SharedJob, SinkNode, SourceNode, TableNode, ViewNode};
+use super::{Node, Role, SharedJob, SinkNode, SourceNode, TableNode, ViewNode};
 use super::{quarantine_name, rejected_name};
 use crate::catalog::quarantine_schema;
 use crate::function::{EpochTime, with_time};
@@ -125,6 +125,15 @@ impl Graph {
             names.join(", ")
         ))
         .hint("name the columns that its statements take, or set `on_new_column` to rescue"))
+    }
+
+    /// Whether a table, view or sink goes on from the new rows of `relation`.
+    pub fn reads_new(&self, relation: &str) -> bool {
+        let reads =
+            |t: &TableNode| t.inputs.iter().any(|i| i.name == relation && i.role == Role::New);
+        self.tables.iter().any(reads)
+            || self.views.iter().any(|v| v.inputs.iter().any(|i| i == relation))
+            || self.sinks.iter().any(|s| s.spec.from == relation)
     }
 
     /// Everything a query may name, with its columns: tables, views, rejected and quarantined rows.

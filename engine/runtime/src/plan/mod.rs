@@ -3,12 +3,14 @@
 //! In: a [`Job`] and the connectors' registry. Out: a [`Graph`] whose plans are made once and run
 //! every epoch, or all problems of all statements at once. Nothing is read or written here.
 
+mod build_side;
 mod columns;
 mod graph;
 mod joined;
 mod order;
 mod places;
 mod run;
+mod sort;
 mod statement;
 mod table;
 mod view;
@@ -24,7 +26,8 @@ use crate::job::{ExpectAction, Job, SinkSpec, SourceSpec, TableSpec, ViewSpec};
 pub use columns::can_be_kept;
 pub use graph::{Foreign, Graph, build_pack};
 pub use order::{DIGESTS, ORDER_DEPENDENT};
-pub use run::{leaf_plan, physical, streams};
+pub use run::{bytes_of, gathered, leaf_plan, physical, streams};
+pub use sort::sorted;
 pub use statement::{Names, Planned, plan_statement};
 pub use view::{Incremental, Strategy};
 

@@ -1,20 +1,26 @@
 //! From a cached logical plan to running streams.
 //!
 //! Each epoch puts its own tables into the leaves and plans physically: a physical plan is never
-//! run twice, because joins and dynamic filters would keep what they saw.
+//! run twice, because joins and dynamic filters would keep what they saw. Joins whose build sides
+//! may not fit into the pool are planned as sort-merge joins, which spill.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
+use datafusion::execution::SessionState;
+use datafusion::execution::memory_pool::MemoryLimit;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{
-    ExecutionPlan, SendableRecordBatchStream, execute_stream_partitioned,
+    ExecutionPlan, SendableRecordBatchStream, execute_stream, execute_stream_partitioned,
 };
 use datafusion::prelude::SessionContext;
+use futures::StreamExt;
 use sluice_core::Result;
 
+use super::build_side::BuildSides;
 use super::statement::leaf_scan;
 use crate::catalog::{Leaf, sql_error};
 
@@ -25,13 +31,51 @@ pub async fn physical(
     tables: &BTreeMap<String, Arc<dyn TableProvider>>,
 ) -> Result<Arc<dyn ExecutionPlan>> {
     let plan = Leaf::replace(plan, tables)?;
-    let state = context.state();
-    // The logical plan is optimised already; only the physical planning is done per epoch.
-    state
-        .query_planner()
-        .create_physical_plan(&plan, &state)
-        .await
-        .map_err(|e| sql_error("cannot plan an epoch", e))
+    let mut state = context.state();
+    let planned = create(&state, &plan).await?;
+    let MemoryLimit::Finite(pool) = context.runtime_env().memory_pool.memory_limit() else {
+        return Ok(planned);
+    };
+    let sides = BuildSides::of(&planned, tables);
+    if sides.fit(pool) {
+        return Ok(planned);
+    }
+    tracing::info!(bytes = sides.bytes, pool, "joins are sort-merge: their build sides are large");
+    let options = state.config_mut().options_mut();
+    options.optimizer.prefer_hash_join = false;
+    // DataFusion plans a sort-merge join only where there are several partitions.
+    options.execution.target_partitions = options.execution.target_partitions.max(2);
+    create(&state, &plan).await
+}
+
+/// The logical plan is optimised already; only the physical planning is done per epoch.
+async fn create(state: &SessionState, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
+    let planned = state.query_planner().create_physical_plan(plan, state).await;
+    planned.map_err(|e| sql_error("cannot plan an epoch", e))
+}
+
+/// The rows of `plan`, in memory. `hold` is told the bytes gathered so far and may refuse them.
+pub async fn gathered(
+    context: &SessionContext,
+    plan: Arc<dyn ExecutionPlan>,
+    mut hold: impl FnMut(usize) -> Result<()>,
+) -> Result<Vec<RecordBatch>> {
+    let failed = |e| sql_error("a query failed", e);
+    let mut stream = execute_stream(plan, context.task_ctx()).map_err(failed)?;
+    let (mut rows, mut bytes) = (Vec::new(), 0);
+    while let Some(batch) = stream.next().await {
+        let batch = batch.map_err(failed)?;
+        bytes += bytes_of(&batch);
+        hold(bytes)?;
+        rows.push(batch);
+    }
+    Ok(rows)
+}
+
+/// What the rows of `batch` take: plans give out slices of larger arrays.
+pub fn bytes_of(batch: &RecordBatch) -> usize {
+    let bytes = |column: &ArrayRef| column.to_data().get_slice_memory_size().unwrap_or(0);
+    batch.columns().iter().map(bytes).sum()
 }
 
 /// One stream per partition of `plan`.

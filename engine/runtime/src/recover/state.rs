@@ -23,7 +23,9 @@ pub(super) async fn restore(worker: &mut Worker) -> Result<()> {
         let schema = input.map(|r| r.schema.clone());
         let schema =
             schema.ok_or_else(|| Error::bug(format!("a view has no input view={name}")))?;
-        let mut view = IncrementalView::open(&worker.context, node, pieces, &schema).await?;
+        let memory = worker.env.memory.as_ref();
+        let mut view =
+            IncrementalView::open(&worker.context, node, pieces, &schema, memory).await?;
         view.operator().kept().restore(worker.folder.read(&files).await?)?;
         worker.state.views.insert(name.clone(), view);
     }
@@ -47,6 +49,7 @@ async fn restore_remembered(worker: &mut Worker, node: &TableNode) -> Result<()>
     let Some(mut remembered) = Remembered::new(&upsert_spec(node)?, &node.schema)? else {
         return Ok(());
     };
+    remembered.hold_in(worker.env.memory.reserve(&format!("deleted keys of table {name}")))?;
     if let Some(files) = worker.state.files.get(&remembered_owner(name)) {
         remembered.restore(worker.folder.read(files).await?)?;
     }

@@ -13,11 +13,14 @@ use datafusion::catalog::TableProvider;
 use datafusion::catalog::memory::{DataSourceExec, MemorySourceConfig};
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use datafusion::prelude::SessionContext;
-use sluice_core::{Error, Result};
+use sluice_core::{Error, Memory, Result};
 
 use crate::catalog::{rows_table, sql_error};
 use crate::operator::aggregate::{Incremental as Operator, partial_of};
-use crate::plan::{GROUPS_LEAF, Incremental, ViewNode, physical};
+use crate::plan::{GROUPS_LEAF, Incremental, ViewNode, gathered, physical};
+
+/// While an epoch's groups are merged they are there as they came, as state and as results.
+const MERGE_TIMES: usize = 3;
 
 /// A view's plans and its retained groups.
 #[derive(Debug)]
@@ -48,14 +51,16 @@ impl IncrementalView {
         node: &ViewNode,
         pieces: &Incremental,
         input_schema: &SchemaRef,
+        memory: &dyn Memory,
     ) -> Result<Self> {
         let input = node.inputs.first().cloned().unwrap_or_default();
         let empty = rows_table(input_schema.clone(), vec![])?;
         let tables = BTreeMap::from([(input.clone(), empty)]);
         let plan = physical(context, &pieces.aggregate, &tables).await?;
         let partial = partial_of(&plan)?;
-        let operator =
+        let mut operator =
             Operator::new(partial.group_fields, partial.aggregates, pieces.groups.clone())?;
+        operator.kept().hold_in(memory.reserve(&format!("groups of view {}", node.spec.name)))?;
         Ok(Self { pieces: pieces.clone(), schema: node.schema.clone(), input, operator })
     }
 
@@ -73,11 +78,10 @@ impl IncrementalView {
         let tables = BTreeMap::from([(self.input.clone(), new_rows)]);
         let plan = physical(context, &self.pieces.aggregate, &tables).await?;
         let partial = partial_of(&plan)?;
-        let rows = collect(partial.plan.clone(), context.task_ctx())
-            .await
-            .map_err(|e| sql_error("a view's aggregate failed", e))?;
-        let rows_in = rows_into(&partial.plan);
         let operator = &mut self.operator;
+        let hold = |bytes| operator.kept().hold(bytes * MERGE_TIMES);
+        let rows = gathered(context, partial.plan.clone(), hold).await?;
+        let rows_in = rows_into(&partial.plan);
         let merged = tokio::task::block_in_place(|| operator.merge(&rows))?;
         let removed_keys = self.removed_keys(&merged.rows, &merged.created)?;
         let rows = self.finish(context, merged.rows).await?;

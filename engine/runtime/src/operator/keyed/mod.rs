@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, SchemaRef};
-use sluice_core::{Error, Result};
+use sluice_core::{Error, Reservation, Result};
 
 pub(super) use keys::Keys;
 pub(super) use store::Store;
@@ -21,7 +21,6 @@ pub(super) use store::Store;
 const BASE_ROWS: usize = 8192;
 
 /// The newest row per key. Keys are never given back.
-#[derive(Debug)]
 pub struct KeyedRows {
     schema: SchemaRef,
     width: usize,
@@ -29,6 +28,14 @@ pub struct KeyedRows {
     pub(super) store: Store,
     /// Slots changed since the last [`KeyedRows::delta`].
     changed: BTreeSet<u32>,
+    /// What is held, set aside in the run's pool; rows in no run are not counted.
+    memory: Option<Box<dyn Reservation>>,
+}
+
+impl std::fmt::Debug for KeyedRows {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeyedRows").field("keys", &self.keys).finish_non_exhaustive()
+    }
 }
 
 impl KeyedRows {
@@ -42,7 +49,21 @@ impl KeyedRows {
             schema,
             width,
             changed: BTreeSet::new(),
+            memory: None,
         })
+    }
+
+    /// Counts what is held, from now on, in `memory`. Errors: the pool has no room for it.
+    pub fn hold_in(&mut self, memory: Box<dyn Reservation>) -> Result<()> {
+        self.memory = Some(memory);
+        self.hold(0)
+    }
+
+    /// Sets aside what is held and `more` bytes that are about to come; names who holds it when
+    /// the pool has no room.
+    pub fn hold(&mut self, more: usize) -> Result<()> {
+        let bytes = self.memory_bytes() + more;
+        self.memory.as_mut().map_or(Ok(()), |memory| memory.resize(bytes))
     }
 
     /// The columns of a state file.
@@ -57,6 +78,7 @@ impl KeyedRows {
             let (keys, values) = self.split(batch)?;
             let slots = self.keys.assign(&keys, batch.num_rows())?;
             self.store.put(values, slots)?;
+            self.hold(0)?;
         }
         Ok(())
     }
@@ -71,7 +93,8 @@ impl KeyedRows {
     /// Keeps row i of `values` as the newest of `slots[i]`.
     pub(super) fn put_values(&mut self, values: Vec<ArrayRef>, slots: Vec<u32>) -> Result<()> {
         self.changed.extend(&slots);
-        self.store.put(values, slots)
+        self.store.put(values, slots)?;
+        self.hold(0)
     }
 
     /// The rows kept for those of `keys` that have one.

@@ -58,6 +58,8 @@ pub struct Resolved {
     /// Keys of the table's rows that go away or are replaced: the key columns, in the order of
     /// [`UpsertSpec::keys`], each key once.
     pub removed_keys: RecordBatch,
+    /// The same as rows of `old`. Where a stranger put a key in twice, all its rows.
+    pub removed_rows: Vec<usize>,
     /// Rows to insert, with the table's schema.
     pub rows: RecordBatch,
     /// What to remember from now on, for [`Remembered::put`].
@@ -131,6 +133,7 @@ pub fn resolve(
     let removed_keys = take_record_batch(&old.project(&spec.keys)?, &removed)?;
     Ok(Resolved {
         removed_keys,
+        removed_rows: verdicts.gone,
         rows,
         remember: remembered.map(|r| histories.remember(spec, &r.schema())).transpose()?,
         null_keys,
@@ -147,6 +150,8 @@ struct Verdicts<'a> {
     histories: &'a Histories,
     /// Rows of the table that go; one per key.
     removed: Vec<usize>,
+    /// All of them.
+    gone: Vec<usize>,
     /// Per row to write, what is left of its history: after the last delete, oldest first.
     written: Vec<&'a [Entry]>,
     deduplicated: u64,
@@ -161,6 +166,7 @@ impl<'a> Verdicts<'a> {
             spec,
             histories,
             removed: vec![],
+            gone: vec![],
             written: vec![],
             deduplicated: 0,
             deleted: 0,
@@ -184,6 +190,7 @@ impl<'a> Verdicts<'a> {
         }
         self.deduplicated += incoming - 1;
         self.removed.extend(old.map(|e| e.row));
+        self.gone.extend(history.iter().filter(|e| e.is_table_row()).map(|e| e.row));
         if alive.is_empty() {
             self.deleted += 1;
             return;

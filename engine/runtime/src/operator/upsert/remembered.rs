@@ -10,7 +10,7 @@ use std::sync::Arc;
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, new_null_array};
 use arrow::compute::{cast, filter_record_batch, or};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use sluice_core::{Error, Result};
+use sluice_core::{Error, Reservation, Result};
 
 use super::UpsertSpec;
 use crate::operator::keyed::KeyedRows;
@@ -56,6 +56,11 @@ impl Remembered {
     /// Remembers what [`super::resolve`] said.
     pub fn put(&mut self, rows: &RecordBatch) -> Result<()> {
         if rows.num_rows() == 0 { Ok(()) } else { self.rows.put(rows) }
+    }
+
+    /// Counts what is held in `memory`.
+    pub fn hold_in(&mut self, memory: Box<dyn Reservation>) -> Result<()> {
+        self.rows.hold_in(memory)
     }
 
     /// Takes back sealed state: the base first, then deltas in the order they were sealed. What

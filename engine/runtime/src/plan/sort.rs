@@ -1,0 +1,62 @@
+//! The rows of a stream in the order of some columns, however many they are.
+//!
+//! In: a stream that is read once. Out: its rows sorted, NULL first; what does not fit into the
+//! pool is spilled to disk. Rows that compare equal come in any order.
+
+use std::sync::Arc;
+
+use arrow::compute::SortOptions;
+use arrow::datatypes::SchemaRef;
+use datafusion::execution::TaskContext;
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
+use datafusion::physical_plan::sorts::sort::SortExec;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
+use parking_lot::Mutex;
+use sluice_core::Result;
+
+use crate::catalog::sql_error;
+
+/// The rows of `stream` sorted by the columns at `by`, which are of its schema.
+pub fn sorted(
+    stream: SendableRecordBatchStream,
+    by: &[usize],
+    task: &Arc<TaskContext>,
+) -> Result<SendableRecordBatchStream> {
+    let schema = stream.schema();
+    let order = SortOptions { descending: false, nulls_first: true };
+    let by = by.iter().map(|&i| {
+        let column = Column::new(schema.field(i).name(), i);
+        PhysicalSortExpr::new(Arc::new(column), order)
+    });
+    let Some(order) = LexOrdering::new(by) else { return Ok(stream) };
+    let leaf = Arc::new(Once { schema: schema.clone(), rows: Mutex::new(Some(stream)) });
+    let sorted = StreamingTableExec::try_new(schema, vec![leaf], None, [], false, None)
+        .and_then(|leaf| SortExec::new(order, Arc::new(leaf)).execute(0, task.clone()));
+    sorted.map_err(|e| sql_error("cannot sort rows", e))
+}
+
+/// A stream as the leaf of a plan that is run once.
+struct Once {
+    schema: SchemaRef,
+    rows: Mutex<Option<SendableRecordBatchStream>>,
+}
+
+impl PartitionStream for Once {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _task: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let nothing = RecordBatchStreamAdapter::new(self.schema.clone(), futures::stream::empty());
+        self.rows.lock().take().unwrap_or_else(|| Box::pin(nothing))
+    }
+}
+
+impl std::fmt::Debug for Once {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Once").field("schema", &self.schema).finish_non_exhaustive()
+    }
+}
