@@ -58,9 +58,10 @@ pub struct Environment {
     pub pid: u32,
 }
 
-/// A writer's open files take at most this part of the pool, shared with the writers of the other
-/// cores: beyond it row groups are ended, not memory taken. The rest is the plan's.
-const WRITERS_SHARE: usize = 4;
+/// The open files of all cores take at most this part of the pool: beyond it row groups and files
+/// are ended, not memory taken; the rest is the plan's. A quarter of 512 MiB made two cores with 20
+/// partitions each end small files, for twice the time.
+const WRITERS_SHARE: usize = 2;
 
 /// With less than this a writer would end row groups of a few hundred rows.
 const WRITER_BYTES_MIN: usize = 8 * 1024 * 1024;

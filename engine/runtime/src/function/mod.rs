@@ -7,7 +7,7 @@ mod now;
 
 use std::sync::Arc;
 
-use datafusion::execution::memory_pool::MemoryPool;
+use datafusion::execution::memory_pool::{MemoryLimit, MemoryPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
@@ -18,6 +18,10 @@ pub use now::EpochTime;
 
 /// Rows per batch inside plans: DataFusion's own default, large enough to amortise dispatch.
 const BATCH_ROWS: usize = 8192;
+
+/// Every sort sets memory aside for merging what it spilled, 10 MB by default: in a small pool a few
+/// sorts side by side would leave nothing for rows.
+const SORTS_AT_ONCE: usize = 32;
 
 /// What a session is made from.
 #[derive(Debug, Clone)]
@@ -53,6 +57,10 @@ pub fn session(options: &SessionOptions) -> Result<SessionContext> {
 
     let mut env = RuntimeEnvBuilder::new();
     if let Some(pool) = &options.memory {
+        if let MemoryLimit::Finite(bytes) = pool.memory_limit() {
+            let kept = &mut settings.execution.sort_spill_reservation_bytes;
+            *kept = (*kept).min(bytes / SORTS_AT_ONCE);
+        }
         env = env.with_memory_pool(pool.clone());
     }
     let env = env.build_arc().map_err(|e| Error::bug("cannot make the SQL runtime").because(e))?;
