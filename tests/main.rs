@@ -1,6 +1,6 @@
 //! The one integration-test executable: the house rules, and the engine as its users meet it.
 //!
-//! Every module but `architecture` and `formats` runs the built binary on job files and looks at
+//! Every module but `architecture` and `commands::formats` runs the built binary on job files and looks at
 //! what lies in the lake afterwards, often through somebody else's reader. Nothing here reaches
 //! into a crate's insides; that is what the unit tests beside the code are for.
 
@@ -10,28 +10,16 @@ mod support;
 
 mod architecture;
 mod bad_jobs;
-mod formats;
 mod golden;
 mod insurance;
 mod memory;
 mod retail;
 
-mod epochs;
-
 mod protocol;
+mod stores;
+mod tables;
 
-mod answers;
 mod audit_fails;
 mod bad_data;
-mod clouds;
-mod containers;
-mod definitions;
+mod commands;
 mod disasters;
-mod evolution;
-mod init;
-mod stores;
-
-mod reset;
-mod shell;
-mod sql;
-mod upkeep;

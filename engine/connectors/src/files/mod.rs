@@ -5,6 +5,7 @@
 //! are understood in [`crate::format`]. It keeps no state but the list of files it took.
 
 pub mod config;
+mod cut;
 mod dialect;
 pub mod infer;
 mod inspect;

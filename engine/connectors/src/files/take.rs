@@ -8,7 +8,8 @@ use futures::{FutureExt, StreamExt, TryStreamExt};
 use sluice_core::{Error, FieldSpec, Kind, Reader, Rejected, Result, Split};
 
 use super::config::{OnChangedFile, OnNewColumn};
-use super::inspect::{Inspected, Piece, cut, inspect};
+use super::cut::cut;
+use super::inspect::{Inspected, Piece, inspect};
 use super::object::Object;
 use super::reader::Detail;
 use super::seen::Taken;

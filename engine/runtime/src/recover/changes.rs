@@ -13,9 +13,9 @@ use sluice_lake::snapshot::Snapshots;
 
 use super::definition::{changed_parts, check_parts, was_away};
 use super::evolve::{Fit, fit};
-use super::mark::{Mark, half_reset};
 use super::open::{Opening, RecoverOptions, lake_of};
 use super::past::{Past, past};
+use super::reset::{Mark, half_reset};
 use crate::epoch::{Environment, Identity, Kind, Relation, sink_name};
 use crate::job::TableFormat;
 use crate::plan::{Graph, quarantine_name, rejected_name};

@@ -13,10 +13,9 @@ mod files;
 mod foreign;
 mod judge;
 mod learned;
-mod mark;
 mod open;
-mod owned;
 mod past;
+mod reset;
 mod state;
 
 use sluice_lake::manifest::Lease;
@@ -28,10 +27,9 @@ pub use decide::{Found, Known, Verdict, decide_table};
 pub use definition::definition_of;
 pub use foreign::load as foreign_tables;
 pub use learned::remember;
-pub use mark::Mark;
 pub use open::{RecoverOptions, lake_of, open};
-pub use owned::{Owned, owned};
 pub use past::{Past, past};
+pub use reset::{Mark, Owned, owned};
 
 /// A job ready to run epochs.
 pub struct Running {

@@ -16,7 +16,7 @@ use super::definition::{
 };
 use super::evolve::{Fit, fit};
 use super::files::{folders, refuse_strays, rooted};
-use super::mark::{Mark, half_reset};
+use super::reset::marked;
 use super::{Running, adopt, foreign, state};
 use crate::catalog::quarantine_schema;
 use crate::epoch::{
@@ -82,30 +82,6 @@ pub async fn open(
     match restore(opening, secrets, lease, fresh).await {
         Ok(running) => Ok(running),
         Err(error) => Err(overtaken(&chain, before).await?.unwrap_or(error)),
-    }
-}
-
-/// What a reset left to do: views to be built afresh, and in `options` whether everything is.
-async fn marked(
-    lake: &Lake,
-    last: Option<&Entry>,
-    options: &mut RecoverOptions,
-) -> Result<BTreeSet<String>> {
-    let Some(mark) = Mark::read(lake).await? else { return Ok(BTreeSet::new()) };
-    match mark.pending(lake, last.map(|entry| &entry.manifest)).await? {
-        Some(Mark::Job) => Err(half_reset(lake.chain.job())),
-        Some(Mark::Tables { tables, views, .. }) if options.marks => {
-            if !tables.is_empty() && !options.adopt {
-                tracing::info!(?tables, "a reset asks for all tables to be made again");
-                options.rebuild = true;
-            }
-            Ok(views.into_iter().collect())
-        }
-        Some(Mark::Tables { .. }) => Ok(BTreeSet::new()),
-        None => {
-            Mark::remove(lake).await?;
-            Ok(BTreeSet::new())
-        }
     }
 }
 

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use sluice_core::{Result, Secrets};
 
 use super::judge::is_there;
-use super::mark::Mark;
 use super::open::{Opening, RecoverOptions, lake_of};
+use super::reset::Mark;
 use crate::epoch::{Environment, Identity};
 use crate::plan::Graph;
 

@@ -17,9 +17,9 @@ use sluice_lake::snapshot::{PublishedTable, Snapshots};
 use sluice_lake::store::Location;
 use sluice_lake::table::life_of;
 
-use super::files::folders;
+use super::super::files::folders;
+use super::super::open::{Opening, RecoverOptions, lake_of};
 use super::mark::MARK;
-use super::open::{Opening, RecoverOptions, lake_of};
 use crate::epoch::{Environment, Identity, Lake};
 use crate::job::TableFormat;
 use crate::plan::Graph;

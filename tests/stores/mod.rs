@@ -1,5 +1,8 @@
 //! Stores that are slow, that fail, and one that breaks the promise everything rests on.
 
+mod clouds;
+mod containers;
+
 use sluice_core::Step;
 
 use crate::protocol::frozen;

@@ -99,7 +99,7 @@ fn makes(manifest: &Manifest, view: &str) -> bool {
 }
 
 /// Why nobody may run a job that is half deleted.
-pub(super) fn half_reset(job: &str) -> Error {
+pub(in crate::recover) fn half_reset(job: &str) -> Error {
     Error::conflict(format!("a reset of this job was begun and not finished job={job}"))
         .hint("repeat it with `sluice reset`, then run the job")
 }

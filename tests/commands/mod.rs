@@ -1,0 +1,8 @@
+//! What commands say and do, each by itself; that tables are right is shown elsewhere.
+
+mod answers;
+mod formats;
+mod init;
+mod reset;
+mod shell;
+mod sql;
