@@ -71,6 +71,44 @@ const CASES: &[Case] = &[
         source: &["format: csv"],
         rows: (2, 0),
     },
+    Case {
+        name: "an export of German Excel",
+        file: "umsatz.csv",
+        bytes: b"Datum;Kunde;Betrag\r\n31.01.2024;M\xfcller;1.234,50\r\n01.02.2024;Gr\xf6\xdfe;NA\r\n",
+        fields: &[
+            "{name: datum, from: Datum, type: date, format: \"%d.%m.%Y\"}",
+            "{name: kunde, from: Kunde, type: string}",
+            "{name: betrag, from: Betrag, type: \"decimal(18, 2)\"}",
+        ],
+        source: &["encoding: windows-1252", "delimiter: \";\"", "decimal: \",\""],
+        rows: (2, 0),
+    },
+    Case {
+        name: "objects, a line each",
+        file: "orders.jsonl",
+        bytes: br#"{"id": 1, "placedAt": "2024-01-31T08:00:00Z", "total": 12.5, "who": {"name": "A"}}
+{"id": 2, "total": 3, "who": {"name": "B", "age": 40}, "lines": [{"sku": "x", "count": 2}], "tags": ["new"]}
+"#,
+        fields: &[
+            "{name: id, type: int64}",
+            "{name: placed_at, from: placedAt, type: timestamp}",
+            "{name: total, type: \"decimal(18, 2)\"}",
+            "{name: who, type: struct, fields: [{name: name, type: string}, {name: age, type: int64}]}",
+            "{name: lines, type: list(struct), fields: [{name: sku, type: string}, {name: count, type: int64}]}",
+            "{name: tags, type: list(string)}",
+        ],
+        source: &["format: json"],
+        rows: (2, 0),
+    },
+    Case {
+        name: "one list of objects",
+        file: "list.json",
+        bytes: br#"[{"a": true, "b": "x"},
+ {"a": false, "b": null}]"#,
+        fields: &["{name: a, type: bool}", "{name: b, type: string}"],
+        source: &["format: json"],
+        rows: (2, 0),
+    },
 ];
 
 /// Runs init, and the job that it wrote; gives what init said.

@@ -17,7 +17,7 @@ pub(super) fn text(found: &Inferred) -> String {
         "Above each field stands what was seen. Change names and types where you know better: \
          `from` is the name in the files, and `required: true` rejects rows without a value. \
          Types: string, int8 … int64, float32, float64, bool, date, timestamp, decimal(digits, \
-         digits after the point), binary.",
+         digits after the point), binary, struct with `fields`, list(type).",
     ));
     if !found.complete {
         text.push_str(&comment(
@@ -79,9 +79,17 @@ fn seen(column: &Column) -> String {
 }
 
 fn line(field: &FieldSpec) -> String {
+    format!("  - {}\n", entry(field))
+}
+
+fn entry(field: &FieldSpec) -> String {
     let mut parts = vec![format!("name: {}", scalar(&field.name))];
     parts.extend(field.from.iter().map(|from| format!("from: {}", scalar(from))));
     parts.push(format!("type: {}", scalar(&field.data_type)));
     parts.extend(field.format.iter().map(|format| format!("format: {}", scalar(format))));
-    format!("  - {{{}}}\n", parts.join(", "))
+    if !field.fields.is_empty() {
+        let fields: Vec<String> = field.fields.iter().map(entry).collect();
+        parts.push(format!("fields: [{}]", fields.join(", ")));
+    }
+    format!("{{{}}}", parts.join(", "))
 }

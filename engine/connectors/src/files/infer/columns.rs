@@ -14,17 +14,18 @@ use sluice_core::{Error, Result, type_name};
 
 use super::super::object::Object;
 use super::dialect::{self, Shape};
+use super::json::{Known, Node};
 use super::profile::{Profile, Style};
 use super::sniff::{Content, Packed};
-use super::{Looked, Setting};
+use super::{Looked, Setting, field, name};
 
 /// What is known of the columns before their values are.
 #[derive(Debug, Clone)]
 pub(super) struct Drafts {
     /// Names in the data; of files without a header, made up.
     pub(super) origins: Vec<String>,
-    /// Types, where files have them.
-    pub(super) types: Option<Vec<String>>,
+    /// Fields with what to know about them, where files say their types.
+    pub(super) known: Option<Vec<Known>>,
     pub(super) settings: Vec<Setting>,
     /// Whether fields are separated as in countries with a decimal comma.
     pub(super) semicolons: bool,
@@ -82,7 +83,26 @@ pub(super) fn of_csv(heads: &[Looked]) -> Result<Drafts> {
         settings.push(setting("header", json!(false), comment));
         (1..=shape.width).map(|i| format!("c{i}")).collect()
     };
-    Ok(Drafts { origins, types: None, settings, semicolons: delimiter == ';' })
+    Ok(Drafts { origins, known: None, settings, semicolons: delimiter == ';' })
+}
+
+/// What the beginnings of JSON files say. Errors: `Data` when they hold no objects.
+pub(super) fn of_json(heads: &[Looked]) -> Result<Drafts> {
+    let mut node = Node::default();
+    heads.iter().for_each(|looked| node.text(&looked.head.text));
+    let origins = node.names();
+    if origins.is_empty() {
+        let hint = "an object per line, or one list of objects, are rows";
+        return Err(Error::data("the files hold no JSON objects").hint(hint));
+    }
+    let whole = heads.iter().all(|looked| looked.head.ended);
+    let mut settings = vec![setting("format", json!("json"), "")];
+    settings.extend(packing(heads));
+    if !whole {
+        let comment = "only the beginnings of the files were seen: other fields go to _rescued";
+        settings.push(setting("on_new_column", json!("rescue"), comment));
+    }
+    Ok(Drafts { origins, known: Some(node.known(whole)), settings, semicolons: false })
 }
 
 /// What Parquet files say. Errors: `Data` for a broken file.
@@ -119,7 +139,10 @@ pub(super) async fn of_parquet(sample: &[Object], heads: &[Looked]) -> Result<Dr
         let comment = format!("no schema can hold {}", without.join(", "));
         settings.push(setting("on_new_column", json!("ignore"), &comment));
     }
-    Ok(Drafts { origins: kept, types: Some(types), settings, semicolons: false })
+    let fields = name::columns(&kept).into_iter().zip(&kept).zip(types);
+    let fields = fields.map(|((name, origin), kind)| (field(&name, origin, kind, None), vec![]));
+    let known = Some(fields.collect());
+    Ok(Drafts { origins: kept, known, settings, semicolons: false })
 }
 
 /// Settings for how values are spelled in all columns.

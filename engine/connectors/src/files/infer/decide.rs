@@ -45,6 +45,11 @@ pub(super) struct Whole {
 }
 
 impl Whole {
+    /// Numbers with points, as JSON has them, and no word on days.
+    pub(super) fn plain(complete: bool) -> Self {
+        Self { style: 0, day_first: false, complete }
+    }
+
     /// How numbers are written.
     pub(super) fn style(&self) -> Style {
         STYLES[self.style]

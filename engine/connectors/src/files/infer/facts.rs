@@ -61,8 +61,10 @@ impl Observer {
     fn see(&mut self, column: &ArrayRef) -> Result<()> {
         self.rows += column.len() as u64;
         self.nulls += column.null_count() as u64;
-        self.low = outermost(self.low.take(), column, false)?;
-        self.high = outermost(self.high.take(), column, true)?;
+        if !column.data_type().is_nested() {
+            self.low = outermost(self.low.take(), column, false)?;
+            self.high = outermost(self.high.take(), column, true)?;
+        }
         if self.many {
             return Ok(());
         }

@@ -13,6 +13,7 @@ mod columns;
 mod decide;
 mod dialect;
 mod facts;
+mod json;
 mod listing;
 mod name;
 mod profile;
@@ -95,6 +96,7 @@ pub async fn infer(paths: &[String], context: &Context) -> Result<Inferred> {
     let content = content(&heads)?;
     let drafts = match content {
         Content::Parquet => columns::of_parquet(&sample, &heads).await?,
+        Content::Json => columns::of_json(&heads)?,
         _ => columns::of_csv(&heads)?,
     };
     let looking = Looking { listing: &listing, sample: &sample, context };
@@ -130,7 +132,7 @@ fn content(heads: &[Looked]) -> Result<Content> {
             let hint = "save it as CSV, or leave it out of the path";
             return refuse(format!("this is no file of rows, it is {what} path={path}"), hint);
         }
-        if matches!(kind, Content::Avro | Content::Json) {
+        if *kind == Content::Avro {
             let hint = "write the schema by hand, as schemas/README.md says";
             return refuse(format!("init reads no {kind:?} yet path={path}"), hint);
         }
@@ -174,14 +176,12 @@ impl Looking<'_> {
 
     /// Chooses types, where files do not bring their own.
     async fn decide(&self, drafts: Drafts) -> Result<(Vec<Setting>, DataSchema, Vec<Column>)> {
-        let names = name::columns(&drafts.origins);
-        if let Some(typed) = drafts.types.clone() {
-            let fields = names.iter().zip(&drafts.origins).zip(typed);
-            let fields =
-                fields.map(|((name, origin), data_type)| field(name, origin, data_type, None));
-            let columns = names.iter().map(|_| Column::default()).collect();
-            return Ok((drafts.settings, schema(fields.collect()), columns));
+        if let Some(known) = drafts.known {
+            let (fields, notes): (Vec<_>, Vec<_>) = known.into_iter().unzip();
+            let column = |notes| Column { facts: Facts::default(), notes };
+            return Ok((drafts.settings, schema(fields), notes.into_iter().map(column).collect()));
         }
+        let names = name::columns(&drafts.origins);
         let text = names.iter().zip(&drafts.origins);
         let text = text.map(|(name, origin)| field(name, origin, "string".to_string(), None));
         let config = self.config(&drafts.settings, schema(text.collect()));

@@ -135,9 +135,7 @@ fn content(plain: &[u8], text: &str) -> Content {
         None => Content::Empty,
         Some('{') if object => Content::Json,
         Some('{') => Content::Other("JSON that is not one object per line"),
-        Some('[') if serde_json::from_str::<serde_json::Value>(start).is_ok() => {
-            Content::Other("a JSON array, not one object per line")
-        }
+        Some('[') if start[1..].trim_start().starts_with('{') => Content::Json,
         Some('<') => Content::Other("XML or HTML"),
         Some(_) if start.chars().take(1024).filter(|c| is_binary(*c)).count() > 8 => {
             Content::Other("binary")
@@ -169,7 +167,7 @@ mod tests {
             (b"PAR1....", Content::Parquet, "UTF-8"),
             (b"", Content::Empty, "UTF-8"),
             (b"<html>", Content::Other("XML or HTML"), "UTF-8"),
-            (b"[{\"a\": 1}]", Content::Other("a JSON array, not one object per line"), "UTF-8"),
+            (b"[\n{\"a\": 1}, {\"a\"", Content::Json, "UTF-8"),
         ];
         for (bytes, content, encoding) in cases {
             let head = head(bytes, true);
