@@ -4,13 +4,14 @@ usage: compare.py --sluice BINARY --work FOLDER [--rows 2000000,20000000] [--run
                   [--cases csv-parquet,csv-delta,json-delta,sales-parquet,sales-delta]
                   [--fsync both|on|off] [--retail FOLDER]
 
-Each case runs everyone in turn, `runs` times. Printed are medians of seconds, and peak resident
-memory, as Markdown. Sluice's seconds are those of the whole process; the others' begin after their
+Each case runs everyone in turn, `runs` times. Printed are medians of seconds, the largest peak of
+resident memory, and for Sluice how its work divides into phases, over all runs, as Markdown. Sluice's seconds are those of the whole process; the others' begin after their
 imports. What everyone wrote is counted by DuckDB and must agree, or the run ends with 1.
 """
 
 import argparse
 import glob
+import json
 import os
 import shutil
 import statistics
@@ -26,8 +27,8 @@ RETAIL_TIMES = 50
 def main():
     options = parse()
     os.makedirs(options.work, exist_ok=True)
-    print("| case | rows | fsync | " + " | ".join(WHO) + " | Sluice / best |")
-    print("|---|---|---|" + "---|" * (len(WHO) + 1))
+    print("| case | rows | fsync | " + " | ".join(WHO) + " | Sluice / best | shares |")
+    print("|---|---|---|" + "---|" * (len(WHO) + 2))
     for case in options.cases.split(","):
         work, decode, form = CASES[case]
         sizes = [int(n) for n in options.rows.split(",")] if work == "movements" else [None]
@@ -41,12 +42,16 @@ def compare(options, case, files, rows, fsync):
     work, decode, form = CASES[case]
     seconds = {who: [] for who in WHO}
     peaks = {who: [] for who in WHO}
+    phases = {}
     for run in range(options.runs):
         for who, command in WHO.items():
             output = os.path.join(options.work, "out")
             shutil.rmtree(output, ignore_errors=True)
             os.sync()
-            taken, peak = measure(command(options, work, files, output, decode, form, fsync), fsync)
+            line = command(options, work, files, output, decode, form, fsync)
+            taken, peak, said = measure(line, fsync)
+            for phase, spent in said.items():
+                phases[phase] = phases.get(phase, 0) + spent
             seconds[who].append(taken)
             peaks[who].append(peak)
             if run == 0:
@@ -56,7 +61,9 @@ def compare(options, case, files, rows, fsync):
     best = min(medians[who] for who in WHO if who != "Sluice")
     ratio = f"{medians['Sluice'] / best:.2f}"
     said = "yes" if fsync else "no"
-    print(f"| {case} | {rows:,} | {said} | " + " | ".join(cells) + f" | {ratio} |", flush=True)
+    whole = sum(phases.values())
+    shares = ", ".join(f"{phase} {spent / whole:.0%}" for phase, spent in phases.items())
+    print(f"| {case} | {rows:,} | {said} | " + " | ".join(cells) + f" | {ratio} | {shares} |", flush=True)
 
 
 def sluice(options, work, files, output, decode, form, fsync):
@@ -87,7 +94,8 @@ CASES = {
 
 
 def measure(command, fsync):
-    """Seconds and peak MiB of a command: its own word for the seconds when it gives one."""
+    """Seconds, peak MiB and seconds per phase of a command: its own word for the seconds and the
+    phases when it gives one."""
     environment = dict(os.environ, SLUICE_FSYNC="on" if fsync else "off")
     started = time.monotonic()
     child = subprocess.Popen(
@@ -98,11 +106,9 @@ def measure(command, fsync):
     taken = time.monotonic() - started
     if status != 0:
         sys.exit(f"failed: {' '.join(command)}\n{said.decode()}")
-    try:
-        taken = float(said)
-    except ValueError:
-        pass
-    return taken, usage.ru_maxrss / 1024
+    said = json.loads(said)
+    phases = said["jobs"][0]["phases"] if isinstance(said, dict) else {}
+    return taken if phases else said, usage.ru_maxrss / 1024, phases
 
 
 def check(who, output, rows):

@@ -122,6 +122,7 @@ fn job_json(summary: &Summary, error: Option<&Error>) -> Value {
         "views": summary.views,
         "sinks": summary.sinks,
         "unreadable": summary.unreadable,
+        "phases": summary.phases,
     });
     if let Some(error) = error {
         job["error"] = error_json(error);

@@ -1,7 +1,9 @@
 //! Where a big text file may be cut, so that all cores read it.
 //!
-//! In: a file's one piece. Out: pieces that begin where records begin. Compressed files and those
-//! whose bytes are no text as they stand stay whole.
+//! In: a file's one piece. Out: pieces that begin where records begin. Where that is, is guessed from
+//! the bytes around each cut; reading a piece to its end finds out a wrong guess, and the file is
+//! then cut by all its quotes. Compressed files and those whose bytes are no text as they stand stay
+//! whole.
 
 use futures::{StreamExt, TryStreamExt};
 use sluice_core::{Error, Result};
@@ -10,7 +12,7 @@ use super::config::{Decoding, Settings};
 use super::inspect::{Piece, Shape};
 use super::object::{Object, PIECE_BYTES};
 use super::text::Stored;
-use crate::format::csv::{Dialect, Scan, State};
+use crate::format::csv::{Dialect, Scan, State, guess};
 
 /// Parts of one file that are scanned at once: enough for the cores of most machines, and at
 /// [`PIECE_BYTES`] each no burden to memory.
@@ -19,8 +21,29 @@ const SCANS_AT_ONCE: usize = 8;
 /// The end of a line is looked for in this much at once.
 const LINE_BYTES: u64 = 64 * 1024;
 
+/// Bytes looked at behind each cut. Text within quotes is rarely longer, and a line hardly ever.
+const GUESS_BYTES: u64 = 64 * 1024;
+
+/// Pieces that are not at least this much larger than what is looked at are cut by all their quotes:
+/// a guess would save nothing.
+const GUESS_SHARE: u64 = 16;
+
+/// Whether a file may be cut by a guess.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// Where records seem to begin.
+    Likely,
+    /// Where they do.
+    Exact,
+}
+
 /// Cuts a piece of text into several of about `split_bytes` that begin where records begin.
-pub(super) async fn cut(object: &Object, settings: &Settings, piece: Piece) -> Result<Vec<Piece>> {
+pub(super) async fn cut(
+    object: &Object,
+    settings: &Settings,
+    piece: Piece,
+    how: Cut,
+) -> Result<Vec<Piece>> {
     let (start, end) = piece.range;
     if end - start <= settings.split_bytes {
         return Ok(vec![piece]);
@@ -29,7 +52,7 @@ pub(super) async fn cut(object: &Object, settings: &Settings, piece: Piece) -> R
         (Decoding::Csv(layout, _), Shape::Csv { codec, .. }) => {
             let stored = Stored { codec: *codec, encoding: layout.dialect().encoding };
             match stored.is_plain() {
-                true => cut_records(object, layout.dialect(), piece.range, settings).await?,
+                true => records(object, layout.dialect(), piece.range, settings, how).await?,
                 false => return Ok(vec![piece]),
             }
         }
@@ -80,6 +103,41 @@ async fn cut_lines(object: &Object, range: (u64, u64), split_bytes: u64) -> Resu
 }
 
 /// Where records begin.
+async fn records(
+    object: &Object,
+    dialect: Dialect,
+    range: (u64, u64),
+    settings: &Settings,
+    how: Cut,
+) -> Result<Vec<u64>> {
+    if how == Cut::Likely
+        && settings.split_bytes >= GUESS_SHARE * GUESS_BYTES
+        && let Some(starts) = guess_records(object, dialect, range, settings.split_bytes).await?
+    {
+        return Ok(starts);
+    }
+    cut_records(object, dialect, range, settings).await
+}
+
+/// Where records seem to begin; none where that cannot be told.
+async fn guess_records(
+    object: &Object,
+    dialect: Dialect,
+    (start, end): (u64, u64),
+    split_bytes: u64,
+) -> Result<Option<Vec<u64>>> {
+    let step = usize::try_from(split_bytes).unwrap_or(usize::MAX);
+    let guesses = (start..end).step_by(step).skip(1).map(|at| async move {
+        let bytes = object.read(at..(at + GUESS_BYTES).min(end)).await?;
+        Ok::<_, Error>(guess(dialect, &bytes).map(|border| at + border as u64))
+    });
+    let guesses: Vec<Option<u64>> =
+        futures::stream::iter(guesses).buffered(SCANS_AT_ONCE).try_collect().await?;
+    let starts = std::iter::once(Some(start)).chain(guesses).collect::<Option<Vec<u64>>>();
+    Ok(starts.map(|starts| starts.into_iter().filter(|at| *at < end).collect()))
+}
+
+/// Where records begin, for certain.
 ///
 /// All is scanned for quotes, in parts at once: only all quotes before a line break tell whether
 /// it ends a record.

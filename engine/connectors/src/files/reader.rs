@@ -58,14 +58,15 @@ impl FileReader {
             serde_json::from_value(split.detail.clone()).map_err(|e| strange().because(e))?;
         let store = self.stores.get(detail.found.root).ok_or_else(strange)?;
         let object = Object::new(store.clone(), detail.found)?;
-        let (path, file) = (object.found().path.clone(), detail.file);
+        let (path, size, file) = (object.found().path.clone(), object.found().size, detail.file);
         match (&self.decoding, detail.shape) {
             (Decoding::Csv(layout, _), Shape::Csv { codec, start, width, fields, rescued }) => {
                 let origin = csv::Origin { object: path, file, start };
                 let mapping = csv::Mapping { width, fields, rescued };
                 let stored = Stored { codec, encoding: layout.dialect().encoding };
                 let text = Text::new(object, split.range, stored, start)?;
-                let decoder = csv::Decoder::new(layout.clone(), mapping, origin);
+                let followed = split.range.1 < size;
+                let decoder = csv::Decoder::new(layout.clone(), mapping, origin).followed(followed);
                 Ok(Opening::Pushed(Box::new(Rows::new(text, Box::new(decoder)))))
             }
             (Decoding::Json(layout), Shape::Json { codec, start, list }) => {

@@ -8,7 +8,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt};
 use sluice_core::{Error, FieldSpec, Kind, Reader, Rejected, Result, Split};
 
 use super::config::{OnChangedFile, OnNewColumn};
-use super::cut::cut;
+use super::cut::{Cut, cut};
 use super::inspect::{Inspected, Piece, inspect};
 use super::object::Object;
 use super::reader::Detail;
@@ -98,7 +98,8 @@ impl FileSource {
         };
         let file = u32::try_from(number).map_err(|e| Error::bug("too many files").because(e))?;
         let mut splits = Vec::new();
-        for piece in self.cut(&candidate.object, pieces).await? {
+        let how = if careful { Cut::Exact } else { Cut::Likely };
+        for piece in self.cut(&candidate.object, pieces, how).await? {
             let detail = Detail { found: found.clone(), file, shape: piece.shape };
             splits.push(Split {
                 ordinal: u32::try_from(take.splits.len() + splits.len()).unwrap_or(u32::MAX),
@@ -175,10 +176,10 @@ impl FileSource {
         }
     }
 
-    async fn cut(&self, object: &Object, pieces: Vec<Piece>) -> Result<Vec<Piece>> {
+    async fn cut(&self, object: &Object, pieces: Vec<Piece>, how: Cut) -> Result<Vec<Piece>> {
         let mut all = Vec::new();
         for piece in pieces {
-            all.extend(cut(object, &self.settings, piece).await?);
+            all.extend(cut(object, &self.settings, piece, how).await?);
         }
         Ok(all)
     }

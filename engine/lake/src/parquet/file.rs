@@ -11,18 +11,21 @@ use arrow::datatypes::{DataType, Float32Type, Float64Type, SchemaRef};
 use bytes::Bytes;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload, WriteMultipart};
-use parquet::arrow::ArrowWriter;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use sluice_core::{Error, Result};
 
+use super::encode::{Encoder, Workshop};
+use super::stats;
 use super::writer::WriteOptions;
-use super::{encoding, stats};
 use crate::manifest::DataFile;
-use crate::store::Store;
+use crate::store::{Scheme, Store};
 
 /// S3 wants parts of at least 5 MiB, and smaller parts mean less memory per open file.
 const PART_BYTES: usize = 5 * 1024 * 1024;
+
+/// A local disk takes parts of any size; below this the writes themselves would cost.
+const LOCAL_PART_BYTES: usize = 512 * 1024;
 
 /// Two parts on their way while the next is encoded; more would only cost memory.
 const PARTS_IN_FLIGHT_MAX: usize = 2;
@@ -44,7 +47,7 @@ pub(crate) struct Target {
 /// A file between its first row and its footer. Dropping it leaves nothing visible behind.
 pub(crate) struct SingleFile {
     target: Target,
-    writer: ArrowWriter<Vec<u8>>,
+    encoder: Encoder,
     upload: Upload,
     rows: u64,
     /// Per stored column: whether a NaN was seen, which Parquet's own statistics leave out.
@@ -57,45 +60,42 @@ impl SingleFile {
         target: Target,
         schema: SchemaRef,
         options: &WriteOptions,
+        shared: &Workshop,
         first: &RecordBatch,
     ) -> Result<Self> {
         let nan = vec![false; schema.fields().len()];
-        let properties = encoding::properties(options, first)?;
-        let writer = ArrowWriter::try_new(Vec::new(), schema, Some(properties))
+        let encoder = Encoder::new(schema, options, shared, first)?
             .map_err(|e| failed("cannot begin a parquet file", &target.path, e))?;
         let upload = Upload::new(&target);
-        Ok(Self { target, writer, upload, rows: 0, nan })
+        Ok(Self { target, encoder, upload, rows: 0, nan })
     }
 
     /// Encodes `rows` and uploads what is finished.
     pub(crate) async fn write(&mut self, rows: &RecordBatch) -> Result<()> {
-        if rows.num_rows() < HEAVY_ROWS {
-            self.encode(rows)?;
-        } else {
-            heavy(|| self.encode(rows))?;
-        }
+        heavy(rows.num_rows(), || self.encode(rows))?;
         self.drain().await
     }
 
     /// The size the file would have if it ended here, roughly.
     pub(super) fn encoded_bytes(&self) -> u64 {
-        (self.writer.bytes_written() + self.writer.in_progress_size()) as u64
+        (self.encoder.bytes_written() + self.encoder.group_bytes()) as u64
     }
 
     /// What the file holds in memory.
     pub(super) fn memory_bytes(&self) -> usize {
-        self.writer.memory_size() + self.writer.inner().len() + self.upload.memory_bytes()
+        self.encoder.memory_bytes() + self.upload.memory_bytes()
     }
 
     /// What [`SingleFile::flush`] would move from the encoder to the upload.
     pub(super) fn unflushed_bytes(&self) -> usize {
-        self.writer.in_progress_size()
+        self.encoder.group_bytes()
     }
 
     /// Ends the row group.
     pub(super) async fn flush(&mut self) -> Result<()> {
-        let Self { writer, target, .. } = self;
-        heavy(|| writer.flush()).map_err(|e| failed("cannot encode rows", &target.path, e))?;
+        let Self { encoder, target, .. } = self;
+        heavy(HEAVY_ROWS, || encoder.flush())
+            .map_err(|e| failed("cannot encode rows", &target.path, e))?;
         self.drain().await
     }
 
@@ -106,14 +106,14 @@ impl SingleFile {
 
     /// Writes the footer; what is left to do is upload.
     pub(crate) fn seal(mut self) -> Result<Sealed> {
-        let Self { writer, target, .. } = &mut self;
-        let metadata =
-            heavy(|| writer.finish()).map_err(|e| failed("cannot end a file", &target.path, e))?;
-        let last = Bytes::from(std::mem::take(self.writer.inner_mut()));
+        let Self { encoder, target, .. } = &mut self;
+        let metadata = heavy(HEAVY_ROWS, || encoder.finish())
+            .map_err(|e| failed("cannot end a file", &target.path, e))?;
+        let last = Bytes::from(std::mem::take(self.encoder.bytes()));
         let file = DataFile {
             path: self.target.path,
             partition_values: self.target.partition_values,
-            bytes: self.writer.bytes_written() as u64,
+            bytes: self.encoder.bytes_written() as u64,
             rows: self.rows,
             modified_ms: self.target.modified_ms,
             stats: Some(stats::json(&metadata, &self.nan)),
@@ -121,23 +121,23 @@ impl SingleFile {
         Ok(Sealed { file, last, upload: self.upload })
     }
 
-    fn encode(&mut self, rows: &RecordBatch) -> Result<()> {
+    /// Encodes `rows`; what is finished waits to be drained.
+    pub(super) fn encode(&mut self, rows: &RecordBatch) -> Result<()> {
         for (seen, column) in self.nan.iter_mut().zip(rows.columns()) {
             *seen = *seen || has_nan(column);
         }
         self.rows += rows.num_rows() as u64;
-        let written = self.writer.write(rows);
+        let written = self.encoder.write(rows);
         written.map_err(|e| failed("cannot encode rows", &self.target.path, e))
     }
 
-    async fn drain(&mut self) -> Result<()> {
-        if self.writer.inner().len() < PART_BYTES && !self.upload.started() {
+    /// Uploads what is finished, when it is worth a request.
+    pub(super) async fn drain(&mut self) -> Result<()> {
+        let ready = self.encoder.bytes();
+        if ready.is_empty() || (ready.len() < self.upload.part_bytes && !self.upload.started()) {
             return Ok(());
         }
-        if self.writer.inner().is_empty() {
-            return Ok(());
-        }
-        let bytes = std::mem::take(self.writer.inner_mut());
+        let bytes = std::mem::take(ready);
         self.upload.put(Bytes::from(bytes)).await
     }
 }
@@ -166,6 +166,7 @@ impl Sealed {
 struct Upload {
     store: Arc<dyn ObjectStore>,
     object: Path,
+    part_bytes: usize,
     parts: Option<WriteMultipart>,
     /// Bytes handed over, all parts together.
     taken: usize,
@@ -175,8 +176,12 @@ struct Upload {
 
 impl Upload {
     fn new(target: &Target) -> Self {
-        let store = target.store.object_store();
-        Self { store, object: target.object.clone(), parts: None, taken: 0, busy: false }
+        let (store, object) = (target.store.object_store(), target.object.clone());
+        let part_bytes = match target.store.scheme() {
+            Scheme::Local => LOCAL_PART_BYTES,
+            _ => PART_BYTES,
+        };
+        Self { store, object, part_bytes, parts: None, taken: 0, busy: false }
     }
 
     fn started(&self) -> bool {
@@ -184,25 +189,26 @@ impl Upload {
     }
 
     fn memory_bytes(&self) -> usize {
-        let in_flight = if self.busy { PARTS_IN_FLIGHT_MAX * PART_BYTES } else { 0 };
-        self.taken % PART_BYTES + in_flight
+        let in_flight = if self.busy { PARTS_IN_FLIGHT_MAX * self.part_bytes } else { 0 };
+        self.taken % self.part_bytes + in_flight
     }
 
     async fn put(&mut self, bytes: Bytes) -> Result<()> {
+        let part_bytes = self.part_bytes;
         let parts = match &mut self.parts {
             Some(parts) => parts,
             none => {
                 let begun = self.store.put_multipart(&self.object).await;
                 let upload = begun.map_err(|e| unwritten(&self.object, e))?;
-                none.insert(WriteMultipart::new_with_chunk_size(upload, PART_BYTES))
+                none.insert(WriteMultipart::new_with_chunk_size(upload, part_bytes))
             }
         };
         self.taken += bytes.len();
         self.busy = true;
-        for start in (0..bytes.len()).step_by(PART_BYTES) {
+        for start in (0..bytes.len()).step_by(part_bytes) {
             let room = parts.wait_for_capacity(PARTS_IN_FLIGHT_MAX).await;
             room.map_err(|e| unwritten(&self.object, e))?;
-            parts.put(bytes.slice(start..bytes.len().min(start + PART_BYTES)));
+            parts.put(bytes.slice(start..bytes.len().min(start + part_bytes)));
         }
         Ok(())
     }
@@ -217,7 +223,7 @@ impl Upload {
     }
 
     async fn finish(mut self, last: Bytes) -> Result<()> {
-        if self.parts.is_none() && last.len() <= PART_BYTES {
+        if self.parts.is_none() && last.len() <= self.part_bytes {
             let put = self.store.put(&self.object, PutPayload::from_bytes(last)).await;
             return put.map(drop).map_err(|e| unwritten(&self.object, e));
         }
@@ -232,10 +238,11 @@ impl Upload {
     }
 }
 
-/// Runs work that may take milliseconds; on a multi-threaded runtime other tasks move away first.
-pub(super) fn heavy<T>(work: impl FnOnce() -> T) -> T {
+/// Runs work on so many rows, which may take milliseconds; on a multi-threaded runtime other tasks
+/// move away first.
+pub(super) fn heavy<T>(rows: usize, work: impl FnOnce() -> T) -> T {
     match Handle::try_current().map(|h| h.runtime_flavor()) {
-        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        Ok(RuntimeFlavor::MultiThread) if rows >= HEAVY_ROWS => tokio::task::block_in_place(work),
         _ => work(),
     }
 }

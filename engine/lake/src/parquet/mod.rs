@@ -6,7 +6,7 @@
 //! the publisher's doing.
 
 mod codes;
-mod encoding;
+mod encode;
 mod file;
 mod hive;
 mod object;
@@ -30,6 +30,7 @@ use sluice_core::{Error, Result};
 use crate::manifest::DataFile;
 use crate::store::Location;
 
+pub(crate) use encode::Workshop;
 pub(crate) use file::{SingleFile, Target};
 pub(crate) use hive::{decode as percent_decode, encode as percent_encode, value_array};
 pub use hive::{folder as partition_folder, values_of_path};

@@ -4,15 +4,18 @@
 //! one per core. Nothing it writes is visible to readers until somebody names the files.
 
 use std::collections::HashMap;
+use std::iter::Peekable;
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use tokio::task::JoinSet;
 
-use sluice_core::{Error, Reservation, Result};
+use sluice_core::{Error, Phase, Phases, Reservation, Result};
 
-use super::file::{Sealed, SingleFile, Target};
-use super::split::{Key, split};
+use super::encode::Workshop;
+use super::file::{Sealed, SingleFile, Target, heavy};
+use super::split::{Key, Slice, split};
 use super::{Layout, conform, hive};
 use crate::manifest::DataFile;
 
@@ -45,6 +48,9 @@ pub struct WriteOptions {
     /// Files open at once; default 64. Each holds the encoders of all columns (some 100 KiB to a
     /// few MiB), so 64 is what a core's share of a small pool carries.
     pub open_max: usize,
+    /// Bytes of finished pages that the open files of a writer keep in memory together, until their
+    /// row groups end; more wait in a temporary file. Default 64 MiB.
+    pub spool_bytes: usize,
     /// Whether partition columns are stored in the files too; default false. Delta forbids it.
     pub keep_partition_columns: bool,
 }
@@ -56,6 +62,7 @@ impl Default for WriteOptions {
             target_file_bytes: 128 * 1024 * 1024,
             row_group_rows: 1024 * 1024,
             open_max: 64,
+            spool_bytes: 64 * 1024 * 1024,
             keep_partition_columns: false,
         }
     }
@@ -80,6 +87,7 @@ pub struct PartitionedWriter {
     stored: Vec<usize>,
     stored_schema: SchemaRef,
     open: HashMap<Key, Open>,
+    shared: Workshop,
     /// Ended files whose bytes are on their way, with the bytes they hold.
     uploads: JoinSet<Result<DataFile>>,
     uploading_bytes: usize,
@@ -87,6 +95,7 @@ pub struct PartitionedWriter {
     named: u64,
     turn: u64,
     crowded: bool,
+    phases: Option<Arc<Phases>>,
 }
 
 struct Open {
@@ -107,9 +116,11 @@ impl PartitionedWriter {
         let all = || (0..layout.schema.fields().len()).collect();
         let stored = if options.keep_partition_columns { all() } else { layout.stored_indices() };
         let stored_schema = SchemaRef::new(layout.schema.project(&stored)?);
+        let shared = Workshop::new(&options)?;
         Ok(Self {
             layout,
             options,
+            shared,
             naming,
             memory,
             partition,
@@ -122,7 +133,14 @@ impl PartitionedWriter {
             named: 0,
             turn: 0,
             crowded: false,
+            phases: None,
         })
+    }
+
+    /// The same writer; the time it spends is counted in `phases`.
+    #[must_use]
+    pub fn counted(self, phases: Arc<Phases>) -> Self {
+        Self { phases: Some(phases), ..self }
     }
 
     /// Takes rows whose columns are those of the table, found by name; missing ones are null, ones
@@ -137,8 +155,19 @@ impl PartitionedWriter {
             }
         }
         let rows = conform(rows, &self.layout.schema)?;
-        for slice in split(&rows, &self.partition, &self.stored)? {
-            self.put(slice.key, &slice.rows).await?;
+        let count = rows.num_rows();
+        let split = || split(&rows, &self.partition, &self.stored);
+        let slices = heavy(count, || during(&self.phases, Phase::Split, split))?;
+        let mut slices = slices.into_iter().peekable();
+        while slices.peek().is_some() {
+            if slices.peek().is_some_and(|next| !self.has_room(&next.key)) {
+                self.crowded = true;
+                self.end_oldest().await?;
+            }
+            let phases = self.phases.clone();
+            let encode = || during(&phases, Phase::Encode, || self.encode(&mut slices));
+            heavy(count, encode)?;
+            self.drain().await?;
         }
         self.fit().await
     }
@@ -163,20 +192,36 @@ impl PartitionedWriter {
         self.crowded
     }
 
-    async fn put(&mut self, key: Key, rows: &RecordBatch) -> Result<()> {
-        self.turn += 1;
-        if !self.open.contains_key(&key) {
-            if self.open.len() >= self.options.open_max.max(1) {
-                self.crowded = true;
-                self.end_oldest().await?;
+    /// Whether rows of `key` can be written without ending a file.
+    fn has_room(&self, key: &Key) -> bool {
+        self.open.len() < self.options.open_max.max(1) || self.open.contains_key(key)
+    }
+
+    /// Encodes slices up to the first for which a file has to be ended first.
+    fn encode(&mut self, slices: &mut Peekable<impl Iterator<Item = Slice>>) -> Result<()> {
+        while let Some(Slice { key, rows }) = slices.next_if(|next| self.has_room(&next.key)) {
+            self.turn += 1;
+            if !self.open.contains_key(&key) {
+                let file = self.begin(&key, &rows)?;
+                self.open.insert(key.clone(), Open { file, used: 0 });
             }
-            let file = self.begin(&key, rows)?;
-            self.open.insert(key.clone(), Open { file, used: 0 });
+            let Some(open) = self.open.get_mut(&key) else { continue };
+            open.used = self.turn;
+            open.file.encode(&rows)?;
         }
-        let Some(open) = self.open.get_mut(&key) else { return Ok(()) };
-        open.used = self.turn;
-        open.file.write(rows).await?;
-        if open.file.encoded_bytes() >= self.options.target_file_bytes {
+        Ok(())
+    }
+
+    /// Uploads what is finished, and ends the files that are large enough.
+    async fn drain(&mut self) -> Result<()> {
+        let mut full = Vec::new();
+        for (key, open) in &mut self.open {
+            open.file.drain().await?;
+            if open.file.encoded_bytes() >= self.options.target_file_bytes {
+                full.push(key.clone());
+            }
+        }
+        for key in full {
             self.end(&key).await?;
         }
         Ok(())
@@ -193,7 +238,7 @@ impl PartitionedWriter {
             partition_values: self.layout.partition_by.iter().cloned().zip(key.clone()).collect(),
             modified_ms: self.naming.modified_ms,
         };
-        SingleFile::new(target, self.stored_schema.clone(), &self.options, first)
+        SingleFile::new(target, self.stored_schema.clone(), &self.options, &self.shared, first)
     }
 
     async fn end_oldest(&mut self) -> Result<()> {
@@ -209,7 +254,7 @@ impl PartitionedWriter {
         while self.uploads.len() >= UPLOADS_MAX {
             self.uploaded().await?;
         }
-        let sealed: Sealed = open.file.seal()?;
+        let sealed: Sealed = during(&self.phases, Phase::Encode, || open.file.seal())?;
         self.uploading_bytes += sealed.memory_bytes();
         self.uploads.spawn(sealed.upload());
         Ok(())
@@ -259,5 +304,12 @@ impl PartitionedWriter {
             self.settle().await?;
         }
         Ok(())
+    }
+}
+
+fn during<T>(phases: &Option<Arc<Phases>>, phase: Phase, work: impl FnOnce() -> T) -> T {
+    match phases {
+        Some(phases) => phases.during(phase, work),
+        None => work(),
     }
 }

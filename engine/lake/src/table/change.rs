@@ -20,7 +20,8 @@ use super::lookup::holding;
 use super::{Prepared, Rewrite, rewrite};
 use crate::manifest::{DataFile, FileRef};
 use crate::parquet::{
-    Layout, PartitionedWriter, Read, SingleFile, Target, WriteOptions, conform, project, read_file,
+    Layout, PartitionedWriter, Read, SingleFile, Target, Workshop, WriteOptions, conform, project,
+    read_file,
 };
 use crate::store::{Location, Store};
 
@@ -105,7 +106,8 @@ impl ChangeWriter {
                     modified_ms: 0,
                 };
                 let options = WriteOptions::default();
-                none.insert(SingleFile::new(target, self.full.clone(), &options, rows)?)
+                let shared = Workshop::new(&options)?;
+                none.insert(SingleFile::new(target, self.full.clone(), &options, &shared, rows)?)
             }
         };
         file.write(rows).await

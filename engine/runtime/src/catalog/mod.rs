@@ -3,6 +3,7 @@
 //! In: locations, file lists, intakes. Out: DataFusion `TableProvider`s. It knows nothing about
 //! epochs and never lists a folder: whoever asks brings the files.
 
+mod counted;
 mod files;
 mod intake;
 mod leaf;
@@ -16,6 +17,7 @@ use datafusion::catalog::{MemTable, TableProvider};
 use datafusion::error::DataFusionError;
 use sluice_core::{Error, Kind, Result, SOURCE_FILE_COLUMN};
 
+pub use counted::CountedReader;
 pub use files::FilesTable;
 pub use intake::{Behind, IntakeTable, Tally};
 pub use leaf::Leaf;

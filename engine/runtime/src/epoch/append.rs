@@ -14,7 +14,7 @@ use datafusion::physical_plan::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::StreamExt;
 use parking_lot::Mutex;
-use sluice_core::{Error, Memory, POSITION_COLUMN, Reservation, Result, Share};
+use sluice_core::{Error, Memory, POSITION_COLUMN, Phases, Reservation, Result, Share};
 use sluice_lake::manifest::DataFile;
 use sluice_lake::parquet::{FileNaming, Layout, PartitionedWriter, WriteOptions};
 use tokio::task::JoinSet;
@@ -26,6 +26,10 @@ use crate::plan::{TableNode, bytes_of, sorted};
 /// New rows are kept in memory for downstream up to this many bytes per stream; more are read back
 /// from the files. Small epochs, the ones that are often, stay in memory whole.
 const KEEP_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Finished pages take this part of what a writer's files may take before they go to disk: the rest
+/// is for rows that are no pages yet, which is what bounds how many files can be open.
+const SPOOL_SHARE: usize = 4;
 
 /// Where and how files are written.
 #[derive(Debug, Clone)]
@@ -48,18 +52,25 @@ pub(super) struct Target {
     pub task: Arc<TaskContext>,
     /// Whether something downstream goes on from the new rows.
     pub read_on: bool,
+    /// Where its time is counted.
+    pub phases: Arc<Phases>,
 }
 
 impl Target {
     /// A writer of the target's files; `index` keeps concurrent writers apart.
     pub fn writer(&self, index: usize) -> Result<PartitionedWriter> {
         let prefix = format!("{}-{index}", self.prefix);
-        PartitionedWriter::new(
+        let writer = PartitionedWriter::new(
             self.layout.clone(),
-            WriteOptions { target_file_bytes: self.file_bytes, ..WriteOptions::default() },
+            WriteOptions {
+                target_file_bytes: self.file_bytes,
+                spool_bytes: self.writer_bytes_max / SPOOL_SHARE,
+                ..WriteOptions::default()
+            },
             FileNaming { prefix, modified_ms: self.modified_ms },
             Share::of(self.memory.as_ref(), &self.owner, self.writer_bytes_max),
-        )
+        )?;
+        Ok(writer.counted(self.phases.clone()))
     }
 
     /// `rows`, which have the target's columns, with those of one partition side by side.

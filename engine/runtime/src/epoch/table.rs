@@ -160,6 +160,7 @@ impl Worker {
             writer_bytes_max: self.env.writer_bytes_max(),
             task: self.context.task_ctx(),
             read_on: self.graph.reads_new(&relation.name),
+            phases: self.phases.clone(),
         }
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use datafusion::catalog::TableProvider;
 use datafusion::prelude::SessionContext;
-use sluice_core::{Advance, Error, Offset, Offsets, Result, Step, reach};
+use sluice_core::{Advance, Error, Offset, Offsets, Phases, Result, Step, reach};
 use sluice_lake::delta::schema_string;
 use sluice_lake::manifest::{
     Action, Counts, EpochKind, FORMAT, FileRef, FilesAction, Manifest, SourcePart, TableCounts,
@@ -22,7 +22,7 @@ use super::intake::Taken;
 use super::relation::{Relation, Relations};
 use super::routing::Router;
 use super::{Environment, Identity, Lake};
-use crate::catalog::{Behind, IntakeTable, rows_table};
+use crate::catalog::{Behind, CountedReader, IntakeTable, rows_table};
 use crate::function::EpochTime;
 use crate::job::TableFormat;
 use crate::operator::upsert::Remembered;
@@ -95,6 +95,8 @@ pub struct Worker {
     pub foreign: ForeignTables,
     /// Seconds that relations took in the epoch at work.
     pub seconds: BTreeMap<String, f64>,
+    /// Where the run's time goes.
+    pub phases: Arc<Phases>,
 }
 
 /// The rows an epoch adds to a relation.
@@ -248,7 +250,7 @@ impl Worker {
                 _ => Behind::Nothing,
             };
             return IntakeTable::provider(
-                &taken.reader,
+                &CountedReader::shared(&taken.reader, &self.phases),
                 &taken.splits,
                 partitions,
                 &taken.tally,

@@ -30,7 +30,7 @@ pub(super) fn table_columns(plan: LogicalPlan) -> Result<(LogicalPlan, SchemaRef
             casts.push(column.alias(name));
         } else {
             changed = true;
-            casts.push(cast(column, wanted.clone()).alias(name));
+            casts.push(held(column, field.data_type(), wanted.clone()).alias(name));
         }
         fields.push(Field::new(name, wanted, true));
     }
@@ -43,6 +43,18 @@ pub(super) fn table_columns(plan: LogicalPlan) -> Result<(LogicalPlan, SchemaRef
         .and_then(LogicalPlanBuilder::build)
         .map_err(wrong)?;
     Ok((plan, schema))
+}
+
+/// `column`, of type `from`, as the type a table keeps for it. A time without a zone is one of UTC,
+/// whose numbers are the same: by way of them it costs nothing, while a cast would look each time up
+/// in the zone's history.
+fn held(column: Expr, from: &DataType, wanted: DataType) -> Expr {
+    let zoneless = matches!(from, DataType::Date64 | DataType::Timestamp(_, None));
+    if !zoneless || !matches!(wanted, DataType::Timestamp(_, _)) {
+        return cast(column, wanted);
+    }
+    let micros = cast(column, DataType::Timestamp(TimeUnit::Microsecond, None));
+    cast(cast(micros, DataType::Int64), wanted)
 }
 
 /// Projects `plan` to the columns of `schema`, by name.

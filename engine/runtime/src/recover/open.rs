@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use sluice_core::{Error, Offsets, REJECTED_FILE_COLUMN, Result, SOURCE_FILE_COLUMN, Secrets};
+use sluice_core::{
+    Error, Offsets, Phases, REJECTED_FILE_COLUMN, Result, SOURCE_FILE_COLUMN, Secrets,
+};
 use sluice_core::{Start, Step, reach};
 use sluice_lake::delta::{self, Head};
 use sluice_lake::manifest::{Chain, Entry, Holder, Lease};
@@ -389,6 +391,7 @@ impl Opening<'_> {
             folder,
             state: worker_state,
             seconds: BTreeMap::new(),
+            phases: Phases::new(self.env.clock.clone()),
             foreign,
         };
         state::restore(&mut worker).await?;

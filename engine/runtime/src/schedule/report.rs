@@ -60,6 +60,8 @@ pub struct Summary {
     pub sinks: Vec<SinkSummary>,
     /// Files that could not be read at all.
     pub unreadable: Vec<Unreadable>,
+    /// Seconds of each phase of the work, over all cores; see [`sluice_core::Phase`].
+    pub phases: BTreeMap<&'static str, f64>,
 }
 
 /// A file that could not be read at all; a row of the source's rejected ones stands for it.
@@ -195,6 +197,13 @@ impl Summary {
             }
         }
         self.hold(relations);
+    }
+
+    /// Adds seconds of phases.
+    pub(super) fn spent(&mut self, phases: &BTreeMap<&'static str, f64>) {
+        for (phase, seconds) in phases {
+            *self.phases.entry(phase).or_default() += seconds;
+        }
     }
 
     /// Takes note of the files that a sealed epoch set aside.

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sluice_core::{Error, FieldSpec, Kind, Offsets, Result, Step, format_count, reach};
+use sluice_core::{Error, FieldSpec, Kind, Offsets, Phase, Result, Step, format_count, reach};
 use sluice_lake::manifest::{Action, EpochKind, Manifest, Sealed};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -148,6 +148,7 @@ impl<'a> Run<'a> {
         let published = published.and(self.cleaner.finish().await);
         self.keeper.finish().await;
         summary.hold(&self.worker.state.relations);
+        summary.spent(&self.worker.phases.take());
         if let Some(tender) = self.tender.take() {
             tender.end().await?.release().await?;
         }
@@ -213,11 +214,12 @@ impl<'a> Run<'a> {
         self.finish_publishing(Some(&manifest)).await?;
         self.name_versions(&mut manifest);
         let epoch = manifest.epoch;
-        let chain = self.worker.lake.chain.clone();
+        let (chain, began) = (self.worker.lake.chain.clone(), self.env.clock.monotonic());
         let sha256 = match chain.seal(&manifest).await? {
             Sealed::Won { sha256 } => sha256,
             Sealed::Lost { run, host, epoch } => return Err(fenced(epoch, &run, &host)),
         };
+        self.worker.phases.since(Phase::Commit, began);
         self.worker.sealed(&manifest, sha256);
         let seconds = std::mem::take(&mut self.worker.seconds);
         summary.add(self.graph, &manifest, &self.worker.state.relations, &seconds);
@@ -252,8 +254,10 @@ impl<'a> Run<'a> {
             self.publisher.take().ok_or_else(|| Error::bug("two publications at once"))?;
         let manifest = Arc::new(manifest);
         let work = manifest.clone();
+        let (phases, began) = (self.worker.phases.clone(), self.env.clock.monotonic());
         let task = tokio::spawn(async move {
             let outcome = publish_won(&mut publisher, &work).await;
+            phases.since(Phase::Commit, began);
             (publisher, outcome)
         });
         self.publishing = Some(Publishing { task, manifest });

@@ -93,6 +93,47 @@ impl Scan {
     }
 }
 
+/// Where the first record begins in `bytes` that were taken out of the middle of a file, judged by
+/// these bytes alone; none when they do not say. It may be wrong: bytes inside of quotes can look
+/// like records. Whoever reads up to there finds out, since the quotes do not end there.
+pub fn guess(dialect: Dialect, bytes: &[u8]) -> Option<usize> {
+    let Some(quote) = dialect.quote else { return memchr(b'\n', bytes).map(|at| at + 1) };
+    if dialect.escape.is_some() {
+        return None;
+    }
+    let outside = likely(dialect, State::Plain, bytes);
+    if memchr(quote, bytes).is_none() {
+        return outside?;
+    }
+    match (outside, likely(dialect, State::Quoted, bytes)) {
+        (Some(border), None) | (None, Some(border)) => border,
+        _ => None,
+    }
+}
+
+/// The place after the first line break that ends a record if `bytes` begin in `state`; none if they
+/// would have quotes where nobody writes them.
+fn likely(dialect: Dialect, from: State, bytes: &[u8]) -> Option<Option<usize>> {
+    let (mut state, mut border) = (from, None);
+    for (i, byte) in bytes.iter().enumerate() {
+        let is_quote = dialect.quote == Some(*byte);
+        state = match state {
+            State::Quoted if is_quote => State::Closed,
+            State::Quoted => State::Quoted,
+            State::Field | State::Closed if is_quote => State::Quoted,
+            State::Plain if is_quote => return None,
+            State::Closed if !ends_field(dialect, *byte) && *byte != b'\r' => return None,
+            _ if ends_field(dialect, *byte) => State::Field,
+            State::Closed => State::Closed,
+            _ => State::Plain,
+        };
+        if *byte == b'\n' && state == State::Field && border.is_none() {
+            border = Some(i + 1);
+        }
+    }
+    Some(border)
+}
+
 /// The state after `bytes`, and the place after the first line break that ends a record.
 pub(super) fn run(dialect: Dialect, from: State, bytes: &[u8]) -> (State, Option<usize>) {
     match (dialect.quote, dialect.escape) {
@@ -187,6 +228,33 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_guess_goes_by_where_quotes_stand() {
+        let cases: [(&str, Option<usize>); 12] = [
+            ("lo,1\nmorning,2\n", Some(5)),
+            ("lo,1", None),
+            ("lo,\"1\"\nmorning,2\n", Some(7)),
+            ("lo\r\n\"a\nb\",1\r\n", Some(4)),
+            // Within quotes.
+            ("a\nb\",1\nx,2\n", Some(7)),
+            ("a\nb\"\r\nx,\"2\"\n", Some(6)),
+            ("a, \"\"b\"\"\nc\",1\nx,\"y\"\n", Some(14)),
+            // Both ways look right, or none does.
+            ("\",\"\n\",\"\n", None),
+            ("a \"b\" c\nd\n", None),
+            ("\n", Some(1)),
+            ("", None),
+            (",\"x\ny\",\"z\"\n1,2\n", Some(11)),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(guess(Dialect::default(), text.as_bytes()), expected, "{text:?}");
+        }
+        let plain = Dialect { quote: None, ..Dialect::default() };
+        assert_eq!(guess(plain, b"a \"b\nc"), Some(5));
+        let escapes = Dialect { escape: Some(b'\\'), ..Dialect::default() };
+        assert_eq!(guess(escapes, b"a\nb\n"), None);
+    }
 
     proptest! {
         #[test]

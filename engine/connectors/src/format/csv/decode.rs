@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
-use sluice_core::{DataSchema, Decoded, Rejected, Result, with_position};
+use sluice_core::{DataSchema, Decoded, Error, Rejected, Result, with_position};
 
 use super::border::{State, run};
 use super::record::{Fault, Index, Room};
@@ -106,6 +106,8 @@ pub struct Decoder {
     /// Bytes at the beginning of `buffer` that are done with.
     done: usize,
     oversize: Option<Oversize>,
+    /// Whether more of the file follows behind the last byte.
+    followed: bool,
 }
 
 /// A record that is too large, while its end is looked for.
@@ -120,7 +122,23 @@ impl Decoder {
     /// A decoder for bytes that begin at `origin`, where a record begins.
     pub fn new(layout: Arc<Layout>, mapping: Mapping, origin: Origin) -> Self {
         let index = Index::default();
-        Self { layout, origin, mapping, index, buffer: Vec::new(), done: 0, oversize: None }
+        Self {
+            layout,
+            origin,
+            mapping,
+            index,
+            buffer: Vec::new(),
+            done: 0,
+            oversize: None,
+            followed: false,
+        }
+    }
+
+    /// The same for bytes that more of the file follows: a record has to end where they end, else
+    /// the file was cut where no record begins.
+    #[must_use]
+    pub fn followed(self, followed: bool) -> Self {
+        Self { followed, ..self }
     }
 
     /// Takes the next bytes.
@@ -137,10 +155,10 @@ impl Decoder {
     }
 
     /// The next chunk; none when more bytes are needed, or when `ended` says that there are none
-    /// and all are decoded. Errors: `Bug` only.
+    /// and all are decoded. Errors: `Unreadable` when they end within a record and should not.
     pub fn next(&mut self, ended: bool) -> Result<Option<Decoded>> {
         if self.oversize.is_some() {
-            let Some(rejected) = self.skip(ended) else { return Ok(None) };
+            let Some(rejected) = self.skip(ended)? else { return Ok(None) };
             let rows = RecordBatch::new_empty(self.layout.schema.clone());
             return Ok(Some(Decoded { rows, rejected: vec![rejected] }));
         }
@@ -148,6 +166,9 @@ impl Decoder {
         let bytes = &self.buffer[self.done..];
         self.index.fill(self.layout.dialect, self.mapping.width, bytes, ended, room);
         let consumed = self.index.consumed;
+        if self.index.open && self.followed {
+            return Err(self.miscut());
+        }
         if self.index.rows.is_empty() && self.index.bad.is_empty() {
             self.done += consumed;
             if !ended && self.pending() > RECORD_BYTES_MAX {
@@ -173,9 +194,7 @@ impl Decoder {
                 // A row that still fails would be a difference between one cell and many.
                 columns.arrays(&self.index).map_err(|column| {
                     let name = self.layout.columns[column].name();
-                    sluice_core::Error::bug(format!(
-                        "a column fails without a bad row column={name}"
-                    ))
+                    Error::bug(format!("a column fails without a bad row column={name}"))
                 })?
             }
         };
@@ -208,17 +227,26 @@ impl Decoder {
     }
 
     /// Goes on in a record that is too large; gives it when its end is found.
-    fn skip(&mut self, ended: bool) -> Option<Rejected> {
-        let oversize = self.oversize.as_mut()?;
+    fn skip(&mut self, ended: bool) -> Result<Option<Rejected>> {
+        let Some(oversize) = self.oversize.as_mut() else { return Ok(None) };
         let (state, border) = run(self.layout.dialect, oversize.state, &self.buffer[self.done..]);
         oversize.state = state;
         self.done = border.map_or(self.buffer.len(), |end| self.done + end);
         if border.is_none() && !ended {
-            return None;
+            return Ok(None);
         }
-        let Oversize { position, head, .. } = self.oversize.take()?;
+        if border.is_none() && self.followed {
+            return Err(self.miscut());
+        }
+        let Some(Oversize { position, head, .. }) = self.oversize.take() else { return Ok(None) };
         let object = self.origin.object.clone();
-        Some(Rejected { object, position, bytes: head, reason: Fault::Large.reason() })
+        Ok(Some(Rejected { object, position, bytes: head, reason: Fault::Large.reason() }))
+    }
+
+    /// The file was cut by a guess, and wrongly. Reading it carefully cuts it by all its quotes.
+    fn miscut(&self) -> Error {
+        let path = &self.origin.object;
+        Error::unreadable(format!("quotes do not end where a piece of the file does path={path}"))
     }
 }
 

@@ -15,6 +15,7 @@ mod column;
 mod decode;
 mod encode;
 mod header;
+mod plain;
 mod record;
 mod rescue;
 #[cfg(test)]
@@ -24,7 +25,7 @@ mod spelling;
 mod tests;
 mod text;
 
-pub use border::{Scan, State};
+pub use border::{Scan, State, guess};
 pub use column::Column;
 pub use decode::{Decoder, Layout, Mapping, Origin};
 pub use encode::Encoder;

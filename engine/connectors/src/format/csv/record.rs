@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use memchr::{memchr2, memchr3};
+use memchr::{memchr, memchr2, memchr3};
 
 use super::{Dialect, RECORD_BYTES_MAX};
 
@@ -13,14 +13,16 @@ use super::{Dialect, RECORD_BYTES_MAX};
 #[derive(Debug, Default)]
 pub(super) struct Index {
     width: usize,
-    dialect: Dialect,
-    fields: Vec<Field>,
+    pub(super) dialect: Dialect,
+    pub(super) fields: Vec<Field>,
     /// Where each row stands, without its line break.
     pub(super) rows: Vec<(u32, u32)>,
     /// Records that are not rows, in order.
     pub(super) bad: Vec<Bad>,
     /// Bytes of the chunk that were dealt with: complete records and blank lines.
     pub(super) consumed: usize,
+    /// Whether the bytes end within quotes.
+    pub(super) open: bool,
 }
 
 /// A record that cannot be decoded.
@@ -82,12 +84,23 @@ impl<'a> Cell<'a> {
 /// A field's place; the highest bits say that it was quoted (`start`) and has doubled quotes
 /// or escapes (`end`). Chunks are far smaller than 2 GiB.
 #[derive(Debug, Clone, Copy)]
-struct Field {
+pub(super) struct Field {
     start: u32,
     end: u32,
 }
 
+impl Field {
+    /// A field without quotes and escapes.
+    #[inline]
+    pub(super) fn plain(start: usize, end: usize) -> Self {
+        Self { start: start as u32, end: end as u32 }
+    }
+}
+
 const FLAG: u32 = 1 << 31;
+
+/// A stretch without quotes that is shorter than this is gone through field by field.
+const PLAIN_BYTES_MIN: usize = 64;
 
 impl Index {
     /// Finds the records at the beginning of `bytes`. `ended` says that no bytes follow, so that a
@@ -106,8 +119,21 @@ impl Index {
         self.rows.clear();
         self.bad.clear();
         self.consumed = 0;
+        self.open = false;
         let mut walk = Walk { dialect, bytes, ended, at: 0 };
+        let mut quote = 0;
         while self.rows.len() + self.bad.len() < room.rows && walk.at < room.bytes {
+            if walk.at >= quote {
+                quote = next_quote(dialect, &bytes[..bytes.len().min(room.bytes)], walk.at);
+            }
+            if quote > walk.at + PLAIN_BYTES_MIN {
+                let before = walk.at;
+                walk.at = self.plain_records(&bytes[..quote], before, room);
+                self.consumed = walk.at;
+                if walk.at > before {
+                    continue;
+                }
+            }
             let more = walk.skip_blank_lines();
             self.consumed = walk.at;
             if !more || !self.record(&mut walk) {
@@ -170,7 +196,7 @@ impl Index {
 
     /// Ends the record whose fields begin at `first`.
     #[inline]
-    fn close(
+    pub(super) fn close(
         &mut self,
         first: usize,
         (start, end): (usize, usize),
@@ -178,6 +204,7 @@ impl Index {
         mut fault: Option<Fault>,
     ) {
         let place = (start as u32, end as u32);
+        self.open |= fault == Some(Fault::Open);
         let found = self.fields.len() - first;
         if self.width == 0 {
             self.width = found;
@@ -195,6 +222,15 @@ impl Index {
             None => format!("wrong number of fields expected={} found={found}", self.width),
         };
         self.bad.push(Bad { place, reason });
+    }
+}
+
+/// The first quote at or behind `from`, or the end. Where escapes are special nothing is plain.
+fn next_quote(dialect: Dialect, bytes: &[u8], from: usize) -> usize {
+    match (dialect.quote, dialect.escape) {
+        (_, Some(_)) => from,
+        (None, None) => bytes.len(),
+        (Some(quote), None) => memchr(quote, &bytes[from..]).map_or(bytes.len(), |at| from + at),
     }
 }
 

@@ -1,6 +1,7 @@
 //! How the columns of one file are encoded: compression, and which of them get a dictionary.
 //!
-//! In: the first rows of a file. Out: the writer's properties. A dictionary makes few values small
+//! In: the first rows of a file. Out: the writer's properties, and which columns get a dictionary of
+//! ours. A dictionary makes few values small
 //! and costs a look-up per row; where nearly every row has a value of its own it only costs, and
 //! Parquet's writer would notice that after a megabyte of values, for each row group anew.
 
@@ -11,14 +12,12 @@ use parquet::schema::types::ColumnPath;
 
 use sluice_core::{Error, Result};
 
-use super::codes::Codes;
-use super::writer::{Codec, WriteOptions};
+use super::super::codes::Codes;
+use super::super::writer::{Codec, WriteOptions};
+use super::column::DictionaryColumn;
 
 /// Zstandard's fastest regular level: higher ones cost much more time than they save bytes.
-const ZSTD_LEVEL: i32 = 1;
-
-/// A row group is cut at this size even if it has few rows: readers hold whole row groups.
-const ROW_GROUP_BYTES_MAX: usize = 64 * 1024 * 1024;
+pub(super) const ZSTD_LEVEL: i32 = 1;
 
 /// Rows looked at: enough to tell a key from a category, and counted in microseconds.
 const SAMPLE_ROWS_MAX: usize = 1024;
@@ -30,8 +29,12 @@ const SAMPLE_ROWS_MIN: usize = 64;
 /// a value of their own. Among 1,024 rows that is the case from about 2,000 values on.
 const DISTINCT_PERCENT_MAX: usize = 75;
 
-/// The properties of a file that begins with `rows`.
-pub(super) fn properties(options: &WriteOptions, rows: &RecordBatch) -> Result<WriterProperties> {
+/// The properties of a file that begins with `rows`, and per field whether it gets a dictionary of
+/// ours, for which Parquet's own writer needs none.
+pub(super) fn properties(
+    options: &WriteOptions,
+    rows: &RecordBatch,
+) -> Result<(WriterProperties, Vec<bool>)> {
     let compression = match options.codec {
         Codec::Snappy => Compression::SNAPPY,
         Codec::Zstd => Compression::ZSTD(
@@ -41,16 +44,19 @@ pub(super) fn properties(options: &WriteOptions, rows: &RecordBatch) -> Result<W
     };
     let mut properties = WriterProperties::builder()
         .set_compression(compression)
-        .set_max_row_group_row_count(Some(options.row_group_rows.max(1)))
-        .set_max_row_group_bytes(Some(ROW_GROUP_BYTES_MAX))
         .set_created_by(concat!("sluice ", env!("CARGO_PKG_VERSION")).to_string());
+    let mut ours = Vec::with_capacity(rows.num_columns());
     for (field, column) in rows.schema_ref().fields().iter().zip(rows.columns()) {
-        if !field.data_type().is_nested() && nearly_unique(column)? {
+        let unique = !field.data_type().is_nested() && nearly_unique(column)?;
+        let own =
+            options.codec == Codec::Zstd && !unique && DictionaryColumn::takes(field.data_type());
+        if unique || own {
             let path = ColumnPath::from(field.name().clone());
             properties = properties.set_column_dictionary_enabled(path, false);
         }
+        ours.push(own);
     }
-    Ok(properties.build())
+    Ok((properties.build(), ours))
 }
 
 /// Whether nearly every row of `column` has a value of its own.
