@@ -102,6 +102,26 @@ fn long_lines_are_rows_up_to_the_limit() {
     place.holds("lines.yaml");
 }
 
+/// A big file is cut where rows seem to begin; within a long text they only seem to.
+#[test]
+fn lines_of_a_long_text_are_not_taken_for_rows() {
+    let place = Place::local();
+    place.write("lines.yaml", &LINES.replace("format: csv", "format: csv\n    split_bytes: 1MiB"));
+    let row = |id: u64| format!("{id},a\n");
+    let (before, after): (String, String) =
+        ((0..20_000).map(row).collect(), (20_001..400_000).map(row).collect());
+    let (text, rows) = ("7,x\n".repeat(600_000), 400_000_u64);
+    place.write("input/1.csv", &format!("id,text\n{before}20000,\"{text}\"\n{after}"));
+    let run = place.job("run", "lines.yaml").output();
+    assert_eq!(run.code, Some(0), "{}", run.text());
+    let ids = (rows * (rows - 1) / 2).to_string();
+    let expected = [[rows.to_string(), ids]];
+    assert_eq!(place.sql("lines.yaml", "SELECT n, ids FROM total"), expected);
+    let length = place.cell("lines.yaml", "SELECT length(text) FROM kept WHERE id = 20000");
+    assert_eq!(length, text.len().to_string());
+    place.holds("lines.yaml");
+}
+
 /// Text that gzip does not make small.
 fn noise(rows: u64) -> String {
     let mut text = "id,text\n".to_string();

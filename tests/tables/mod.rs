@@ -1,6 +1,8 @@
-//! Tables and views over time: many epochs, changed definitions, changed columns, upkeep.
+//! Tables and views over time: many epochs, changed definitions, changed columns, upkeep; and how
+//! much of a source they read.
 
 mod definitions;
 mod epochs;
 mod evolution;
+mod scans;
 mod upkeep;

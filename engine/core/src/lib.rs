@@ -9,7 +9,6 @@ mod error;
 mod factory;
 mod memory;
 mod offset;
-mod phase;
 mod problem;
 mod quantity;
 mod schema;
@@ -19,20 +18,20 @@ mod source;
 mod step;
 pub mod testing;
 
-pub use clock::{Clock, Ids, ManualClock};
+pub use clock::{Clock, Ids, ManualClock, Phase, Phases};
 pub use config::Config;
 pub use error::{Error, Kind, Result};
 pub use factory::{Context, Registry, SinkFactory, SourceFactory};
 pub use memory::{Memory, Reservation, Share, Unbounded};
 pub use offset::{Advance, Offset, Offsets};
-pub use phase::{Phase, Phases};
 pub use problem::{Problem, Problems, Span};
 pub use quantity::{format_bytes, format_count, parse_bytes, parse_duration};
 pub use schema::{DataSchema, FieldSpec, column_name, parse_type, type_name};
 pub use secret::{Secrets, bucket_of};
 pub use sink::{FileEncoder, FileSink, FileSizing};
 pub use source::{
-    Decoded, Intake, Limit, POSITION_COLUMN, REJECTED_FILE_COLUMN, RESCUED_COLUMN, Reader,
-    Rejected, RowStream, SOURCE_FILE_COLUMN, Source, Split, Start, rejected_schema, with_position,
+    Bound, Comparison, Decoded, Intake, Limit, POSITION_COLUMN, REJECTED_FILE_COLUMN,
+    RESCUED_COLUMN, Reader, Rejected, RowStream, SOURCE_FILE_COLUMN, Scan, Source, Split, Start,
+    rejected_schema, with_position,
 };
 pub use step::{Step, reach};

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -103,6 +103,48 @@ pub struct Rejected {
     pub reason: String,
 }
 
+/// What a plan needs of a split; by default everything.
+#[derive(Debug, Clone, Default)]
+pub struct Scan {
+    /// The columns whose values are used, by their names in the reader's schema; none means all.
+    pub columns: Option<Vec<String>>,
+    /// What is true of every row that is used. The plan checks it again: they may be ignored.
+    pub bounds: Vec<Bound>,
+}
+
+impl Scan {
+    /// Whether the values of a column are used.
+    pub fn wants(&self, column: &str) -> bool {
+        self.columns.as_ref().is_none_or(|wanted| wanted.iter().any(|name| name == column))
+    }
+}
+
+/// A column held against a constant. Like in SQL it is not true where the column is null.
+#[derive(Debug, Clone)]
+pub struct Bound {
+    /// The column's name in the reader's schema.
+    pub column: String,
+    /// How the column compares with the value.
+    pub comparison: Comparison,
+    /// One value, not null, of the column's type.
+    pub value: ArrayRef,
+}
+
+/// How a column compares with a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Comparison {
+    /// `<`
+    Less,
+    /// `<=`
+    AtMost,
+    /// `=`
+    Equal,
+    /// `>=`
+    AtLeast,
+    /// `>`
+    Greater,
+}
+
 /// One chunk of a split after decoding.
 #[derive(Debug)]
 pub struct Decoded {
@@ -110,6 +152,21 @@ pub struct Decoded {
     pub rows: RecordBatch,
     /// Rows that could not be decoded; never an error of the job.
     pub rejected: Vec<Rejected>,
+    /// Rows that were not read, because the scan's bounds rule all rows of the chunk out. Whether
+    /// they could have been decoded is not known; then there are no others.
+    pub pruned: u64,
+}
+
+impl Decoded {
+    /// A chunk that was read.
+    pub fn new(rows: RecordBatch, rejected: Vec<Rejected>) -> Self {
+        Self { rows, rejected, pruned: 0 }
+    }
+
+    /// A chunk of so many rows, of the reader's `schema`, that was not.
+    pub fn pruned(schema: SchemaRef, rows: u64) -> Self {
+        Self { rows: RecordBatch::new_empty(schema), rejected: Vec::new(), pruned: rows }
+    }
 }
 
 /// Decoded chunks in the split's order.
@@ -120,12 +177,18 @@ pub type RowStream = BoxStream<'static, Result<Decoded>>;
 /// Guarantee: the same split always gives the same rows and the same rejected rows, or an error
 /// that names the object: of kind `Data` when it changed, worth a new poll; of kind `Unreadable`
 /// when it cannot be read to its end, which a careful poll finds ([`Start::careful`]).
+///
+/// A scan changes no rows, only how much of them is read. Whatever it says, a split has the same
+/// chunks; each has the same rows at the same positions and the same rejected rows, or is pruned,
+/// all of it, if its rows are ruled out by the bounds. Columns that are not wanted may hold
+/// nulls instead of their values.
 pub trait Reader: Send + Sync + std::fmt::Debug {
     /// The rows' schema, [`POSITION_COLUMN`] last.
     fn schema(&self) -> SchemaRef;
 
-    /// Opens one split. Batches hold at most 64 Ki rows. Dropping the stream stops the read.
-    fn open(&self, split: Split) -> RowStream;
+    /// Opens one split, of which `scan` is needed. Batches hold at most 64 Ki rows. Dropping the
+    /// stream stops the read.
+    fn open(&self, split: Split, scan: &Scan) -> RowStream;
 }
 
 /// A stream of rows that can be read again from recorded offsets.

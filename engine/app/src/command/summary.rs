@@ -6,7 +6,7 @@ use sluice_runtime::schedule::{SinkSummary, Summary, TableSummary, Unreadable, V
 
 use super::run::Ended;
 use crate::failure::error_json;
-use crate::output::{Align, Grid, count, seconds};
+use crate::output::{Align, Grid, count, counted, seconds};
 
 /// More files that could not be read are counted only: a screen full of them tells enough.
 const UNREADABLE_MAX: usize = 20;
@@ -39,6 +39,10 @@ fn job_text(summary: &Summary, how: &str) -> String {
     let grids = [tables(&summary.tables), views(&summary.views), sinks(&summary.sinks)];
     for grid in grids.iter().filter(|grid| !grid.is_empty()) {
         text.push_str(&format!("{grid}\n"));
+    }
+    if summary.pruned > 0 {
+        let rows = counted(summary.pruned, "row");
+        text.push_str(&format!("{rows} of the sources not read: no statement needs them\n"));
     }
     text.push_str(&unreadable(&summary.unreadable));
     text
@@ -121,6 +125,7 @@ fn job_json(summary: &Summary, error: Option<&Error>) -> Value {
         "tables": summary.tables,
         "views": summary.views,
         "sinks": summary.sinks,
+        "pruned": summary.pruned,
         "unreadable": summary.unreadable,
         "phases": summary.phases,
     });

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use futures::StreamExt;
 use serde::{Deserialize, Serialize};
-use sluice_core::{Decoded, Error, Reader, Result, RowStream, Split};
+use sluice_core::{Decoded, Error, Reader, Result, RowStream, Scan, Split};
 use sluice_lake::store::Store;
 
 use super::config::Decoding;
@@ -40,8 +40,8 @@ impl Reader for FileReader {
         self.decoding.schema().clone()
     }
 
-    fn open(&self, split: Split) -> RowStream {
-        let opened = self.prepare(split);
+    fn open(&self, split: Split, scan: &Scan) -> RowStream {
+        let opened = self.prepare(split, scan);
         let chunks = futures::stream::once(async { opened });
         let chunks = chunks.flat_map(|opened| match opened {
             Ok(opening) => opening.chunks(),
@@ -52,7 +52,7 @@ impl Reader for FileReader {
 }
 
 impl FileReader {
-    fn prepare(&self, split: Split) -> Result<Opening> {
+    fn prepare(&self, split: Split, scan: &Scan) -> Result<Opening> {
         let strange = || Error::bug(format!("a split of another source object={}", split.object));
         let detail: Detail =
             serde_json::from_value(split.detail.clone()).map_err(|e| strange().because(e))?;
@@ -87,7 +87,7 @@ impl FileReader {
                 let index = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
                 let groups = index(split.range.0)..index(split.range.1);
                 let (object, layout) = (Box::new(object), layout.clone());
-                Ok(Opening::Parquet { object, layout, groups, origin })
+                Ok(Opening::Parquet { object, layout, groups, origin, scan: scan.clone() })
             }
             _ => Err(strange()),
         }
@@ -102,6 +102,7 @@ enum Opening {
         layout: Arc<parquet::Layout>,
         groups: std::ops::Range<usize>,
         origin: parquet::Origin,
+        scan: Scan,
     },
 }
 
@@ -112,8 +113,8 @@ impl Opening {
                 Ok(rows.next().await?.map(|decoded| (decoded, rows)))
             })
             .boxed(),
-            Opening::Parquet { object, layout, groups, origin } => {
-                let open = parquet::Rows::open(*object, layout, groups.collect(), origin);
+            Opening::Parquet { object, layout, groups, origin, scan } => {
+                let open = parquet::Rows::open(*object, layout, groups, origin, scan);
                 futures::stream::once(open)
                     .flat_map(|opened| match opened {
                         Ok(rows) => futures::stream::try_unfold(rows, |mut rows| async move {

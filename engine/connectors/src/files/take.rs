@@ -5,7 +5,7 @@
 //! epoch before it, and so does one with a column that is to be added. It remembers nothing.
 
 use futures::{FutureExt, StreamExt, TryStreamExt};
-use sluice_core::{Error, FieldSpec, Kind, Reader, Rejected, Result, Split};
+use sluice_core::{Error, FieldSpec, Kind, Reader, Rejected, Result, Scan, Split};
 
 use super::config::{OnChangedFile, OnNewColumn};
 use super::cut::{Cut, cut};
@@ -136,7 +136,7 @@ impl FileSource {
     /// Reads splits to their end; gives the error of a file that cannot be.
     async fn read_through(&self, splits: &[Split]) -> Result<Option<Error>> {
         for split in splits {
-            let mut rows = self.reader.open(split.clone());
+            let mut rows = self.reader.open(split.clone(), &Scan::default());
             loop {
                 match rows.try_next().await {
                     Ok(Some(_)) => {}

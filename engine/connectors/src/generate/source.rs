@@ -12,7 +12,7 @@ use futures::StreamExt;
 use serde_json::Value;
 use sluice_core::{
     Advance, Clock, Decoded, Error, Intake, Limit, Offset, Offsets, Reader, Result, RowStream,
-    Source, Split, Start,
+    Scan, Source, Split, Start,
 };
 
 use super::config::Settings;
@@ -136,12 +136,12 @@ impl Reader for Maker {
         self.plan.schema_with_position().clone()
     }
 
-    fn open(&self, split: Split) -> RowStream {
+    fn open(&self, split: Split, _scan: &Scan) -> RowStream {
         let (plan, (start, end)) = (self.plan.clone(), split.range);
         let starts = (start..end).step_by(BATCH_ROWS as usize);
         let batch = move |start: u64| {
             let rows = plan.rows(start..end.min(start + BATCH_ROWS))?;
-            Ok(Decoded { rows, rejected: Vec::new() })
+            Ok(Decoded::new(rows, Vec::new()))
         };
         futures::stream::iter(starts).map(batch).boxed()
     }

@@ -2,4 +2,4 @@
 
 mod source;
 
-pub use source::{read_all, source_conformance};
+pub use source::{read_all, read_chunks, scan_conformance, source_conformance};

@@ -2,28 +2,100 @@
 //!
 //! A failed promise is an `Err` that says which; the test that calls the suite unwraps it.
 
-use arrow::array::RecordBatch;
+use arrow::array::{BooleanArray, RecordBatch, Scalar};
+use arrow::compute::and;
+use arrow::compute::kernels::cmp;
 use futures::TryStreamExt;
 
-use crate::{Error, Intake, Limit, Offsets, POSITION_COLUMN, Rejected, Result, Source, Start};
+use crate::{
+    Bound, Comparison, Decoded, Error, Intake, Limit, Offsets, POSITION_COLUMN, Rejected, Result,
+    Scan, Source, Start,
+};
 
 /// Everything the splits of `intake` hold, in split order.
 pub async fn read_all(
     source: &dyn Source,
     intake: &Intake,
 ) -> Result<(Vec<RecordBatch>, Vec<Rejected>)> {
-    let reader = source.reader();
     let (mut rows, mut rejected) = (Vec::new(), Vec::new());
-    for split in &intake.splits {
-        let mut stream = reader.open(split.clone());
-        while let Some(decoded) = stream.try_next().await? {
-            let last = decoded.rows.schema().fields().last().map(|f| f.name().clone());
-            ensure(last.as_deref() == Some(POSITION_COLUMN), "the last column is the position")?;
-            rows.push(decoded.rows);
-            rejected.extend(decoded.rejected);
-        }
+    for decoded in read_chunks(source, intake, &Scan::default()).await?.into_iter().flatten() {
+        let last = decoded.rows.schema().fields().last().map(|f| f.name().clone());
+        ensure(last.as_deref() == Some(POSITION_COLUMN), "the last column is the position")?;
+        ensure(decoded.pruned == 0, "nothing is pruned without bounds")?;
+        rows.push(decoded.rows);
+        rejected.extend(decoded.rejected);
     }
     Ok((rows, rejected))
+}
+
+/// The chunks of each split of `intake`.
+pub async fn read_chunks(
+    source: &dyn Source,
+    intake: &Intake,
+    scan: &Scan,
+) -> Result<Vec<Vec<Decoded>>> {
+    let reader = source.reader();
+    let mut splits = Vec::with_capacity(intake.splits.len());
+    for split in &intake.splits {
+        splits.push(reader.open(split.clone(), scan).try_collect().await?);
+    }
+    Ok(splits)
+}
+
+/// Holds what `scan` makes of `intake` against all that is in it. Gives the rows that were pruned.
+pub async fn scan_conformance(source: &dyn Source, intake: &Intake, scan: &Scan) -> Result<u64> {
+    let whole = read_chunks(source, intake, &Scan::default()).await?;
+    let scanned = read_chunks(source, intake, scan).await?;
+    let mut pruned = 0;
+    for (whole, scanned) in whole.iter().zip(&scanned) {
+        ensure(whole.len() == scanned.len(), "a split has the same chunks whatever the scan")?;
+        for (whole, scanned) in whole.iter().zip(scanned) {
+            match scanned.pruned {
+                0 => same_chunk(whole, scanned, scan)?,
+                rows => ruled_out(whole, scanned, scan, rows)?,
+            }
+            pruned += scanned.pruned;
+        }
+    }
+    Ok(pruned)
+}
+
+fn same_chunk(whole: &Decoded, scanned: &Decoded, scan: &Scan) -> Result<()> {
+    ensure(whole.rejected == scanned.rejected, "the same rows are rejected whatever the scan")?;
+    let schema = whole.rows.schema();
+    for field in schema.fields() {
+        if field.name() == POSITION_COLUMN || scan.wants(field.name()) {
+            let [whole, scanned] = [whole, scanned].map(|c| c.rows.column_by_name(field.name()));
+            ensure(whole == scanned, "columns that are wanted have their values")?;
+        }
+    }
+    Ok(())
+}
+
+fn ruled_out(whole: &Decoded, scanned: &Decoded, scan: &Scan, pruned: u64) -> Result<()> {
+    let rows = whole.rows.num_rows() + whole.rejected.len();
+    ensure(rows as u64 == pruned, "a chunk is pruned as a whole")?;
+    let empty = scanned.rows.num_rows() == 0 && scanned.rejected.is_empty();
+    ensure(empty, "a pruned chunk has no rows")?;
+    let mut fit = BooleanArray::from(vec![true; whole.rows.num_rows()]);
+    for bound in &scan.bounds {
+        fit = and(&fit, &holds(bound, &whole.rows)?)?;
+    }
+    ensure(fit.true_count() == 0, "no row that is pruned fulfils all bounds")
+}
+
+/// For each row whether `bound` is true of it.
+fn holds(bound: &Bound, rows: &RecordBatch) -> Result<BooleanArray> {
+    let column = rows.column_by_name(&bound.column);
+    let column = column.ok_or_else(|| Error::bug("a bound on a column that is not there"))?;
+    let value = Scalar::new(bound.value.clone());
+    Ok(match bound.comparison {
+        Comparison::Less => cmp::lt(column, &value),
+        Comparison::AtMost => cmp::lt_eq(column, &value),
+        Comparison::Equal => cmp::eq(column, &value),
+        Comparison::AtLeast => cmp::gt_eq(column, &value),
+        Comparison::Greater => cmp::gt(column, &value),
+    }?)
 }
 
 /// Runs the suite. `build` makes the same source afresh, as a restart would; its data must be
@@ -72,6 +144,8 @@ async fn drain(mut source: Box<dyn Source>, start: Start, limit: Limit) -> Resul
         let (once, _) = read_all(source.as_ref(), &intake).await?;
         let (twice, _) = read_all(source.as_ref(), &intake).await?;
         ensure(once == twice, "the same split gives the same rows")?;
+        let nothing = Scan { columns: Some(Vec::new()), ..Scan::default() };
+        scan_conformance(source.as_ref(), &intake, &nothing).await?;
         source.acknowledge(&at).await?;
         source.acknowledge(&at).await?;
         let rows = once.iter().map(RecordBatch::num_rows).sum();

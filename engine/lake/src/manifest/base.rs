@@ -84,8 +84,7 @@ impl Base {
         }
         for (source, part) in &manifest.sources {
             let sum = self.sources.entry(source.clone()).or_default();
-            sum.rows.decoded += part.rows.decoded;
-            sum.rows.rejected += part.rows.rejected;
+            sum.rows.add(&part.rows);
             for advance in &part.advances {
                 sum.advance(advance).map_err(|at| {
                     let partition = &advance.partition;

@@ -44,7 +44,7 @@ fn chain_on(lake: &Location, store: Store) -> Chain {
 fn manifest(epoch: u64, run: &str, previous: Option<&str>) -> Manifest {
     let at = |n: u64| Offset::At(n * 10);
     let advance = Advance { partition: "p".into(), from: at(epoch), to: at(epoch + 1) };
-    let rows = Counts { decoded: 9, rejected: 1 };
+    let rows = Counts { decoded: 9, rejected: 1, pruned: 2 };
     let counts = TableCounts { entering: 9, written: 9, ..TableCounts::default() };
     Manifest {
         format: FORMAT,
@@ -86,6 +86,13 @@ async fn overwrite(chain: &Chain, n: u64, content: &str) {
 
 fn kind<T: std::fmt::Debug>(result: Result<T, Error>) -> Kind {
     result.unwrap_err().kind()
+}
+
+#[test]
+fn counts_of_older_manifests_have_nothing_pruned() {
+    let counts: Counts = serde_json::from_str(r#"{"decoded": 9, "rejected": 1}"#).unwrap();
+    assert_eq!(counts, Counts { decoded: 9, rejected: 1, pruned: 0 });
+    assert_eq!(counts.taken(), 10);
 }
 
 #[tokio::test]

@@ -90,6 +90,23 @@ pub struct Counts {
     pub decoded: u64,
     /// Rows that could not.
     pub rejected: u64,
+    /// Rows that were not read, because no statement that reads the source needs one of them.
+    #[serde(default)]
+    pub pruned: u64,
+}
+
+impl Counts {
+    /// All rows that were taken.
+    pub fn taken(&self) -> u64 {
+        self.decoded + self.rejected + self.pruned
+    }
+
+    /// Adds those of another epoch or source.
+    pub fn add(&mut self, other: &Counts) {
+        self.decoded += other.decoded;
+        self.rejected += other.rejected;
+        self.pruned += other.pruned;
+    }
 }
 
 /// What one epoch does to one table.

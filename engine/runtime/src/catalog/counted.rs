@@ -9,7 +9,7 @@ use std::task::{self, Poll};
 
 use arrow::datatypes::SchemaRef;
 use futures::{Stream, StreamExt};
-use sluice_core::{Decoded, Phase, Phases, Reader, Result, RowStream, Split};
+use sluice_core::{Decoded, Phase, Phases, Reader, Result, RowStream, Scan, Split};
 
 /// A reader and where its time is counted.
 #[derive(Debug)]
@@ -30,8 +30,8 @@ impl Reader for CountedReader {
         self.inner.schema()
     }
 
-    fn open(&self, split: Split) -> RowStream {
-        Counted { inner: self.inner.open(split), phases: self.phases.clone() }.boxed()
+    fn open(&self, split: Split, scan: &Scan) -> RowStream {
+        Counted { inner: self.inner.open(split, scan), phases: self.phases.clone() }.boxed()
     }
 }
 

@@ -1,7 +1,8 @@
 //! The leaf that runs an epoch's intake: splits are opened inside the plan, on all cores.
 //!
-//! In: a reader and the splits of one epoch. Out: decoded rows; the rows that could not be decoded
-//! and the counts gather in a [`Tally`]. A split that several plans read is counted once.
+//! In: a reader and the splits of one epoch. Out: decoded rows, less what the reader can tell that
+//! the plan does not need; the rows that could not be decoded and the counts gather in a
+//! [`Tally`]. A split that several plans read is counted once.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,17 +13,19 @@ use async_trait::async_trait;
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::stats::{Precision, Statistics};
-use datafusion::error::{DataFusionError, Result as SqlResult};
+use datafusion::error::Result as SqlResult;
 use datafusion::execution::TaskContext;
-use datafusion::logical_expr::{Expr, TableType};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
 use futures::StreamExt;
+use futures::future::ready;
 use parking_lot::Mutex;
-use sluice_core::{Decoded, Reader, Rejected, Result, Split};
+use sluice_core::{Decoded, Reader, Rejected, Result, Scan, Split};
 
-use super::{sql_error, with_source_file};
+use super::bound::bounds;
+use super::{external, with_source_file};
 
 /// Bits of a position that count within a split: a terabyte of bytes, and 8 million splits above.
 const POSITION_BITS: u32 = 40;
@@ -36,7 +39,8 @@ const OPEN_MAX: u64 = 16;
 
 /// What reading an intake found, besides rows.
 ///
-/// Kept per chunk of a split: reading a split again gives the same chunks and changes nothing.
+/// Kept per chunk of a split: reading a split again gives the same chunks and changes nothing, but
+/// that one which was pruned is read after all. It is pruned only if nobody read it.
 #[derive(Debug, Default)]
 pub struct Tally {
     chunks: Mutex<BTreeMap<(u32, usize), ChunkTally>>,
@@ -46,6 +50,7 @@ pub struct Tally {
 struct ChunkTally {
     decoded: u64,
     rejected: Vec<Rejected>,
+    pruned: u64,
 }
 
 impl Tally {
@@ -59,10 +64,21 @@ impl Tally {
         self.chunks.lock().values().flat_map(|c| c.rejected.clone()).collect()
     }
 
-    fn add(&self, split: u32, chunk: usize, decoded: &Decoded) {
-        let rows = decoded.rows.num_rows() as u64;
-        let tally = ChunkTally { decoded: rows, rejected: decoded.rejected.clone() };
-        self.chunks.lock().insert((split, chunk), tally);
+    /// Rows that no plan read, over all splits.
+    pub fn pruned(&self) -> u64 {
+        self.chunks.lock().values().map(|c| c.pruned).sum()
+    }
+
+    fn add(&self, split: u32, chunk: usize, found: &Decoded) {
+        let Decoded { rows, rejected, pruned } = found;
+        let (decoded, rejected, pruned) = (rows.num_rows() as u64, rejected.clone(), *pruned);
+        let tally = ChunkTally { decoded, rejected, pruned };
+        let mut chunks = self.chunks.lock();
+        if pruned == 0 {
+            chunks.insert((split, chunk), tally);
+        } else {
+            chunks.entry((split, chunk)).or_insert(tally);
+        }
     }
 }
 
@@ -80,56 +96,76 @@ pub enum Behind {
 /// An epoch's intake of one source as a table.
 #[derive(Debug)]
 pub struct IntakeTable {
-    table: StreamingTable,
-    /// As the splits estimate them.
-    rows: usize,
+    schema: SchemaRef,
+    behind: Behind,
+    reader: Arc<dyn Reader>,
+    splits: Vec<Split>,
+    partitions: usize,
+    tally: Arc<Tally>,
 }
 
 impl IntakeTable {
     /// A table over `splits`, read in at most `partitions` streams; what is found besides rows goes
     /// to `tally`. `behind` says what their last column is.
-    pub fn provider(
-        reader: &Arc<dyn Reader>,
+    pub fn new(
+        reader: Arc<dyn Reader>,
         splits: &[Split],
         partitions: usize,
         tally: &Arc<Tally>,
         behind: Behind,
-    ) -> Result<Arc<dyn TableProvider>> {
+    ) -> Self {
         let schema = match behind {
             Behind::Position => reader.schema(),
             Behind::Nothing => without_last(&reader.schema()),
             Behind::SourceFile => with_source_file(&without_last(&reader.schema())),
         };
-        let streams: Vec<Arc<dyn PartitionStream>> = spread(splits, partitions)
-            .into_iter()
-            .map(|splits| {
-                let (reader, tally) = (reader.clone(), tally.clone());
-                let schema = schema.clone();
-                Arc::new(Streams { schema, behind, reader, splits, tally })
-                    as Arc<dyn PartitionStream>
+        let (splits, tally) = (splits.to_vec(), tally.clone());
+        Self { schema, behind, reader, splits, partitions, tally }
+    }
+
+    fn streams(&self, scan: Scan) -> Vec<Arc<dyn PartitionStream>> {
+        let scan = Arc::new(scan);
+        let stream = |splits| -> Arc<dyn PartitionStream> {
+            Arc::new(Streams {
+                schema: self.schema.clone(),
+                behind: self.behind,
+                reader: self.reader.clone(),
+                splits,
+                scan: scan.clone(),
+                tally: self.tally.clone(),
             })
-            .collect();
-        let table = StreamingTable::try_new(schema, streams)
-            .map_err(|e| sql_error("an intake does not fit its schema", e))?;
-        let rows = splits.iter().map(|s| s.rows).sum::<u64>();
-        Ok(Arc::new(Self { table, rows: usize::try_from(rows).unwrap_or(usize::MAX) }))
+        };
+        spread(&self.splits, self.partitions).into_iter().map(stream).collect()
     }
 }
 
 #[async_trait]
 impl TableProvider for IntakeTable {
     fn schema(&self) -> SchemaRef {
-        self.table.schema()
+        self.schema.clone()
     }
 
     fn table_type(&self) -> TableType {
-        self.table.table_type()
+        TableType::Base
     }
 
     fn statistics(&self) -> Option<Statistics> {
-        let mut statistics = Statistics::new_unknown(&self.table.schema());
-        statistics.num_rows = Precision::Inexact(self.rows);
+        // As the splits estimate them.
+        let rows = self.splits.iter().map(|s| s.rows).sum::<u64>();
+        let mut statistics = Statistics::new_unknown(&self.schema);
+        statistics.num_rows = Precision::Inexact(usize::try_from(rows).unwrap_or(usize::MAX));
         Some(statistics)
+    }
+
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> SqlResult<Vec<TableProviderFilterPushDown>> {
+        let support = |filter: &&Expr| match bounds([*filter], &self.schema).is_empty() {
+            true => TableProviderFilterPushDown::Unsupported,
+            false => TableProviderFilterPushDown::Inexact,
+        };
+        Ok(filters.iter().map(support).collect())
     }
 
     async fn scan(
@@ -139,7 +175,11 @@ impl TableProvider for IntakeTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> SqlResult<Arc<dyn ExecutionPlan>> {
-        self.table.scan(state, projection, filters, limit).await
+        let name = |i: &usize| self.schema.field(*i).name().clone();
+        let columns = projection.map(|wanted| wanted.iter().map(name).collect());
+        let scan = Scan { columns, bounds: bounds(filters, &self.schema) };
+        let table = StreamingTable::try_new(self.schema.clone(), self.streams(scan))?;
+        table.scan(state, projection, filters, limit).await
     }
 }
 
@@ -201,6 +241,7 @@ struct Streams {
     behind: Behind,
     reader: Arc<dyn Reader>,
     splits: Vec<Split>,
+    scan: Arc<Scan>,
     tally: Arc<Tally>,
 }
 
@@ -210,11 +251,11 @@ impl PartitionStream for Streams {
     }
 
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let (reader, tally) = (self.reader.clone(), self.tally.clone());
+        let (reader, scan, tally) = (self.reader.clone(), self.scan.clone(), self.tally.clone());
         let (schema, behind) = (self.schema.clone(), self.behind);
         let opened = futures::stream::iter(self.splits.clone()).map(move |split| {
             let (ordinal, object) = (split.ordinal, split.object.clone());
-            let mut chunks = reader.open(split);
+            let mut chunks = reader.open(split, &scan);
             // The first chunk is asked for ahead of its turn: that starts the requests.
             async move { (ordinal, object, chunks.next().await, chunks) }
         });
@@ -222,13 +263,13 @@ impl PartitionStream for Streams {
         let rows = opened.flat_map(move |(ordinal, object, first, rest)| {
             let (tally, schema) = (tally.clone(), schema.clone());
             let chunks = futures::stream::iter(first).chain(rest);
-            chunks.enumerate().map(move |(chunk, decoded)| match decoded {
-                Ok(decoded) => {
+            chunks.enumerate().filter_map(move |(chunk, decoded)| {
+                let placed = decoded.and_then(|decoded| {
                     tally.add(ordinal, chunk, &decoded);
                     place(ordinal, &object, behind, &schema, &decoded.rows)
-                        .map_err(|e| DataFusionError::External(Box::new(e)))
-                }
-                Err(e) => Err(DataFusionError::External(Box::new(e))),
+                });
+                let empty = placed.as_ref().is_ok_and(|rows| rows.num_rows() == 0);
+                ready((!empty).then(|| placed.map_err(external)))
             })
         });
         Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), rows))
@@ -253,13 +294,13 @@ mod tests {
             Arc::new(Schema::new(vec![Field::new("position", DataType::Int64, true)]))
         }
 
-        fn open(&self, split: Split) -> RowStream {
+        fn open(&self, split: Split, _scan: &Scan) -> RowStream {
             let (schema, barrier) = (self.schema(), self.0.clone());
             let row = async move {
                 barrier.wait().await;
                 let column: ArrayRef = Arc::new(Int64Array::from(vec![i64::from(split.ordinal)]));
                 let rows = RecordBatch::try_new(schema, vec![column])?;
-                Ok(Decoded { rows, rejected: Vec::new() })
+                Ok(Decoded::new(rows, Vec::new()))
             };
             futures::stream::once(row).boxed()
         }
@@ -272,7 +313,8 @@ mod tests {
         let reader = Arc::new(Together(Arc::new(Barrier::new(together))));
         let (schema, tally) = (reader.schema(), Arc::new(Tally::default()));
         let behind = Behind::Position;
-        let streams = Streams { schema, behind, reader, splits, tally: tally.clone() };
+        let (scan, counted) = (Arc::default(), tally.clone());
+        let streams = Streams { schema, behind, reader, splits, scan, tally: counted };
         let rows = streams.execute(Arc::new(TaskContext::default()));
         let rows: Vec<RecordBatch> = rows.map(|batch| batch.unwrap()).collect().await;
         let positions = rows.iter().map(|b| b.column(0).as_primitive::<Int64Type>().value(0));
@@ -284,6 +326,27 @@ mod tests {
     fn split(ordinal: u32, bytes: u64) -> Split {
         let detail = serde_json::Value::Null;
         Split { ordinal, object: String::new(), range: (0, 0), rows: 0, bytes, detail }
+    }
+
+    #[test]
+    fn a_chunk_is_pruned_only_if_nobody_read_it() {
+        let schema = Arc::new(Schema::new(vec![Field::new("position", DataType::Int64, true)]));
+        let column: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
+        let rows = RecordBatch::try_new(schema.clone(), vec![column]).unwrap();
+        let rejected =
+            Rejected { object: "a".into(), position: 2, bytes: Vec::new(), reason: "bad".into() };
+        let read = Decoded::new(rows, vec![rejected]);
+        let pruned = Decoded::pruned(schema, 3);
+        let told = |tally: &Tally| (tally.decoded(), tally.rejected().len(), tally.pruned());
+        let tally = Tally::default();
+        tally.add(0, 0, &pruned);
+        tally.add(0, 0, &pruned);
+        tally.add(0, 1, &pruned);
+        assert_eq!(told(&tally), (0, 0, 6));
+        for again in [&read, &pruned, &read] {
+            tally.add(0, 0, again);
+            assert_eq!(told(&tally), (2, 1, 3));
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! In: locations, file lists, intakes. Out: DataFusion `TableProvider`s. It knows nothing about
 //! epochs and never lists a folder: whoever asks brings the files.
 
+mod bound;
 mod counted;
 mod files;
 mod intake;

@@ -249,14 +249,9 @@ impl Worker {
                 Carried { source_file: true, .. } => Behind::SourceFile,
                 _ => Behind::Nothing,
             };
-            return IntakeTable::provider(
-                &CountedReader::shared(&taken.reader, &self.phases),
-                &taken.splits,
-                partitions,
-                &taken.tally,
-                behind,
-            )
-            .map(Some);
+            let reader = CountedReader::shared(&taken.reader, &self.phases);
+            let intake = IntakeTable::new(reader, &taken.splits, partitions, &taken.tally, behind);
+            return Ok(Some(Arc::new(intake)));
         }
         if let Some(table) = self.foreign.tables.get(name) {
             return Ok(Some(table.clone()));
@@ -332,6 +327,7 @@ impl Worker {
                 _ => Counts {
                     decoded: taken.tally.decoded(),
                     rejected: taken.rejected().len() as u64,
+                    pruned: taken.tally.pruned(),
                 },
             };
             let part = SourcePart { advances: taken.advances.clone(), rows };

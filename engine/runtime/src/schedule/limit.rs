@@ -12,7 +12,7 @@ use futures::{StreamExt, stream};
 use serde_json::Value;
 use sluice_core::{
     Config, Context, Decoded, Error, Intake, Limit, Offsets, Problems, Reader, Registry,
-    Reservation, Result, RowStream, Source, SourceFactory, Split, Start,
+    Reservation, Result, RowStream, Scan, Source, SourceFactory, Split, Start,
 };
 
 /// `registry`, with sources that give `rows` rows each, rejected ones counted.
@@ -69,18 +69,18 @@ impl Few {
     /// The chunks of a split, up to the rows that are left.
     async fn hold(&mut self, split: Split) -> Result<Vec<Decoded>> {
         let mut chunks = Vec::new();
-        let mut rows = self.inner.reader().open(split);
+        let mut rows = self.inner.reader().open(split, &Scan::default());
         while self.left > 0
             && let Some(decoded) = rows.next().await
         {
-            let Decoded { rows, mut rejected } = decoded?;
+            let Decoded { rows, mut rejected, .. } = decoded?;
             let taken = self.left.min(rows.num_rows() as u64);
             self.left -= taken;
             let rows = rows.slice(0, usize::try_from(taken).unwrap_or(usize::MAX));
             rejected.truncate(usize::try_from(self.left).unwrap_or(usize::MAX));
             self.left -= rejected.len() as u64;
             self.memory.resize(self.memory.bytes() + rows.get_array_memory_size())?;
-            chunks.push(Decoded { rows, rejected });
+            chunks.push(Decoded::new(rows, rejected));
         }
         Ok(chunks)
     }
@@ -134,15 +134,13 @@ impl Reader for Held {
         self.schema.clone()
     }
 
-    fn open(&self, split: Split) -> RowStream {
+    fn open(&self, split: Split, _scan: &Scan) -> RowStream {
         let at = split.detail.as_u64().and_then(|at| usize::try_from(at).ok());
         let Some(chunks) = at.and_then(|at| self.splits.get(at)) else {
             let error = Error::bug(format!("a split of another poll object={}", split.object));
             return stream::once(async { Err(error) }).boxed();
         };
-        let copy = |chunk: &Decoded| {
-            Ok(Decoded { rows: chunk.rows.clone(), rejected: chunk.rejected.clone() })
-        };
+        let copy = |chunk: &Decoded| Ok(Decoded::new(chunk.rows.clone(), chunk.rejected.clone()));
         stream::iter(chunks.iter().map(copy).collect::<Vec<_>>()).boxed()
     }
 }

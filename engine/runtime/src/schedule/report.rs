@@ -58,6 +58,8 @@ pub struct Summary {
     pub views: Vec<ViewSummary>,
     /// Per sink.
     pub sinks: Vec<SinkSummary>,
+    /// Rows of sources that were not read, because no statement needs them.
+    pub pruned: u64,
     /// Files that could not be read at all.
     pub unreadable: Vec<Unreadable>,
     /// Seconds of each phase of the work, over all cores; see [`sluice_core::Phase`].
@@ -169,6 +171,7 @@ impl Summary {
         seconds: &BTreeMap<String, f64>,
     ) {
         self.epochs += 1;
+        self.pruned += manifest.sources.values().map(|part| part.rows.pruned).sum::<u64>();
         for (name, part) in &manifest.tables {
             let (files, bytes) = written(&part.action);
             let spent = seconds.get(name).copied().unwrap_or(0.0);

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use futures::StreamExt;
 use serde::Serialize;
 use sluice_core::{Offset, Result, format_count};
-use sluice_lake::manifest::{Action, Base, Chain, Entry, EpochKind, TableCounts};
+use sluice_lake::manifest::{Action, Base, Chain, Counts, Entry, EpochKind, TableCounts};
 
 use super::tables;
 use crate::epoch::Environment;
@@ -129,12 +129,12 @@ async fn read_chain(chain: &Chain, base: Option<&Base>) -> Result<(Vec<Entry>, V
     Ok((entries, vec![Check::new("manifests", counted, &findings)]))
 }
 
-/// Offsets join without gap or overlap, and counted rows are decoded or rejected.
+/// Offsets join without gap or overlap, and counted rows are decoded, rejected or pruned.
 fn sources(entries: &[Entry], base: Option<&Base>) -> Check {
     let mut at: BTreeMap<(String, String), Offset> = BTreeMap::new();
     let mut incarnation = String::new();
     let mut findings = Vec::new();
-    let (mut decoded, mut rejected) = (0, 0);
+    let mut rows = Counts::default();
     for Entry { manifest, .. } in entries {
         if manifest.incarnation != incarnation {
             at.clear();
@@ -148,8 +148,7 @@ fn sources(entries: &[Entry], base: Option<&Base>) -> Check {
             }
         }
         for (source, part) in &manifest.sources {
-            decoded += part.rows.decoded;
-            rejected += part.rows.rejected;
+            rows.add(&part.rows);
             let mut counted = 0;
             for advance in &part.advances {
                 let key = (source.clone(), advance.partition.clone());
@@ -166,18 +165,21 @@ fn sources(entries: &[Entry], base: Option<&Base>) -> Check {
                     counted += to.saturating_sub(from);
                 }
             }
-            let rows = part.rows.decoded + part.rows.rejected;
+            let told = part.rows.taken();
             // An adopted source is taken note of, not read.
             let read = manifest.kind == EpochKind::Data;
-            if counted > 0 && counted != rows && read {
+            if counted > 0 && counted != told && read {
                 findings.push(format!(
-                    "epoch {} takes {counted} rows of {source}, {rows} are decoded or rejected",
+                    "epoch {} takes {counted} rows of {source}, {told} are decoded, rejected or \
+                     pruned",
                     manifest.epoch
                 ));
             }
         }
     }
-    let counted = format!("{} decoded, {rejected} rejected", format_count(decoded, "row"));
+    let Counts { decoded, rejected, pruned } = rows;
+    let decoded = format_count(decoded, "row");
+    let counted = format!("{decoded} decoded, {rejected} rejected, {pruned} pruned");
     Check::new("sources", counted, &findings)
 }
 

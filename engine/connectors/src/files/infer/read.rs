@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use arrow::array::RecordBatch;
 use futures::StreamExt;
-use sluice_core::{Config, Context, Limit, Result, SourceFactory, Start};
+use sluice_core::{Config, Context, Limit, Result, Scan, SourceFactory, Start};
 
 use super::super::Factory;
 
@@ -62,7 +62,7 @@ pub(super) async fn read(
         }
         for split in intake.splits {
             let used = taken.entry(split.object.clone()).or_default();
-            let mut rows = reader.open(split);
+            let mut rows = reader.open(split, &Scan::default());
             while let Some(decoded) = rows.next().await {
                 let decoded = decoded?;
                 each(&decoded.rows);

@@ -1,6 +1,7 @@
 //! The `files` source against folders on disk, and the settings of both ends.
 
 mod columns;
+mod scan;
 mod text;
 
 use std::path::Path;

@@ -181,7 +181,7 @@ impl Decoder {
         let rejected = Rejected { object: self.object.clone(), position, bytes, reason };
         self.batches.skip(1);
         let rows = RecordBatch::new_empty(self.layout.schema().clone());
-        self.ready.push_back(Decoded { rows, rejected: vec![rejected] });
+        self.ready.push_back(Decoded::new(rows, vec![rejected]));
         Ok(())
     }
 }

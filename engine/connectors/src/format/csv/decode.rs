@@ -160,7 +160,7 @@ impl Decoder {
         if self.oversize.is_some() {
             let Some(rejected) = self.skip(ended)? else { return Ok(None) };
             let rows = RecordBatch::new_empty(self.layout.schema.clone());
-            return Ok(Some(Decoded { rows, rejected: vec![rejected] }));
+            return Ok(Some(Decoded::new(rows, vec![rejected])));
         }
         let room = Room { rows: BATCH_ROWS_MAX, bytes: CHUNK_BYTES };
         let bytes = &self.buffer[self.done..];
@@ -213,7 +213,7 @@ impl Decoder {
         });
         let rejected = rejected.collect();
         let rows = RecordBatch::try_new(self.layout.schema.clone(), arrays)?;
-        Ok(Decoded { rows, rejected })
+        Ok(Decoded::new(rows, rejected))
     }
 
     /// Keeps the head of the record at hand and looks only for its end from now on.

@@ -239,7 +239,7 @@ impl Decoder {
         }
         arrays.push(Arc::new(Int64Array::from(found.positions)));
         let rows = RecordBatch::try_new(self.layout.schema.clone(), arrays)?;
-        Ok(Decoded { rows, rejected: found.rejected })
+        Ok(Decoded::new(rows, found.rejected))
     }
 }
 

@@ -55,6 +55,17 @@ pub(in crate::format) fn learned(data_type: &DataType) -> Option<String> {
     allowed(data_type, &read).then_some(name)
 }
 
+/// Whether values of `from` that are read as `to` may be others than they were, which rejects them.
+pub(super) fn may_lose(from: &DataType, to: &DataType) -> bool {
+    from != to && (to.is_nested() || !never_loses(from, to))
+}
+
+/// Whether values of `from` that are kept as `to` stay in their order. It is not said of floats,
+/// among which some are not numbers.
+pub(super) fn keeps_order(from: &DataType, to: &DataType) -> bool {
+    !from.is_floating() && family(from).is_some() && family(from) == family(to)
+}
+
 /// Values of `array` as `to`, which is [`allowed`].
 pub(super) fn keep(array: &ArrayRef, to: &DataType) -> Result<Kept> {
     let from = array.data_type();

@@ -1,7 +1,7 @@
-//! Row groups of a Parquet file to batches of rows.
+//! Batches as a file has them to batches as a schema wants them.
 //!
-//! In: an open file, a layout, row groups. Out: rows with positions (row numbers), and the rows
-//! with values that the schema's types cannot hold. Only the needed columns are read.
+//! In: a layout, batches of columns that were read. Out: rows with positions (row numbers), and the
+//! rows with values that the schema's types cannot hold. A column that was not read is null.
 
 use std::sync::Arc;
 
@@ -12,11 +12,7 @@ use arrow::buffer::BooleanBuffer;
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::json::LineDelimitedWriter;
-use futures::StreamExt;
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::async_reader::{
-    AsyncFileReader, ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder,
-};
+use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStreamBuilder};
 use parquet::errors::ParquetError;
 use sluice_core::{DataSchema, Decoded, Error, FieldSpec, Rejected, Result, with_position};
 
@@ -25,9 +21,6 @@ use crate::format::{cut, position, with_rescued};
 
 /// What a row without a value is in JSON.
 const EMPTY_OBJECT: &str = "{}";
-
-/// Rows per batch: what DataFusion works with.
-const BATCH_ROWS: usize = 8_192;
 
 /// How the files of a source are decoded.
 #[derive(Debug)]
@@ -70,14 +63,25 @@ impl Layout {
         &self.schema
     }
 
-    fn wants(&self, name: &str) -> bool {
+    /// The fields of the schema with the types of their values.
+    pub(super) fn columns(&self) -> impl Iterator<Item = (&FieldSpec, &DataType)> {
+        self.fields.iter().zip(&self.types)
+    }
+
+    /// Whether the schema has the column `name` of a file.
+    pub(super) fn wants(&self, name: &str) -> bool {
         self.fields.iter().any(|field| field.origin() == name)
+    }
+
+    /// Whether the column `name` of a file can come out in rows, or in what is rescued of them.
+    pub(super) fn reads(&self, name: &str) -> bool {
+        self.rescues || self.wants(name)
     }
 
     /// Says which column of a file cannot be read as its type. Columns that the file does not have
     /// are no concern here. Errors: `Data` naming column and types.
     pub fn check(&self, found: &Schema, object: &str) -> Result<()> {
-        for (field, wanted) in self.fields.iter().zip(&self.types) {
+        for (field, wanted) in self.columns() {
             let Ok(column) = found.field_with_name(field.origin()) else { continue };
             if !cast::allowed(column.data_type(), wanted) {
                 let message = format!(
@@ -162,12 +166,6 @@ pub struct Origin {
     pub row: u64,
 }
 
-/// The rows of some row groups.
-pub struct Rows<R> {
-    stream: ParquetRecordBatchStream<R>,
-    batches: Batches,
-}
-
 /// Batches as a file has them, brought to the schema.
 #[derive(Debug)]
 pub struct Batches {
@@ -175,42 +173,15 @@ pub struct Batches {
     origin: Origin,
 }
 
-impl<R: AsyncFileReader + Unpin + 'static> Rows<R> {
-    /// Begins to read `groups`, which lie next to each other and whose first row is the origin's.
-    pub async fn open(
-        file: R,
-        layout: Arc<Layout>,
-        groups: Vec<usize>,
-        origin: Origin,
-    ) -> Result<Self> {
-        let opened = ParquetRecordBatchStreamBuilder::new(file).await;
-        let opened = opened.map_err(|e| error(e, &origin.object))?;
-        layout.check(opened.schema(), &origin.object)?;
-        let columns = opened.schema().fields().iter().enumerate();
-        let needed = columns.filter(|(_, f)| layout.rescues || layout.wants(f.name()));
-        let needed = needed.map(|(i, _)| i).collect::<Vec<_>>();
-        let mask = ProjectionMask::roots(opened.parquet_schema(), needed);
-        let stream = opened
-            .with_projection(mask)
-            .with_row_groups(groups)
-            .with_batch_size(BATCH_ROWS)
-            .build()
-            .map_err(|e| error(e, &origin.object))?;
-        Ok(Self { stream, batches: Batches::new(layout, origin) })
-    }
-
-    /// The next batch; none at the end.
-    pub async fn next(&mut self) -> Result<Option<Decoded>> {
-        let Some(read) = self.stream.next().await else { return Ok(None) };
-        let read = read.map_err(|e| error(e, &self.batches.origin.object))?;
-        self.batches.decode(&read).map(Some)
-    }
-}
-
 impl Batches {
     /// Batches of a file whose next row is the origin's.
     pub fn new(layout: Arc<Layout>, origin: Origin) -> Self {
         Self { layout, origin }
+    }
+
+    /// The file, as shown.
+    pub(super) fn object(&self) -> &str {
+        &self.origin.object
     }
 
     /// The number of the next row.
@@ -230,11 +201,12 @@ impl Batches {
         Ok(decoded)
     }
 
-    fn rows(&self, read: &RecordBatch) -> Result<Decoded> {
+    /// The rows of `read`, which begins with the next row. It stays the next one.
+    pub(super) fn rows(&self, read: &RecordBatch) -> Result<Decoded> {
         let rows = read.num_rows();
         let mut arrays: Vec<ArrayRef> = Vec::with_capacity(self.layout.fields.len() + 1);
         let mut faults = Faults { reasons: Vec::new() };
-        for (field, wanted) in self.layout.fields.iter().zip(&self.layout.types) {
+        for (field, wanted) in self.layout.columns() {
             let Some(column) = read.column_by_name(field.origin()) else {
                 arrays.push(new_null_array(wanted, rows));
                 continue;
@@ -258,7 +230,7 @@ impl Batches {
         arrays.push(Arc::new(Int64Array::from_iter_values(positions)));
         if faults.reasons.is_empty() {
             let rows = RecordBatch::try_new(self.layout.schema.clone(), arrays)?;
-            return Ok(Decoded { rows, rejected: Vec::new() });
+            return Ok(Decoded::new(rows, Vec::new()));
         }
         self.reject(read, arrays, &faults)
     }
@@ -307,13 +279,7 @@ impl Batches {
                 reason: reason.clone(),
             });
         }
-        Ok(Decoded { rows, rejected })
-    }
-}
-
-impl<R> std::fmt::Debug for Rows<R> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Rows").field("batches", &self.batches).finish_non_exhaustive()
+        Ok(Decoded::new(rows, rejected))
     }
 }
 

@@ -9,9 +9,14 @@ mod cast;
 mod decode;
 mod encode;
 mod nested;
+mod prune;
+#[cfg(test)]
+mod prune_tests;
+mod rows;
 #[cfg(test)]
 mod tests;
 
 pub(super) use cast::learned;
-pub use decode::{Batches, Footer, Group, Layout, Origin, Rows, error};
+pub use decode::{Batches, Footer, Group, Layout, Origin, error};
 pub use encode::Encoder;
+pub use rows::Rows;

@@ -23,7 +23,8 @@ async fn old_manifests_are_summed_and_deleted() {
         assert_eq!((base.from, base.to, base.since), (1, 9, 1));
         let covered = &base.sources["s"].covered["p"];
         assert_eq!((&covered.from, &covered.to), (&Offset::At(10), &Offset::At(90)));
-        assert_eq!(base.sources["s"].rows, Counts { decoded: 72, rejected: 8 });
+        let rows = Counts { decoded: 72, rejected: 8, pruned: 16 };
+        assert_eq!(base.sources["s"].rows, rows);
         assert_eq!(base.tables["t"].written, 72);
         let next = chain.get(9).await.unwrap().unwrap();
         assert_eq!(next.manifest.previous, Some(base.sha256));

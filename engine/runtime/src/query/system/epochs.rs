@@ -48,8 +48,9 @@ pub(super) const COLUMNS: &[Column<Row>] = &[
     text("host", |r| r.host.clone()),
     instant("opened_at", |r| r.opened_ms),
     instant("published_at", |r| r.published_ms),
-    number("rows_taken", |r| Some(r.sources.decoded + r.sources.rejected)),
+    number("rows_taken", |r| Some(r.sources.taken())),
     number("rows_rejected", |r| Some(r.sources.rejected)),
+    number("rows_pruned", |r| Some(r.sources.pruned)),
     number("rows_written", |r| Some(r.tables.written)),
     number("rows_removed", |r| Some(r.tables.removed)),
     number("rows_quarantined", |r| Some(r.tables.quarantined)),
@@ -100,8 +101,7 @@ fn of_manifest(job: &str, manifest: &Manifest) -> Row {
     };
     let mut files = Files::default();
     for part in manifest.sources.values() {
-        row.sources.decoded += part.rows.decoded;
-        row.sources.rejected += part.rows.rejected;
+        row.sources.add(&part.rows);
     }
     for (name, part) in &manifest.tables {
         if is_main(name) {
@@ -122,8 +122,7 @@ fn of_base(job: &str, base: &Base) -> Row {
         ..Row::default()
     };
     for part in base.sources.values() {
-        row.sources.decoded += part.rows.decoded;
-        row.sources.rejected += part.rows.rejected;
+        row.sources.add(&part.rows);
     }
     for (_, counts) in base.tables.iter().filter(|(name, _)| is_main(name)) {
         row.tables.add(counts);

@@ -28,9 +28,10 @@ pub(super) const COLUMNS: &[Column<Row>] = &[
     text("connector", |r| r.connector.clone()),
     number("partitions", |r| Some(r.partitions)),
     text("offsets", |r| Some(r.offsets.clone())),
-    number("rows_taken", |r| Some(r.rows.decoded + r.rows.rejected)),
+    number("rows_taken", |r| Some(r.rows.taken())),
     number("rows_decoded", |r| Some(r.rows.decoded)),
     number("rows_rejected", |r| Some(r.rows.rejected)),
+    number("rows_pruned", |r| Some(r.rows.pruned)),
     number("last_epoch", |r| Some(r.last?.0)),
     instant("last_taken_at", |r| Some(r.last?.1)),
 ];
@@ -67,8 +68,7 @@ fn taken(known: &Remembered, incarnation: &str) -> BTreeMap<String, Taken> {
     let mut sums: BTreeMap<String, Taken> = BTreeMap::new();
     let mut add = |source: &String, rows: &Counts, epoch: Option<(u64, i64)>| {
         let (sum, last) = sums.entry(source.clone()).or_default();
-        sum.decoded += rows.decoded;
-        sum.rejected += rows.rejected;
+        sum.add(rows);
         *last = epoch.or(*last);
     };
     for base in known.base.iter().filter(|base| base.incarnation == incarnation) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::Clock;
+use super::Clock;
 
 /// A part of the path from bytes to a visible table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,10 +2,14 @@
 //!
 //! The real clock is made in `app`; tests use [`ManualClock`].
 
+mod phase;
+
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+
+pub use phase::{Phase, Phases};
 
 /// Where time comes from.
 pub trait Clock: Send + Sync + std::fmt::Debug {
