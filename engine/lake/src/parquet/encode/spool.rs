@@ -174,7 +174,8 @@ mod tests {
         let keys: Vec<PageKey> = (0..4).map(|byte| one.put(page(byte)).unwrap()).collect();
         let key = other.put(page(9)).unwrap();
         assert_eq!((one.memory_size(), other.memory_size()), (20, 0));
-        assert_eq!((spool.held.lock().spilled, spool.held.lock().end), (3, 30));
+        let spilled = |held: &Held| (held.spilled, held.end);
+        assert_eq!(spilled(&spool.held.lock()), (3, 30));
         assert_eq!(other.take(key).unwrap(), page(9));
         for (byte, key) in keys.iter().enumerate().rev() {
             assert_eq!(one.take(*key).unwrap(), page(byte as u8));

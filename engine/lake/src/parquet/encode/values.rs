@@ -10,7 +10,7 @@ use arrow::datatypes::{
 };
 use hashbrown::HashTable;
 use parquet::data_type::ByteArray;
-use parquet::file::statistics::Statistics;
+use parquet::file::statistics::{Statistics, ValueStatistics};
 
 /// Values a dictionary may have. Parquet's writers give up at a megabyte of them; more numbers than
 /// this no longer fit in two bytes, and the dictionary in a core's own cache.
@@ -134,10 +134,8 @@ impl Values {
     pub(super) fn no_bounds(&self, nulls: u64) -> Statistics {
         match self {
             Self::Texts(_) => Statistics::new::<ByteArray>(None, None, None, Some(nulls), false),
-            Self::Numbers(Numbers { wide: true, .. }) => {
-                Statistics::new::<i64>(None, None, None, Some(nulls), false)
-            }
-            Self::Numbers(_) => Statistics::new::<i32>(None, None, None, Some(nulls), false),
+            Self::Numbers(Numbers { wide: true, .. }) => signed::<i64>(None, nulls),
+            Self::Numbers(_) => signed::<i32>(None, nulls),
         }
     }
 }
@@ -157,14 +155,13 @@ pub(super) enum Bounds {
 
 impl Bounds {
     pub(super) fn statistics(self, nulls: u64) -> Statistics {
-        let nulls = Some(nulls);
         match self {
             Self::Text(min, max) => {
                 let (min, max) = (ByteArray::from(min), ByteArray::from(max));
-                Statistics::new(Some(min), Some(max), None, nulls, false)
+                Statistics::new(Some(min), Some(max), None, Some(nulls), false)
             }
-            Self::Narrow(min, max) => Statistics::new(Some(min), Some(max), None, nulls, false),
-            Self::Wide(min, max) => Statistics::new(Some(min), Some(max), None, nulls, false),
+            Self::Narrow(min, max) => signed(Some((min, max)), nulls),
+            Self::Wide(min, max) => signed(Some((min, max)), nulls),
         }
     }
 
@@ -176,6 +173,16 @@ impl Bounds {
             Self::Wide(min, max) => (min.to_le_bytes().to_vec(), max.to_le_bytes().to_vec()),
         }
     }
+}
+
+/// Statistics of signed numbers, which old readers look for in another place.
+fn signed<T>(bounds: Option<(T, T)>, nulls: u64) -> Statistics
+where
+    Statistics: From<ValueStatistics<T>>,
+{
+    let (min, max) = bounds.unzip();
+    let statistics = ValueStatistics::new(min, max, None, Some(nulls), false);
+    Statistics::from(statistics.with_backwards_compatible_min_max(true))
 }
 
 /// Distinct texts, one behind the other.
