@@ -3,6 +3,7 @@
 mod answers;
 mod formats;
 mod init;
+mod plan;
 mod reset;
 mod shell;
 mod sql;

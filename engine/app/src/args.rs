@@ -116,7 +116,8 @@ Examples:
 const PLAN: &str = "\
 The strategy says how much work a new row costs: append and incremental look at new rows and the
 groups they touch, full runs the statement again over everything. The reason says why not a
-better one. Changes are against what is in the lake; nothing is written.
+better one. Joins are told as the next epoch would run them over what its tables hold now, within
+--memory. Changes are against what is in the lake; nothing is written.
 
 Examples:
   sluice plan jobs/insurance-movements

@@ -1,11 +1,13 @@
-//! `sluice plan`: what reads what, how views are kept and why, what would change in the lake.
+//! `sluice plan`: what reads what, how views are kept and why, how joins run, what would change in
+//! the lake.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
-use sluice_runtime::plan::{Graph, Node, Role, TableNode};
+use sluice_runtime::plan::{Graph, Join, Joins, Node, Role, TableNode};
 use sluice_runtime::query::Readable;
-use sluice_runtime::recover::{Change, definition_changes};
+use sluice_runtime::recover::{Change, definition_changes, joins};
 
 use super::{planned, readable};
 use crate::app::App;
@@ -20,13 +22,15 @@ struct Line {
     reads: Vec<String>,
     strategy: &'static str,
     reason: String,
+    joins: Option<Joins>,
 }
 
 pub(super) async fn plan(app: &App, args: &PackArgs) -> Result<(), Failure> {
     let mut jobs = Vec::new();
     for Readable { graph, secrets } in readable(planned(app, args).await?)? {
         let changes = definition_changes(&app.environment, &graph, &secrets).await?;
-        jobs.push((lines(&graph), changes, graph));
+        let joins = joins(&app.environment, &graph, &secrets).await?;
+        jobs.push((lines(&graph, joins), changes, graph));
     }
     app.answer(
         || json!({ "jobs": jobs.iter().map(|(l, c, g)| job_json(g, l, c)).collect::<Vec<_>>() }),
@@ -34,13 +38,14 @@ pub(super) async fn plan(app: &App, args: &PackArgs) -> Result<(), Failure> {
     )
 }
 
-fn lines(graph: &Graph) -> Vec<Line> {
+fn lines(graph: &Graph, mut joins: BTreeMap<String, Joins>) -> Vec<Line> {
     let sources = graph.sources.iter().map(|source| Line {
         relation: source.spec.name.clone(),
         kind: "source",
         reads: vec![source.spec.connector.clone()],
         strategy: "",
         reason: String::new(),
+        joins: None,
     });
     let nodes = graph.order.iter().filter_map(|node| match node {
         Node::Table(i) => graph.tables.get(*i).map(table_line),
@@ -50,6 +55,7 @@ fn lines(graph: &Graph) -> Vec<Line> {
             reads: view.inputs.clone(),
             strategy: view.strategy.name(),
             reason: view.reason.clone(),
+            joins: None,
         }),
     });
     let sinks = graph.sinks.iter().map(|sink| Line {
@@ -58,7 +64,9 @@ fn lines(graph: &Graph) -> Vec<Line> {
         reads: vec![sink.spec.from.clone()],
         strategy: "",
         reason: String::new(),
+        joins: None,
     });
+    let nodes = nodes.map(|line| Line { joins: joins.remove(&line.relation), ..line });
     sources.chain(nodes).chain(sinks).collect()
 }
 
@@ -77,6 +85,7 @@ fn table_line(table: &TableNode) -> Line {
         reads: table.inputs.iter().map(read).collect(),
         strategy,
         reason,
+        joins: None,
     }
 }
 
@@ -88,6 +97,7 @@ fn job_json(graph: &Graph, lines: &[Line], changes: &[Change]) -> Value {
             "reads": line.reads,
             "strategy": (!line.strategy.is_empty()).then_some(line.strategy),
             "reason": (!line.reason.is_empty()).then_some(&line.reason),
+            "joins": line.joins,
         })
     };
     let change = |c: &Change| json!({ "relation": c.relation, "text": c.text });
@@ -109,12 +119,21 @@ fn job_text(graph: &Graph, lines: &[Line], changes: &[Change]) -> String {
         grid.row([line.relation.clone(), kind, reads, strategy, line.reason.clone()]);
     }
     let mut text = format!("job {} in {}\n{grid}\n", graph.job.name, graph.job.lake);
+    // Writing to a string does not fail.
+    for (line, joins) in lines.iter().filter_map(|line| Some((line, line.joins.as_ref()?))) {
+        let each: Vec<String> = joins.joins.iter().map(join_text).collect();
+        let _ = writeln!(text, "  {}: {}: {}", line.relation, each.join(", "), joins.reason);
+    }
     if changes.is_empty() {
         text.push_str("no changes against the lake\n");
     }
     for change in changes {
-        // Writing to a string does not fail.
         let _ = writeln!(text, "  {}: {}", change.relation, change.text);
     }
     text
+}
+
+fn join_text(join: &Join) -> String {
+    let on = if join.on.is_empty() { String::new() } else { format!(" on {}", join.on) };
+    format!("{} join{on}", join.runs)
 }

@@ -22,7 +22,7 @@ use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
 use futures::StreamExt;
 use futures::future::ready;
 use parking_lot::Mutex;
-use sluice_core::{Decoded, Reader, Rejected, Result, Scan, Split};
+use sluice_core::{Decoded, Reader, Rejected, Result, RowStream, Scan, Split};
 
 use super::bound::bounds;
 use super::{external, with_source_file};
@@ -123,6 +123,14 @@ impl IntakeTable {
         Self { schema, behind, reader, splits, partitions, tally }
     }
 
+    /// An intake that would be estimated at `rows`, to plan with and not to run.
+    pub fn supposed(schema: SchemaRef, rows: usize) -> Self {
+        let (rows, detail) = (rows as u64, serde_json::Value::Null);
+        let split =
+            Split { ordinal: 0, object: String::new(), range: (0, 0), rows, bytes: 0, detail };
+        Self::new(Arc::new(Supposed(schema)), &[split], 1, &Arc::default(), Behind::Position)
+    }
+
     fn streams(&self, scan: Scan) -> Vec<Arc<dyn PartitionStream>> {
         let scan = Arc::new(scan);
         let stream = |splits| -> Arc<dyn PartitionStream> {
@@ -136,6 +144,20 @@ impl IntakeTable {
             })
         };
         spread(&self.splits, self.partitions).into_iter().map(stream).collect()
+    }
+}
+
+/// Reads nothing.
+#[derive(Debug)]
+struct Supposed(SchemaRef);
+
+impl Reader for Supposed {
+    fn schema(&self) -> SchemaRef {
+        self.0.clone()
+    }
+
+    fn open(&self, _split: Split, _scan: &Scan) -> RowStream {
+        futures::stream::empty().boxed()
     }
 }
 
@@ -280,7 +302,6 @@ impl PartitionStream for Streams {
 mod tests {
     use arrow::array::{ArrayRef, Int64Array};
     use arrow::datatypes::{DataType, Field};
-    use sluice_core::RowStream;
     use tokio::sync::Barrier;
 
     use super::*;

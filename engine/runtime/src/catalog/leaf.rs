@@ -55,21 +55,31 @@ impl Leaf {
             .map_err(|e| sql_error("cannot put the epoch's tables into a query plan", e))
     }
 
-    /// The names of the leaves of `plan`, each once, in the order they are met.
-    pub fn names(plan: &LogicalPlan) -> Result<Vec<String>> {
-        let mut names: Vec<String> = Vec::new();
+    /// The leaves of `plan`, each name once, in the order they are met.
+    pub fn all(plan: &LogicalPlan) -> Result<Vec<Leaf>> {
+        let mut leaves: Vec<Leaf> = Vec::new();
         plan.clone()
             .transform_up_with_subqueries(|node| {
                 if let LogicalPlan::TableScan(scan) = &node
                     && let Some(leaf) = leaf_of(scan)
-                    && !names.contains(&leaf.name)
+                    && !leaves.iter().any(|known| known.name == leaf.name)
                 {
-                    names.push(leaf.name);
+                    leaves.push(leaf);
                 }
                 Ok(Transformed::no(node))
             })
             .map_err(|e| sql_error("cannot walk a query plan", e))?;
-        Ok(names)
+        Ok(leaves)
+    }
+
+    /// The names of the leaves of `plan`, as [`Leaf::all`] gives them.
+    pub fn names(plan: &LogicalPlan) -> Result<Vec<String>> {
+        Ok(Self::all(plan)?.into_iter().map(|leaf| leaf.name).collect())
+    }
+
+    /// What it stands for.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 }
 

@@ -45,7 +45,12 @@ impl BuildSides {
 
     /// Whether they fit into a pool of `pool` bytes beside everything else.
     pub fn fit(self, pool: usize) -> bool {
-        self.bytes <= pool / POOL_SHARE
+        self.bytes <= Self::bytes_max(pool)
+    }
+
+    /// How much of a pool of `pool` bytes they may take.
+    pub fn bytes_max(pool: usize) -> usize {
+        pool / POOL_SHARE
     }
 }
 

@@ -7,6 +7,7 @@ mod build_side;
 mod columns;
 mod graph;
 mod joined;
+mod joins;
 mod order;
 mod places;
 mod run;
@@ -25,6 +26,7 @@ use crate::job::{ExpectAction, Job, SinkSpec, SourceSpec, TableSpec, ViewSpec};
 
 pub use columns::can_be_kept;
 pub use graph::{Foreign, Graph, build_pack};
+pub use joins::{Join, Joins, joins};
 pub use order::{DIGESTS, ORDER_DEPENDENT};
 pub use run::{bytes_of, gathered, leaf_plan, physical, streams};
 pub use sort::sorted;

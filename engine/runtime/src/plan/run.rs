@@ -33,9 +33,7 @@ pub async fn physical(
     let plan = Leaf::replace(plan, tables)?;
     let mut state = context.state();
     let planned = create(&state, &plan).await?;
-    let MemoryLimit::Finite(pool) = context.runtime_env().memory_pool.memory_limit() else {
-        return Ok(planned);
-    };
+    let Some(pool) = pool_bytes(context) else { return Ok(planned) };
     let sides = BuildSides::of(&planned, tables);
     if sides.fit(pool) {
         return Ok(planned);
@@ -46,6 +44,24 @@ pub async fn physical(
     // DataFusion plans a sort-merge join only where there are several partitions.
     options.execution.target_partitions = options.execution.target_partitions.max(2);
     create(&state, &plan).await
+}
+
+/// The build sides of `plan` with `tables` in its leaves, were all its joins hash joins.
+pub(super) async fn build_sides(
+    context: &SessionContext,
+    plan: &LogicalPlan,
+    tables: &BTreeMap<String, Arc<dyn TableProvider>>,
+) -> Result<BuildSides> {
+    let plan = Leaf::replace(plan, tables)?;
+    Ok(BuildSides::of(&create(&context.state(), &plan).await?, tables))
+}
+
+/// The size of the pool that `context` plans for; none where it has no limit.
+pub(super) fn pool_bytes(context: &SessionContext) -> Option<usize> {
+    match context.runtime_env().memory_pool.memory_limit() {
+        MemoryLimit::Finite(bytes) => Some(bytes),
+        _ => None,
+    }
 }
 
 /// The logical plan is optimised already; only the physical planning is done per epoch.
