@@ -112,7 +112,7 @@ const CASES: &[Case] = &[
 ];
 
 /// Runs init, and the job that it wrote; gives what init said.
-fn taken(place: &Place, from: &str) -> Value {
+pub(super) fn taken(place: &Place, from: &str) -> Value {
     let output = place.sluice(&["init", "--into", "pack", "--json", "--from", from]).ok();
     let said: Value = serde_json::from_str(&output.stdout).unwrap();
     place.sluice(&["validate", "pack"]).ok();
@@ -121,7 +121,7 @@ fn taken(place: &Place, from: &str) -> Value {
     said
 }
 
-fn job_file(place: &Place) -> String {
+pub(super) fn job_file(place: &Place) -> String {
     let mut files: Vec<_> = fs::read_dir(place.path("pack")).unwrap().flatten().collect();
     files.retain(|file| file.path().is_file());
     assert_eq!(files.len(), 1, "{files:?}");
@@ -129,12 +129,12 @@ fn job_file(place: &Place) -> String {
 }
 
 /// The name of the table of a job file that init wrote.
-fn table(job: &str) -> String {
+pub(super) fn table(job: &str) -> String {
     let after = job.split("\ntables:\n  ").nth(1).unwrap();
     after.split(':').next().unwrap().to_string()
 }
 
-fn rejected(said: &Value) -> u64 {
+pub(super) fn rejected(said: &Value) -> u64 {
     said["rejected"].as_array().unwrap().iter().map(|r| r["rows"].as_u64().unwrap()).sum()
 }
 

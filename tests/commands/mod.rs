@@ -1,6 +1,7 @@
 //! What commands say and do, each by itself; that tables are right is shown elsewhere.
 
 mod answers;
+mod avro;
 mod formats;
 mod init;
 mod plan;

@@ -192,14 +192,7 @@ async fn avro_piece(
     layout: &parquet::Layout,
 ) -> Result<Inspected> {
     let (size, path) = (object.found().size, &object.found().path);
-    let mut wanted = HEADER_BYTES.min(size);
-    let head = loop {
-        let bytes = object.read(0..wanted).await?;
-        if let Some(head) = avro::Head::read(&bytes, wanted == size, layout, path)? {
-            break head;
-        }
-        wanted = (4 * wanted).min(size);
-    };
+    let head = avro_head(object, layout).await?;
     let wanted = layout.fields().iter().map(|f| (f.origin(), f.required)).collect();
     let names = head.names();
     let columns = columns(&Columns { wanted, found: &names, path }, settings)?;
@@ -207,6 +200,19 @@ async fn avro_piece(
     let rows = size / ROW_BYTES;
     let piece = Piece { range: (0, size), rows, bytes: size, shape: Shape::Avro };
     Ok(Inspected { pieces: vec![piece], new })
+}
+
+/// The header of an Avro file whose columns can be read by `layout`.
+pub(super) async fn avro_head(object: &Object, layout: &parquet::Layout) -> Result<avro::Head> {
+    let (size, path) = (object.found().size, &object.found().path);
+    let mut wanted = HEADER_BYTES.min(size);
+    loop {
+        let bytes = object.read(0..wanted).await?;
+        if let Some(head) = avro::Head::read(&bytes, wanted == size, layout, path)? {
+            return Ok(head);
+        }
+        wanted = (4 * wanted).min(size);
+    }
 }
 
 /// The one piece of a text file whose rows begin at `start`; none when there are none.

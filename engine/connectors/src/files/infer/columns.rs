@@ -7,17 +7,19 @@ use std::collections::BTreeSet;
 
 use arrow::array::RecordBatch;
 use arrow::array::cast::AsArray;
-use arrow::datatypes::{DataType, Schema};
-use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
+use ::parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
+use arrow::datatypes::SchemaRef;
 use serde_json::{Value, json};
-use sluice_core::{Error, Result, type_name};
+use sluice_core::{Error, Result};
 
+use super::super::inspect::avro_head;
 use super::super::object::Object;
 use super::dialect::{self, Shape};
 use super::json::{Known, Node};
 use super::profile::{Profile, Style};
 use super::sniff::{Content, Packed};
-use super::{Looked, Setting, field, name};
+use super::{Looked, Setting, name, schema, types};
+use crate::format::parquet;
 
 /// What is known of the columns before their values are.
 #[derive(Debug, Clone)]
@@ -105,44 +107,55 @@ pub(super) fn of_json(heads: &[Looked]) -> Result<Drafts> {
     Ok(Drafts { origins, known: Some(node.known(whole)), settings, semicolons: false })
 }
 
-/// What Parquet files say. Errors: `Data` for a broken file.
+/// What Parquet files say. Errors: `Unreadable` for a broken file.
 pub(super) async fn of_parquet(sample: &[Object], heads: &[Looked]) -> Result<Drafts> {
-    let mut all: Vec<Vec<(String, DataType)>> = Vec::new();
-    for (object, looked) in sample.iter().zip(heads) {
-        if looked.head.content == Content::Empty {
-            continue;
-        }
+    let mut schemas = Vec::new();
+    for object in filled(sample, heads) {
         let opened = ParquetRecordBatchStreamBuilder::new(object.clone()).await;
-        let opened = opened.map_err(|e| crate::format::parquet::error(e, &looked.path))?;
-        all.push(fields(opened.schema()));
+        let opened = opened.map_err(|e| parquet::error(e, &object.found().path))?;
+        schemas.push(opened.schema().clone());
     }
-    let mut settings = vec![setting("format", json!("parquet"), "")];
-    let names = all.iter().map(|fields| fields.iter().map(|(name, _)| name.clone()).collect());
-    let (origins, differ) = union(names);
-    let mut kept = Vec::new();
-    let mut types = Vec::new();
-    let mut without = Vec::new();
-    for origin in origins {
-        let same = |fields: &Vec<(String, DataType)>| {
-            fields.iter().find(|(name, _)| *name == origin).map(|(_, kind)| kind.clone())
-        };
-        match all.iter().find_map(same).as_ref().and_then(kept_as) {
-            Some(kind) => {
-                kept.push(origin);
-                types.push(kind);
+    Ok(of_schemas("parquet", &schemas))
+}
+
+/// What Avro files say. Errors: `Unreadable` for a broken file.
+pub(super) async fn of_avro(sample: &[Object], heads: &[Looked]) -> Result<Drafts> {
+    let anything = parquet::Layout::new(&schema(Vec::new()))?;
+    let mut schemas = Vec::new();
+    for object in filled(sample, heads) {
+        schemas.push(avro_head(object, &anything).await?.schema().clone());
+    }
+    Ok(of_schemas("avro", &schemas))
+}
+
+/// The files that hold something.
+fn filled<'a>(sample: &'a [Object], heads: &'a [Looked]) -> impl Iterator<Item = &'a Object> {
+    let both = sample.iter().zip(heads);
+    both.filter(|(_, looked)| looked.head.content != Content::Empty).map(|(object, _)| object)
+}
+
+/// What files say that bring their types.
+fn of_schemas(format: &str, schemas: &[SchemaRef]) -> Drafts {
+    let mut settings = vec![setting("format", json!(format), "")];
+    let names = |schema: &SchemaRef| schema.fields().iter().map(|f| f.name().clone()).collect();
+    let (all, differ) = union(schemas.iter().map(names));
+    settings.extend(differ);
+    let (mut origins, mut known, mut without) = (Vec::new(), Vec::new(), Vec::new());
+    for (name, origin) in name::columns(&all).into_iter().zip(all) {
+        let found = schemas.iter().find_map(|schema| schema.field_with_name(&origin).ok());
+        match found.and_then(|found| types::known(&name, &origin, found.data_type())) {
+            Some(field) => {
+                known.push(field);
+                origins.push(origin);
             }
             None => without.push(origin),
         }
     }
-    settings.extend(differ);
     if !without.is_empty() {
         let comment = format!("no schema can hold {}", without.join(", "));
         settings.push(setting("on_new_column", json!("ignore"), &comment));
     }
-    let fields = name::columns(&kept).into_iter().zip(&kept).zip(types);
-    let fields = fields.map(|((name, origin), kind)| (field(&name, origin, kind, None), vec![]));
-    let known = Some(fields.collect());
-    Ok(Drafts { origins: kept, known, settings, semicolons: false })
+    Drafts { origins, known: Some(known), settings, semicolons: false }
 }
 
 /// Settings for how values are spelled in all columns.
@@ -214,32 +227,6 @@ fn union(files: impl Iterator<Item = Vec<String>>) -> (Vec<String>, Option<Setti
     (all, differ)
 }
 
-fn fields(schema: &Schema) -> Vec<(String, DataType)> {
-    schema.fields().iter().map(|f| (f.name().clone(), f.data_type().clone())).collect()
-}
-
-/// The type of a schema that holds every value of a column; none when there is none.
-fn kept_as(data_type: &DataType) -> Option<String> {
-    Some(match data_type {
-        DataType::Dictionary(_, values) => return kept_as(values),
-        DataType::UInt8 => "int16".to_string(),
-        DataType::UInt16 => "int32".to_string(),
-        DataType::UInt32 => "int64".to_string(),
-        DataType::UInt64 => "decimal(20, 0)".to_string(),
-        DataType::Float16 => "float32".to_string(),
-        DataType::Date64 => "timestamp".to_string(),
-        DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
-            "binary".to_string()
-        }
-        DataType::Decimal128(_, scale) if *scale < 0 => return None,
-        other => {
-            let name = type_name(other);
-            sluice_core::parse_type(&name).ok()?;
-            name
-        }
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -253,23 +240,5 @@ mod tests {
         let differ = differ.unwrap();
         assert_eq!((differ.key, differ.value), ("on_missing_column", json!("null")));
         assert_eq!(differ.comment, "some files do not have c");
-    }
-
-    #[test]
-    fn types_of_files_become_types_of_schemas() {
-        let cases = [
-            (DataType::Int32, Some("int32")),
-            (DataType::UInt64, Some("decimal(20, 0)")),
-            (DataType::Utf8View, Some("string")),
-            (DataType::Decimal128(10, 2), Some("decimal(10, 2)")),
-            (DataType::Time64(arrow::datatypes::TimeUnit::Microsecond), None),
-            (
-                DataType::Dictionary(Box::new(DataType::Int8), Box::new(DataType::Utf8)),
-                Some("string"),
-            ),
-        ];
-        for (from, to) in cases {
-            assert_eq!(kept_as(&from).as_deref(), to, "{from}");
-        }
     }
 }

@@ -20,6 +20,7 @@ mod profile;
 mod read;
 mod sniff;
 mod times;
+mod types;
 
 use std::collections::BTreeMap;
 
@@ -96,6 +97,7 @@ pub async fn infer(paths: &[String], context: &Context) -> Result<Inferred> {
     let content = content(&heads)?;
     let drafts = match content {
         Content::Parquet => columns::of_parquet(&sample, &heads).await?,
+        Content::Avro => columns::of_avro(&sample, &heads).await?,
         Content::Json => columns::of_json(&heads)?,
         _ => columns::of_csv(&heads)?,
     };
@@ -131,10 +133,6 @@ fn content(heads: &[Looked]) -> Result<Content> {
         if let Content::Other(what) = kind {
             let hint = "save it as CSV, or leave it out of the path";
             return refuse(format!("this is no file of rows, it is {what} path={path}"), hint);
-        }
-        if *kind == Content::Avro {
-            let hint = "write the schema by hand, as schemas/README.md says";
-            return refuse(format!("init reads no {kind:?} yet path={path}"), hint);
         }
     }
     match kinds.keys().collect::<Vec<_>>().as_slice() {

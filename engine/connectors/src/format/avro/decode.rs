@@ -64,6 +64,11 @@ impl Head {
         Ok(Some(Self { bytes: head, sync: info.sync(), schema }))
     }
 
+    /// The columns of the file.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
     /// For each field the type that a schema would give it; none where it has no word for it.
     pub fn types(&self) -> Vec<Option<String>> {
         self.schema.fields().iter().map(|field| learned(field.data_type())).collect()
