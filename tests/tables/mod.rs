@@ -4,5 +4,6 @@
 mod definitions;
 mod epochs;
 mod evolution;
+mod learned;
 mod scans;
 mod upkeep;

@@ -191,7 +191,8 @@ pub enum OnNewColumn {
     Fail,
     /// Read the file without it.
     Ignore,
-    /// It is a column of the source from the epoch on that takes the file.
+    /// It is a column of the source from the epoch on that takes the file; in JSON from the epoch
+    /// behind the one that met it, whose values are in `_rescued`.
     Add,
     /// Its values go into the column `_rescued`, as the text of a JSON object per row.
     Rescue,
@@ -365,12 +366,7 @@ fn decoding(
             OnNewColumn::Fail => json::Unknown::Fail,
             OnNewColumn::Ignore => json::Unknown::Ignore,
             OnNewColumn::Rescue => json::Unknown::Rescue,
-            OnNewColumn::Add => {
-                let message = "columns are not added from json, whose rows differ";
-                let hint = "use rescue, and add to the schema what is found in `_rescued`";
-                faults.add("/on_new_column", message, hint);
-                return None;
-            }
+            OnNewColumn::Add => json::Unknown::Add,
         };
         let layout = json::Layout::new(schema, unknown, dialect.encoding);
         return Some(Decoding::Json(Arc::new(faults.keep("/schema", layout)?)));

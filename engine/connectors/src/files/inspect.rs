@@ -328,7 +328,7 @@ fn columns(columns: &Columns<'_>, settings: &Settings) -> Result<Places> {
 }
 
 /// The fields that new columns would be.
-fn learn<'a>(
+pub(super) fn learn<'a>(
     columns: impl Iterator<Item = (&'a str, &'a str)>,
     settings: &Settings,
 ) -> Vec<FieldSpec> {

@@ -48,13 +48,13 @@ pub(super) struct Found {
 
 impl Found {
     /// From a listing of the store of path number `root`.
-    pub(super) fn new(root: usize, store: &Store, meta: &ObjectMeta) -> Self {
+    pub(super) fn new(root: usize, store: &Store, meta: ObjectMeta) -> Self {
         Self {
             root,
             path: store.describe(&meta.location),
-            location: meta.location.to_string(),
+            location: meta.location.into(),
             size: meta.size,
-            etag: meta.e_tag.as_deref().map(bare),
+            etag: meta.e_tag.map(bare),
             modified_ms: meta.last_modified.timestamp_millis(),
         }
     }
@@ -65,15 +65,15 @@ impl Found {
         let modified = meta.last_modified.timestamp_millis();
         self.size == meta.size
             && match (&self.etag, &meta.e_tag) {
-                (Some(found), Some(now)) => *found == bare(now),
+                (Some(found), Some(now)) => *found == bare(now.clone()),
                 _ => self.modified_ms.div_euclid(1000) == modified.div_euclid(1000),
             }
     }
 }
 
 /// An etag without the quotes that some answers put around it.
-fn bare(etag: &str) -> String {
-    etag.trim_matches('"').to_string()
+fn bare(etag: String) -> String {
+    if etag.contains('"') { etag.trim_matches('"').to_string() } else { etag }
 }
 
 /// A file that can be read.

@@ -79,11 +79,17 @@ impl Pattern {
                 shown && wild.matcher.is_match(relative)
             }
             None => {
-                let lower = relative.to_ascii_lowercase();
-                !relative.split('/').any(is_hidden) && endings.iter().any(|e| lower.ends_with(e))
+                !relative.split('/').any(is_hidden)
+                    && endings.iter().any(|e| ends_with(relative, e))
             }
         }
     }
+}
+
+/// Whether a path has this ending, in any case.
+fn ends_with(path: &str, ending: &str) -> bool {
+    let from = path.len().checked_sub(ending.len());
+    from.is_some_and(|from| path.as_bytes()[from..].eq_ignore_ascii_case(ending.as_bytes()))
 }
 
 fn is_hidden(name: &str) -> bool {

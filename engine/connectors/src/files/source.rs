@@ -14,13 +14,14 @@ use sluice_core::{
 };
 use sluice_lake::store::{Location, Scheme};
 
-use super::config::{OnChangedFile, Settings};
-use super::inspect::codec_of;
+use super::config::{Decoding, OnChangedFile, Settings};
+use super::inspect::{codec_of, learn};
 use super::object::{Found, Object};
 use super::pattern::Pattern;
 use super::reader::FileReader;
 use super::seen::{Seen, Taken, Verdict, from_rows, judge, to_rows};
 use super::take::{Candidate, Take};
+use crate::format::json;
 
 /// The one partition: files, counted as they are taken.
 const PARTITION: &str = "files";
@@ -216,6 +217,21 @@ impl FileSource {
         candidates.len()
     }
 
+    /// What a poll says instead of taking anything, once rows had keys that are to be columns.
+    fn wider(&self) -> Option<Intake> {
+        let Decoding::Json(layout) = &self.settings.decoding else { return None };
+        let keys = layout.keys().met();
+        if keys.is_empty() {
+            return None;
+        }
+        let columns = learn(keys.iter().map(|key| (key.as_str(), "string")), &self.settings);
+        let learned = self.settings.learned.len() + columns.len();
+        let full = (learned >= json::LEARNED_MAX).then(|| {
+            format!("no more columns are added, other keys stay in `_rescued` columns={learned}")
+        });
+        Some(Intake { columns, more: true, notes: full.into_iter().collect(), ..Intake::default() })
+    }
+
     /// Says once that nothing matches, which mostly means that a path is misspelled.
     fn note_empty(&mut self) -> Vec<String> {
         if self.told_empty || !self.seen.is_empty() {
@@ -235,18 +251,18 @@ impl Root {
             && !path.as_ref().is_empty()
             && let Some(meta) = store.head(path).await?
         {
-            return Ok(vec![Found::new(number, store, &meta)]);
+            return Ok(vec![Found::new(number, store, meta)]);
         }
         let mut files = Vec::new();
         let listed = match self.pattern.is_flat() {
             true => self.list_folder().await?,
             false => store.list(path).await?,
         };
+        let base = if path.as_ref().is_empty() { String::new() } else { format!("{path}/") };
         for meta in listed {
-            let Some(parts) = meta.location.prefix_match(path) else { continue };
-            let relative: Vec<String> = parts.map(|p| p.as_ref().to_string()).collect();
-            if self.pattern.admits(&relative.join("/"), endings) {
-                files.push(Found::new(number, store, &meta));
+            let relative = meta.location.as_ref().strip_prefix(&base);
+            if relative.is_some_and(|relative| self.pattern.admits(relative, endings)) {
+                files.push(Found::new(number, store, meta));
             }
         }
         Ok(files)
@@ -281,6 +297,9 @@ impl Source for FileSource {
     }
 
     async fn poll(&mut self, limit: Limit) -> Result<Intake> {
+        if let Some(wider) = self.wider() {
+            return Ok(wider);
+        }
         let (mut survey, take) = loop {
             let listed = self.waiting.is_empty();
             let mut survey = match listed {

@@ -2,7 +2,7 @@
 //!
 //! `object_store`'s own `LocalFileSystem` never syncs. Here a whole object is written beside its
 //! name, synced, linked or renamed into place, and its folders are synced up to the first one
-//! known to be durable. Reading, listing and deleting are the inner store's.
+//! known to be durable. Listing is [`super::walk`]'s, reading and deleting are the inner store's.
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
@@ -13,7 +13,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
@@ -23,7 +24,7 @@ use object_store::{
 };
 use parking_lot::Mutex;
 
-use super::fault::io_kind;
+use super::{fault::io_kind, walk};
 
 /// Folders remembered as durable. A dataset with more partitions than this syncs some parents
 /// twice, which is slow but right.
@@ -111,7 +112,10 @@ impl ObjectStore for DurableDisk {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.inner.list(prefix)
+        let at = prefix.cloned().unwrap_or_default();
+        let listed = blocking(move || walk::below(folder_of(&at), &at));
+        let found = stream::once(listed).map_ok(|found| stream::iter(found.into_iter().map(Ok)));
+        found.try_flatten().boxed()
     }
 
     fn list_with_offset(
@@ -123,7 +127,8 @@ impl ObjectStore for DurableDisk {
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.inner.list_with_delimiter(prefix).await
+        let at = prefix.cloned().unwrap_or_default();
+        blocking(move || walk::within(folder_of(&at), &at)).await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
@@ -294,7 +299,12 @@ fn stage(path: &FilePath) -> io::Result<(File, PathBuf)> {
     }
 }
 
-fn failed(error: io::Error) -> object_store::Error {
+/// The folder at a path of the store, which is the whole disk.
+fn folder_of(at: &Path) -> PathBuf {
+    PathBuf::from(format!("/{at}"))
+}
+
+pub(super) fn failed(error: io::Error) -> object_store::Error {
     object_store::Error::Generic { store: "local disk", source: error.into() }
 }
 

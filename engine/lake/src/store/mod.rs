@@ -14,6 +14,7 @@ mod probe;
 mod series;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -90,18 +91,16 @@ impl Store {
 
     /// The object as a person would write it: a plain path on local disk, else a URL.
     pub fn describe(&self, path: &Path) -> String {
-        match self.local_path(path) {
-            Some(local) => local.display().to_string(),
-            None => format!("{}/{path}", self.id()),
+        match self.scheme {
+            // The store is the whole disk.
+            Scheme::Local => format!("/{path}"),
+            _ => format!("{}/{path}", self.id()),
         }
     }
 
     /// The file behind `path`, on local disk only.
     pub fn local_path(&self, path: &Path) -> Option<PathBuf> {
-        if self.scheme != Scheme::Local {
-            return None;
-        }
-        Url::parse(&self.url_of(path)).ok()?.to_file_path().ok()
+        (self.scheme == Scheme::Local).then(|| PathBuf::from(self.describe(path)))
     }
 
     /// The same store over another implementation, such as one that injects faults.

@@ -48,6 +48,8 @@ pub struct WorkerState {
     pub offsets: BTreeMap<String, Offsets>,
     /// Hashes of those parts of the job that no table carries.
     pub definitions: BTreeMap<String, String>,
+    /// Whether sources know columns that no manifest does.
+    pub learned: bool,
     /// The next epoch.
     pub epoch: u64,
     /// Hash of the manifest before it.
@@ -385,6 +387,7 @@ impl Worker {
         self.state.opened_at_ms = Some(manifest.opened_at_ms);
         self.state.offsets = manifest.offsets.clone();
         self.state.files = manifest.state.clone();
+        self.state.learned = false;
         self.state.routers.values().for_each(Router::sealed);
     }
 

@@ -38,6 +38,12 @@ fn learned(manifest: &Manifest) -> Result<BTreeMap<String, Vec<FieldSpec>>> {
     Ok(columns)
 }
 
+/// Whether `definitions` name columns that the manifest they go on from does not.
+pub(super) fn is_news(definitions: &BTreeMap<String, String>, last: &Manifest) -> bool {
+    let mut columns = definitions.iter().filter(|(part, _)| part.starts_with(COLUMNS));
+    columns.any(|(part, text)| last.definitions.get(part) != Some(text))
+}
+
 /// The learned columns of a source, as a manifest keeps them; none where it learned none.
 pub(super) fn written(source: &SourceSpec) -> Option<String> {
     let fields = source.config.schema.iter().flat_map(|schema| &schema.fields);

@@ -19,7 +19,7 @@ use super::definition::{
 use super::evolve::{Fit, fit};
 use super::files::{folders, refuse_strays, rooted};
 use super::reset::marked;
-use super::{Running, adopt, foreign, state};
+use super::{Running, adopt, foreign, learned, state};
 use crate::catalog::quarantine_schema;
 use crate::epoch::{
     Environment, Identity, Kind, Lake, Publisher, PublisherTable, Relation, Relations, SourceRun,
@@ -375,6 +375,7 @@ impl Opening<'_> {
             previous: self.last.as_ref().map(|e| e.sha256.clone()),
             opened_at_ms: manifest.map(|m| m.opened_at_ms),
             cleared: BTreeMap::new(),
+            learned: kept.is_some_and(|m| learned::is_news(&definitions, m)),
             definitions,
             superseded: Vec::new(),
             leftovers: if self.options.rebuild { there.clone() } else { BTreeSet::new() },

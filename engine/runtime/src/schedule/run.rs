@@ -201,7 +201,11 @@ impl<'a> Run<'a> {
         let limits = &self.graph.job.epoch;
         let clock = self.env.clock.clone();
         let follow = self.options.follow;
-        take(&mut self.sources, limits, follow, &*clock, &stopped).await
+        match take(&mut self.sources, limits, follow, &*clock, &stopped).await? {
+            // What sources learned of rows that are sealed is sealed as well, whatever comes.
+            Closed::End if self.worker.state.learned => Ok(Closed::Epoch(Vec::new())),
+            closed => Ok(closed),
+        }
     }
 
     /// Seals an epoch once the one before is published, and starts publishing it.

@@ -124,9 +124,9 @@ async fn not_yet(env: &Environment, job: &Readable) -> Result<Vec<Verified>> {
     Ok(views.map(|view| failed_view(view.spec.name.clone(), why.clone())).collect())
 }
 
-/// The first column of a definition that the lake has in another way, or not at all, with both
-/// types. Their order does not count, and columns besides them harm nothing where rows are read; a
-/// view has none.
+/// The first column of a definition that the lake has in another way, with both types. Their order
+/// does not count, and columns besides them harm nothing where rows are read; a view has none. A
+/// table that lacks a column gets it with its next rows, and until then it is null.
 fn other_column(defined: &SchemaRef, kept: &SchemaRef, is_view: bool) -> Option<String> {
     let of = |schema: &SchemaRef, name: &str| match schema.field_with_name(name) {
         Ok(field) => format!("{name}:{}", field.data_type()),
@@ -136,7 +136,8 @@ fn other_column(defined: &SchemaRef, kept: &SchemaRef, is_view: bool) -> Option<
     let names = defined.fields().iter().chain(theirs).map(|field| field.name());
     names.into_iter().find_map(|name| {
         let (ours, theirs) = (of(defined, name), of(kept, name));
-        (ours != theirs).then(|| format!("definition={ours} lake={theirs}"))
+        let comes = !is_view && kept.field_with_name(name).is_err();
+        (ours != theirs && !comes).then(|| format!("definition={ours} lake={theirs}"))
     })
 }
 

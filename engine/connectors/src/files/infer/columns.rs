@@ -5,9 +5,9 @@
 
 use std::collections::BTreeSet;
 
+use ::parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
 use arrow::array::RecordBatch;
 use arrow::array::cast::AsArray;
-use ::parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
 use arrow::datatypes::SchemaRef;
 use serde_json::{Value, json};
 use sluice_core::{Error, Result};

@@ -116,6 +116,64 @@ async fn a_new_column_is_asked_for_and_then_read() {
 }
 
 #[tokio::test]
+async fn a_key_of_json_is_asked_for_once_it_was_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let line = "{\"id\": 1, \"Text\": \"a\", \"unitPrice\": 7, \"text\": 1}\n";
+    write(folder.path(), "1.jsonl", line);
+    let value = json!({"path": folder.path(), "format": "json", "on_new_column": "add"});
+    let mut source = started(value.clone()).await;
+    let first = source.poll(EVERYTHING).await.unwrap();
+    assert_eq!(first.columns, []);
+    // Nothing was read yet.
+    assert_eq!(source.poll(EVERYTHING).await.unwrap().columns, []);
+    let rescued = r#"1|a|{"unitPrice":7,"text":1}"#;
+    for _ in 0..2 {
+        assert_eq!(wide(source.as_ref(), &first).await, [rescued]);
+    }
+    write(folder.path(), "2.jsonl", "{\"id\": 2, \"text\": [true]}\n");
+    let asked = source.poll(EVERYTHING).await.unwrap();
+    assert_eq!((asked.advances.len(), asked.splits.len(), asked.more), (0, 0, true));
+    let names: Vec<(&str, &str)> =
+        asked.columns.iter().map(|c| (c.name.as_str(), c.origin())).collect();
+    assert_eq!(names, [("unit_price", "unitPrice"), ("text_2", "text")]);
+    assert_eq!(source.poll(EVERYTHING).await.unwrap().columns, asked.columns);
+
+    let mut wider = config(value);
+    wider.schema.as_mut().unwrap().fields.extend(asked.columns);
+    let mut source = SourceFactory::build(&Factory, &wider, &context()).await.unwrap();
+    let offsets = [("files".to_string(), first.advances[0].to.clone())].into();
+    let state = first.state.into_iter().collect();
+    source.seek(Start { offsets, state, ..Start::default() }).await.unwrap();
+    let second = source.poll(EVERYTHING).await.unwrap();
+    assert_eq!(wide(source.as_ref(), &second).await, ["2|||[true]|"]);
+    assert_eq!(source.poll(EVERYTHING).await.unwrap().columns, []);
+}
+
+#[tokio::test]
+async fn keys_that_are_data_do_not_become_columns_without_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let max = json_format::LEARNED_MAX;
+    let line = |i: usize| format!("{{\"id\": {i}, \"day {i:04}\": 1}}\n");
+    write(folder.path(), "1.jsonl", (0..max + 50).map(line).collect::<String>());
+    let value = json!({"path": folder.path(), "format": "json", "on_new_column": "add"});
+    let mut source = started(value.clone()).await;
+    let first = source.poll(EVERYTHING).await.unwrap();
+    read_all(source.as_ref(), &first).await.unwrap();
+    let asked = source.poll(EVERYTHING).await.unwrap();
+    assert_eq!((asked.columns.len(), asked.columns[max - 1].origin()), (max, "day 0199"));
+    assert!(asked.notes[0].starts_with("no more columns are added"), "{:?}", asked.notes);
+
+    let mut wider = config(value);
+    wider.schema.as_mut().unwrap().fields.extend(asked.columns);
+    let mut source = SourceFactory::build(&Factory, &wider, &context()).await.unwrap();
+    source.seek(Start::default()).await.unwrap();
+    let again = source.poll(EVERYTHING).await.unwrap();
+    let rows = wide(source.as_ref(), &again).await;
+    assert!(rows.last().unwrap().ends_with(r#"|{"day 0249":1}"#), "{:?}", rows.last());
+    assert_eq!(source.poll(EVERYTHING).await.unwrap().columns, []);
+}
+
+#[tokio::test]
 async fn what_the_schema_has_no_column_for_is_rescued() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), "1.csv", "id,Text\n1,a\n");

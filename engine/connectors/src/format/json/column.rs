@@ -27,10 +27,31 @@ use crate::format::{shown, value};
 #[derive(Debug, Default)]
 pub(super) struct Reading {
     unknown: Unknown,
-    /// Fields of the row that the schema does not have, with their values as they stand.
-    pub(super) rescued: Vec<(String, String)>,
+    /// Fields of the row that the schema does not have.
+    pub(super) rescued: Vec<Rescued>,
     key: Vec<u8>,
     text: Vec<u8>,
+}
+
+/// A field that the schema does not have.
+#[derive(Debug)]
+pub(super) struct Rescued {
+    /// Its key, behind those it stands within.
+    pub(super) path: String,
+    /// Its value as it stands.
+    pub(super) value: String,
+    /// Whether it stands within another.
+    pub(super) nested: bool,
+}
+
+impl Rescued {
+    /// Says that all of `fields` stand within `outer`.
+    fn nest(fields: &mut [Rescued], outer: &str) {
+        for field in fields {
+            field.path = joined(outer, &field.path);
+            field.nested = true;
+        }
+    }
 }
 
 /// The fields of objects.
@@ -142,21 +163,21 @@ fn unknown(
     match reading.unknown {
         Unknown::Ignore => {}
         Unknown::Fail => return Err(Wrong::new("not in the schema").within(&name)),
-        Unknown::Rescue => {
+        Unknown::Rescue | Unknown::Add => {
             forget(&mut reading.rescued, mark, &name);
-            let raw = String::from_utf8_lossy(raw).into_owned();
-            reading.rescued.push((name.into_owned(), raw));
+            let value = String::from_utf8_lossy(raw).into_owned();
+            reading.rescued.push(Rescued { path: name.into_owned(), value, nested: false });
         }
     }
     Ok(())
 }
 
 /// Drops what an earlier field of the same name left behind: the last one holds.
-fn forget(rescued: &mut Vec<(String, String)>, mark: usize, name: &str) {
+fn forget(rescued: &mut Vec<Rescued>, mark: usize, name: &str) {
     let mut place = 0;
-    rescued.retain(|(path, _)| {
+    rescued.retain(|field| {
         place += 1;
-        let inside = path.strip_prefix(name);
+        let inside = field.path.strip_prefix(name);
         let same = inside.is_some_and(|rest| matches!(rest.as_bytes(), [] | [b'.' | b'[', ..]));
         place <= mark || !same
     });
@@ -206,9 +227,7 @@ impl Column {
         }
         let before = reading.rescued.len();
         self.read(cursor, reading).map_err(|w| w.within(&self.origin))?;
-        for (path, _) in &mut reading.rescued[before..] {
-            *path = joined(&self.origin, path);
-        }
+        Rescued::nest(&mut reading.rescued[before..], &self.origin);
         Ok(())
     }
 
@@ -250,9 +269,7 @@ impl Column {
             let number = items.valid.len() - start;
             let before = reading.rescued.len();
             items.read(cursor, reading).map_err(|w| w.within(&format!("[{number}]")))?;
-            for (path, _) in &mut reading.rescued[before..] {
-                *path = joined(&format!("[{number}]"), path);
-            }
+            Rescued::nest(&mut reading.rescued[before..], &format!("[{number}]"));
             more = cursor.take(b',');
             if !more {
                 cursor.expect(b']')?;

@@ -13,7 +13,8 @@ use arrow::datatypes::SchemaRef;
 use sluice_core::{DataSchema, Decoded, Rejected, Result, with_position};
 
 use super::RECORD_BYTES_MAX;
-use super::column::{Reading, Record};
+use super::column::{Reading, Record, Rescued};
+use super::keys::{Keys, LEARNED_MAX, Told};
 use super::record::{Items, Step, Walk};
 use super::scan::{Cursor, Wrong};
 use crate::format::encoding::Encoding;
@@ -32,6 +33,15 @@ pub enum Unknown {
     Ignore,
     /// Keep it as JSON in a column for such fields, see [`sluice_core::RESCUED_COLUMN`].
     Rescue,
+    /// The same, and take note of its key if it does not stand within another, see
+    /// [`Layout::keys`].
+    Add,
+}
+
+impl Unknown {
+    fn is_rescued(self) -> bool {
+        matches!(self, Unknown::Rescue | Unknown::Add)
+    }
 }
 
 /// How the files of a source are decoded.
@@ -41,6 +51,7 @@ pub struct Layout {
     unknown: Unknown,
     encoding: Encoding,
     schema: SchemaRef,
+    keys: Keys,
 }
 
 impl Layout {
@@ -48,8 +59,15 @@ impl Layout {
     pub fn new(schema: &DataSchema, unknown: Unknown, encoding: Encoding) -> Result<Self> {
         let record = Record::new(&schema.fields)?;
         let rows = with_position(schema.arrow()?.as_ref());
-        let schema = if unknown == Unknown::Rescue { with_rescued(&rows) } else { rows };
-        Ok(Self { record, unknown, encoding, schema })
+        let learned = schema.fields.iter().filter(|field| field.learned).count();
+        let keys = Keys::new(LEARNED_MAX.saturating_sub(learned));
+        let schema = if unknown.is_rescued() { with_rescued(&rows) } else { rows };
+        Ok(Self { record, unknown, encoding, schema, keys })
+    }
+
+    /// The keys that came with [`Unknown::Add`], as far as rows were decoded.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
     }
 
     /// How the files' characters are written.
@@ -83,6 +101,7 @@ pub struct Decoder {
     origin: Origin,
     record: Record,
     reading: Reading,
+    told: Told,
     walk: Walk,
     buffer: Vec<u8>,
     /// Bytes at the beginning of `buffer` that are done with.
@@ -114,8 +133,8 @@ impl Decoder {
         };
         let reading = Reading::new(layout.unknown);
         let record = layout.record.clone();
-        let (buffer, done, oversize) = (Vec::new(), 0, None);
-        Self { layout, origin, record, reading, walk, buffer, done, oversize }
+        let (buffer, done, oversize, told) = (Vec::new(), 0, None, Told::default());
+        Self { layout, origin, record, reading, told, walk, buffer, done, oversize }
     }
 
     /// Takes the next bytes.
@@ -191,10 +210,17 @@ impl Decoder {
         };
         match read {
             Ok(()) => {
-                let at = self.origin.start + start as u64;
-                found.positions.push(position(self.origin.file, at));
-                if self.layout.unknown == Unknown::Rescue {
-                    found.rescued.push(object(&self.reading.rescued));
+                let at = position(self.origin.file, self.origin.start + start as u64);
+                found.positions.push(at);
+                let rescued = &self.reading.rescued;
+                if self.layout.unknown.is_rescued() {
+                    found.rescued.push(object(rescued));
+                }
+                if self.layout.unknown == Unknown::Add {
+                    let keys = rescued.iter().filter(|field| !field.nested).enumerate();
+                    keys.for_each(|(i, key)| {
+                        self.told.meet(&self.layout.keys, &key.path, (at, i));
+                    });
                 }
             }
             Err(wrong) => {
@@ -234,7 +260,7 @@ impl Decoder {
 
     fn decoded(&mut self, found: Found) -> Result<Decoded> {
         let mut arrays = self.record.finish()?;
-        if self.layout.unknown == Unknown::Rescue {
+        if self.layout.unknown.is_rescued() {
             arrays.push(Arc::new(StringArray::from(found.rescued)) as ArrayRef);
         }
         arrays.push(Arc::new(Int64Array::from(found.positions)));
@@ -257,13 +283,13 @@ fn text(encoding: Encoding, bytes: &[u8], clean: bool) -> Option<Cow<'_, [u8]>> 
 }
 
 /// Fields as the text of a JSON object; none without any.
-fn object(fields: &[(String, String)]) -> Option<String> {
+fn object(fields: &[Rescued]) -> Option<String> {
     if fields.is_empty() {
         return None;
     }
     let members: Vec<String> = fields
         .iter()
-        .map(|(name, value)| format!("{}:{value}", serde_json::Value::from(name.as_str())))
+        .map(|field| format!("{}:{}", serde_json::Value::from(field.path.as_str()), field.value))
         .collect();
     Some(format!("{{{}}}", members.join(",")))
 }

@@ -12,6 +12,7 @@
 mod column;
 mod decode;
 mod encode;
+mod keys;
 mod record;
 mod scan;
 #[cfg(test)]
@@ -21,6 +22,7 @@ mod tests;
 
 pub use decode::{Decoder, Layout, Origin, Unknown};
 pub use encode::Encoder;
+pub use keys::{Keys, LEARNED_MAX};
 pub use record::begins_list;
 
 /// An object larger than this is rejected: it bounds the memory that a missing line break can take.

@@ -217,6 +217,25 @@ fn the_last_of_two_equal_keys_holds() {
 }
 
 #[test]
+fn keys_of_good_rows_are_noted_unless_they_stand_within_others() {
+    let lines = [
+        r#"{"id": 1, "b": 1, "a": null, "customer": {"name": "x", "vip": true}}"#,
+        r#"{"bad": 1}"#,
+        r#"{"id": 2, "a": 2, "a.b": [], "items": [{"q": 1}], "b": 1, "b": 2}"#,
+    ];
+    for piece in [7, 1000] {
+        for (unknown, met) in [(Unknown::Add, &["b", "a", "a.b"][..]), (Unknown::Rescue, &[])] {
+            let layout = layout(&orders(), unknown);
+            let found = read(&layout, false, lines.join("\n").as_bytes(), piece);
+            assert_eq!((found.rows.num_rows(), found.rejected.len()), (2, 1));
+            assert_eq!(layout.keys().met(), met);
+            let rescued = r#""_rescued":"{\"a\":2,\"a.b\":[],\"items[0].q\":1,\"b\":2}""#;
+            assert!(found.lines()[1].contains(rescued), "{:?}", found.lines());
+        }
+    }
+}
+
+#[test]
 fn a_list_is_read_item_by_item() {
     let cases: [(&str, &[i64], &[&str]); 9] = [
         ("[]", &[], &[]),
