@@ -1,5 +1,5 @@
-//! Memory: a run stays near what `--memory` says, whatever the rows, partitions, keys and joins;
-//! what cannot fit ends with the name of who wanted it.
+//! Memory: a run stays near what `--memory` says, whatever the rows, partitions, keys, joins and
+//! files; what cannot fit ends with the name of who wanted it.
 
 use crate::support::place::{Place, listing};
 
@@ -102,5 +102,50 @@ fn what_cannot_fit_ends_with_the_name_of_who_wanted_it() {
     // Nothing of the epoch was sealed, and with more memory the same job goes through.
     run(512).ok();
     assert_eq!(place.cell("job.yaml", "SELECT count(*) FROM by_who"), "400000");
+    place.holds("job.yaml");
+}
+
+/// A job over CSV files with an `id` and a `text`.
+fn files(tables: &str) -> Place {
+    let place = Place::local();
+    let text = format!(
+        "job: files\nlake: \"${{vars.lake}}\"\nvars: {{lake: ./lake}}\nsources:\n  wide:\n    \
+         connector: files\n    path: ./input/*.csv\n    split_bytes: 4MiB\n    schema:\n      \
+         fields: [{{name: id, type: int64}}, {{name: text, type: string}}]\ntables:\n  {tables}\n"
+    );
+    place.write("job.yaml", &text);
+    place
+}
+
+#[test]
+fn files_are_read_beside_sorts_that_fill_the_pool() {
+    let place =
+        files("kept: {sql: \"SELECT id % 100000 AS id, text, id AS n FROM wide\", key: [id]}");
+    for file in 0..6 {
+        let rows = (0..100_000).map(|i| format!("{},{:0>80}\n", file * 100_000 + i, i));
+        place
+            .write(&format!("input/{file}.csv"), &format!("id,text\n{}", rows.collect::<String>()));
+    }
+    let run = place.job("run", "job.yaml").arg("--memory").arg("40MiB").start();
+    let peak = run.peak_bytes();
+    assert!(peak < 40 * MIB + BESIDE_THE_POOL, "{} MiB resident", peak / MIB);
+    let parts = ["count(*) FROM kept", "min(n) FROM kept", "sum(n) FROM kept"];
+    let sum = (500_000u64..600_000).sum::<u64>().to_string();
+    assert_eq!(place.figures("job.yaml", &parts), ["100000", "500000", &sum]);
+    place.holds("job.yaml");
+}
+
+#[test]
+fn a_record_that_cannot_fit_ends_with_the_name_of_its_source() {
+    let place = files("kept: {sql: \"SELECT id, length(text) AS n FROM wide\"}");
+    let record = "x".repeat(12 << 20);
+    place.write("input/a.csv", &format!("id,text\n1,short\n2,{record}\n"));
+    let run =
+        |mib: u64| place.job("run", "job.yaml").arg("--memory").arg(format!("{mib}MiB")).output();
+    let refused = run(12);
+    assert_eq!(refused.code, Some(1), "{}", refused.text());
+    refused.says(&["not enough memory", "decoding of source wide", "hint: ", "--memory"]);
+    assert_eq!(run(256).code, Some(0));
+    assert_eq!(place.cell("job.yaml", "SELECT max(n) FROM kept"), record.len().to_string());
     place.holds("job.yaml");
 }

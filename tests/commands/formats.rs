@@ -8,6 +8,7 @@ use arrow::array::{
     StructArray, TimestampMicrosecondArray, TimestampMillisecondArray, UInt64Array,
 };
 use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool};
 use sluice::failure::{Failure, error_text};
 use sluice::output::{Format, TABLE_ROWS_MAX, count, row_writer, seconds};
 use sluice_core::{Error, Memory as _, Problems, Span};
@@ -155,6 +156,26 @@ fn the_pool_names_who_asked_for_too_much_and_keeps_what_was_held() {
     assert_eq!((held.bytes(), other.bytes()), (600, 0));
     drop(held);
     other.resize(500).unwrap();
+}
+
+#[test]
+fn who_insists_gets_what_others_can_spill_and_nothing_else() {
+    let pool = sluice::memory::pool(1000);
+    let memory = sluice::memory::PoolMemory::new(pool.clone());
+    let spills: Arc<dyn MemoryPool> = pool;
+    let sort = MemoryConsumer::new("a sort").with_can_spill(true).register(&spills);
+    sort.try_grow(900).unwrap();
+    let (mut reader, mut writer) = (memory.reserve("a reader"), memory.reserve("a writer"));
+    writer.resize(100).unwrap();
+    assert!(reader.resize(400).is_err());
+    reader.insist(400).unwrap();
+    assert!(sort.try_grow(1).is_err(), "the sort gives way when it grows");
+    let refused = reader.insist(901).unwrap_err();
+    assert!(refused.message().contains("a reader"), "{refused:?}");
+    assert_eq!(reader.bytes(), 400);
+    reader.insist(900).unwrap();
+    reader.insist(0).unwrap();
+    assert_eq!((spills.reserved(), memory.bytes_max()), (1000, Some(1000)));
 }
 
 #[test]

@@ -5,12 +5,12 @@
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Read by jemalloc when it starts. Pages that are not used any more go back to the system within
-/// half a second, by a thread of the allocator's own: with its default of ten seconds a run would
-/// hold most of what it ever used. Fewer arenas leave fewer half-empty pages.
+/// three seconds, by a thread of the allocator's own: with its default of ten a run would hold most
+/// of what it ever used, with half a second much of its time goes to asking for them again.
 #[expect(unsafe_code, reason = "an allocator is configured by a symbol, before any code runs")]
 #[unsafe(export_name = "_rjem_malloc_conf")]
-pub static ALLOCATOR_CONFIG: &[u8; 59] =
-    b"background_thread:true,dirty_decay_ms:500,muzzy_decay_ms:0\0";
+pub static ALLOCATOR_CONFIG: &[u8; 60] =
+    b"background_thread:true,dirty_decay_ms:3000,muzzy_decay_ms:0\0";
 
 fn main() -> std::process::ExitCode {
     sluice::main()

@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use datafusion::execution::memory_pool::{
-    FairSpillPool, MemoryConsumer, MemoryPool, MemoryReservation, TrackConsumersPool,
+    FairSpillPool, MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation, TrackConsumersPool,
 };
 use sluice_core::{Error, Kind, Memory, Reservation, Result, format_bytes};
 
@@ -21,8 +21,11 @@ const MACHINE_BYTES_DEFAULT: u64 = 4 << 30;
 /// How many of the largest consumers an error of the pool names: enough to see who it was.
 const CONSUMERS_NAMED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4);
 
+/// A pool that knows who holds how much of it.
+pub type Pool = TrackConsumersPool<FairSpillPool>;
+
 /// A DataFusion pool of `bytes`, shared fairly between operators that can spill.
-pub fn pool(bytes: u64) -> Arc<dyn MemoryPool> {
+pub fn pool(bytes: u64) -> Arc<Pool> {
     let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
     Arc::new(TrackConsumersPool::new(FairSpillPool::new(bytes), CONSUMERS_NAMED))
 }
@@ -46,25 +49,34 @@ pub fn total_bytes(meminfo: &str) -> Option<u64> {
 /// A DataFusion pool as [`Memory`].
 #[derive(Debug, Clone)]
 pub struct PoolMemory {
-    pool: Arc<dyn MemoryPool>,
+    pool: Arc<Pool>,
 }
 
 impl PoolMemory {
     /// Reservations come out of `pool`.
-    pub fn new(pool: Arc<dyn MemoryPool>) -> Self {
+    pub fn new(pool: Arc<Pool>) -> Self {
         Self { pool }
     }
 }
 
 impl Memory for PoolMemory {
     fn reserve(&self, owner: &str) -> Box<dyn Reservation> {
-        let held = MemoryConsumer::new(owner).register(&self.pool);
-        Box::new(Held { owner: owner.to_string(), held })
+        let pool: Arc<dyn MemoryPool> = self.pool.clone();
+        let held = MemoryConsumer::new(owner).register(&pool);
+        Box::new(Held { owner: owner.to_string(), pool: self.clone(), held })
+    }
+
+    fn bytes_max(&self) -> Option<usize> {
+        match self.pool.memory_limit() {
+            MemoryLimit::Finite(bytes) => Some(bytes),
+            _ => None,
+        }
     }
 }
 
 struct Held {
     owner: String,
+    pool: PoolMemory,
     held: MemoryReservation,
 }
 
@@ -78,6 +90,19 @@ impl Reservation for Held {
                 .hint("give the run more memory with --memory")
                 .because(e)
         })
+    }
+
+    fn insist(&mut self, bytes: usize) -> Result<()> {
+        let Err(refused) = self.resize(bytes) else { return Ok(()) };
+        // DataFusion's spilling operators look at what is left for them only when they grow.
+        let consumers = self.pool.pool.metrics();
+        let fixed: usize = consumers.iter().filter(|c| !c.can_spill).map(|c| c.reserved).sum();
+        let all = fixed.saturating_sub(self.held.size()).saturating_add(bytes);
+        if self.pool.bytes_max().is_some_and(|max| all > max) {
+            return Err(refused);
+        }
+        self.held.resize(bytes);
+        Ok(())
     }
 
     fn bytes(&self) -> usize {

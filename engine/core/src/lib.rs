@@ -22,7 +22,7 @@ pub use clock::{Clock, Ids, ManualClock, Phase, Phases};
 pub use config::Config;
 pub use error::{Error, Kind, Result};
 pub use factory::{Context, Registry, SinkFactory, SourceFactory};
-pub use memory::{Memory, Reservation, Share, Unbounded};
+pub use memory::{Common, Memory, Reservation, Share, Unbounded};
 pub use offset::{Advance, Offset, Offsets};
 pub use problem::{Problem, Problems, Span};
 pub use quantity::{format_bytes, format_count, parse_bytes, parse_duration};

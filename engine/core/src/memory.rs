@@ -1,7 +1,7 @@
 //! One memory pool for everything, as a trait: connectors reserve, `runtime` implements it over
 //! DataFusion's pool.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::{Error, Kind, Result, format_bytes};
 
@@ -9,12 +9,21 @@ use crate::{Error, Kind, Result, format_bytes};
 pub trait Memory: Send + Sync + std::fmt::Debug {
     /// A reservation of 0 bytes for `owner`, which messages name.
     fn reserve(&self, owner: &str) -> Box<dyn Reservation>;
+
+    /// How many bytes the pool has; none without a limit.
+    fn bytes_max(&self) -> Option<usize>;
 }
 
 /// Bytes set aside; dropping gives them back.
 pub trait Reservation: Send + Sync {
     /// Sets the reservation to `bytes`. An error leaves it as it was: spill or wait.
     fn resize(&mut self, bytes: usize) -> Result<()>;
+
+    /// The same for an owner that can neither spill nor wait. What others could spill counts as
+    /// room: they give way when they grow the next time, and until then more is reserved than
+    /// there is. An error means that there would be no room even then; it leaves the reservation
+    /// as it was.
+    fn insist(&mut self, bytes: usize) -> Result<()>;
 
     /// Bytes reserved now.
     fn bytes(&self) -> usize;
@@ -35,11 +44,15 @@ impl Memory for Unbounded {
     fn reserve(&self, _owner: &str) -> Box<dyn Reservation> {
         Box::new(Counted(0))
     }
+
+    fn bytes_max(&self) -> Option<usize> {
+        None
+    }
 }
 
-/// A reservation that never takes more than a share of the pool, so that what it is for stays as
-/// small beside much data as beside little: an owner that gives way when it cannot grow does so
-/// before the pool is full.
+/// A reservation that takes no more than a share of the pool unless it insists, so that what it is
+/// for stays as small beside much data as beside little: an owner that gives way when it cannot
+/// grow does so before the pool is full.
 pub struct Share {
     owner: String,
     held: Box<dyn Reservation>,
@@ -68,8 +81,77 @@ impl Reservation for Share {
         self.held.resize(bytes)
     }
 
+    fn insist(&mut self, bytes: usize) -> Result<()> {
+        self.held.insist(bytes)
+    }
+
     fn bytes(&self) -> usize {
         self.held.bytes()
+    }
+}
+
+/// One reservation that many take parts of, so that it has one owner and one share.
+#[derive(Clone)]
+pub struct Common {
+    held: Arc<Mutex<Box<dyn Reservation>>>,
+}
+
+impl Common {
+    /// Parts are taken of `held`, which nobody else resizes.
+    pub fn of(held: Box<dyn Reservation>) -> Self {
+        Self { held: Arc::new(Mutex::new(held)) }
+    }
+
+    /// A part of 0 bytes.
+    pub fn part(&self) -> Box<dyn Reservation> {
+        Box::new(Part { common: self.clone(), bytes: 0 })
+    }
+}
+
+impl std::fmt::Debug for Common {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        f.debug_struct("Common").field("bytes", &held.bytes()).finish()
+    }
+}
+
+struct Part {
+    common: Common,
+    bytes: usize,
+}
+
+impl Part {
+    fn set(
+        &mut self,
+        bytes: usize,
+        set: impl FnOnce(&mut dyn Reservation, usize) -> Result<()>,
+    ) -> Result<()> {
+        let mut held = self.common.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let others = held.bytes().saturating_sub(self.bytes);
+        set(held.as_mut(), others.saturating_add(bytes))?;
+        self.bytes = bytes;
+        Ok(())
+    }
+}
+
+impl Reservation for Part {
+    fn resize(&mut self, bytes: usize) -> Result<()> {
+        self.set(bytes, |held, all| held.resize(all))
+    }
+
+    fn insist(&mut self, bytes: usize) -> Result<()> {
+        self.set(bytes, |held, all| held.insist(all))
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        // Giving back is never refused to one who insists.
+        drop(self.insist(0));
     }
 }
 
@@ -79,6 +161,10 @@ impl Reservation for Counted {
     fn resize(&mut self, bytes: usize) -> Result<()> {
         self.0 = bytes;
         Ok(())
+    }
+
+    fn insist(&mut self, bytes: usize) -> Result<()> {
+        self.resize(bytes)
     }
 
     fn bytes(&self) -> usize {
@@ -97,6 +183,24 @@ mod tests {
         let error = share.resize(101).unwrap_err();
         assert!(error.to_string().contains("a writer"), "{error}");
         assert_eq!(share.bytes(), 100);
+        assert!(share.insist(101).is_ok());
         assert!(share.resize(0).is_ok());
+    }
+
+    #[test]
+    fn parts_share_what_is_common_and_give_it_back() {
+        let common = Common::of(Share::of(&Unbounded, "readers", 100));
+        let (mut one, mut other) = (common.part(), common.part());
+        one.resize(60).unwrap();
+        assert!(other.resize(41).is_err());
+        assert_eq!(other.bytes(), 0);
+        other.resize(40).unwrap();
+        one.insist(90).unwrap();
+        assert_eq!((one.bytes(), other.bytes()), (90, 40));
+        assert_eq!(common.held.lock().unwrap().bytes(), 130);
+        drop(one);
+        assert_eq!(common.held.lock().unwrap().bytes(), 40);
+        drop(other);
+        assert_eq!(common.held.lock().unwrap().bytes(), 0);
     }
 }

@@ -75,7 +75,8 @@ impl SourceFactory for Factory {
             roots.push(source::Root { pattern, location });
         }
         let described = described(config);
-        Ok(Box::new(source::FileSource::new(settings, described, roots, context.clock.clone())))
+        let source = source::FileSource::new(&config.name, settings, described, roots, context);
+        Ok(Box::new(source))
     }
 }
 

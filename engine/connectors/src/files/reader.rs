@@ -2,13 +2,17 @@
 //!
 //! In: a split as the source cut it. Out: decoded chunks, while the next bytes are on their way.
 //! A split says all that is needed, so splits are read in any order, together or alone, and again.
+//! What it holds is reserved: for more than it needs, only as long as that is a small part of the
+//! pool.
 
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use futures::StreamExt;
 use serde::{Deserialize, Serialize};
-use sluice_core::{Decoded, Error, Reader, Result, RowStream, Scan, Split};
+use sluice_core::{
+    Common, Decoded, Error, Memory, Reader, Reservation, Result, RowStream, Scan, Share, Split,
+};
 use sluice_lake::store::Store;
 
 use super::config::Decoding;
@@ -17,6 +21,10 @@ use super::object::{Found, Object};
 use super::text::{Stored, Text};
 use crate::format::encoding::Encoding;
 use crate::format::{Decode, avro, csv, json, parquet};
+
+/// All splits of a source read ahead, and in large pieces, within this part of the pool; then they
+/// read what they need. In 1 GiB it is enough for eight cores, and plans notice little of it.
+const DECODING_SHARE: usize = 8;
 
 /// A split's `detail`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -31,8 +39,10 @@ pub(super) struct Detail {
 #[derive(Debug)]
 pub(super) struct FileReader {
     /// The store of each path of the source.
-    pub(super) stores: Vec<Store>,
-    pub(super) decoding: Decoding,
+    stores: Vec<Store>,
+    decoding: Decoding,
+    /// What all splits hold of their files.
+    memory: Common,
 }
 
 impl Reader for FileReader {
@@ -52,6 +62,19 @@ impl Reader for FileReader {
 }
 
 impl FileReader {
+    /// A reader for the files of `source` on `stores`.
+    pub(super) fn new(
+        source: &str,
+        stores: Vec<Store>,
+        decoding: Decoding,
+        memory: &dyn Memory,
+    ) -> Self {
+        let share = memory.bytes_max().map_or(usize::MAX, |bytes| bytes / DECODING_SHARE);
+        let owner = format!("decoding of source {source}");
+        let memory = Common::of(Share::of(memory, &owner, share));
+        Self { stores, decoding, memory }
+    }
+
     fn prepare(&self, split: Split, scan: &Scan) -> Result<Opening> {
         let strange = || Error::bug(format!("a split of another source object={}", split.object));
         let detail: Detail =
@@ -59,6 +82,7 @@ impl FileReader {
         let store = self.stores.get(detail.found.root).ok_or_else(strange)?;
         let object = Object::new(store.clone(), detail.found)?;
         let (path, size, file) = (object.found().path.clone(), object.found().size, detail.file);
+        let memory = self.memory.part();
         match (&self.decoding, detail.shape) {
             (Decoding::Csv(layout, _), Shape::Csv { codec, start, width, fields, rescued }) => {
                 let origin = csv::Origin { object: path, file, start };
@@ -67,27 +91,28 @@ impl FileReader {
                 let text = Text::new(object, split.range, stored, start)?;
                 let followed = split.range.1 < size;
                 let decoder = csv::Decoder::new(layout.clone(), mapping, origin).followed(followed);
-                Ok(Opening::Pushed(Box::new(Rows::new(text, Box::new(decoder)))))
+                Ok(Opening::Pushed(Box::new(Rows::new(text, Box::new(decoder), memory))))
             }
             (Decoding::Json(layout), Shape::Json { codec, start, list }) => {
                 let origin = json::Origin { object: path, file, start, list };
                 let stored = Stored { codec, encoding: layout.encoding() };
                 let text = Text::new(object, split.range, stored, start)?;
                 let decoder = json::Decoder::new(layout.clone(), origin);
-                Ok(Opening::Pushed(Box::new(Rows::new(text, Box::new(decoder)))))
+                Ok(Opening::Pushed(Box::new(Rows::new(text, Box::new(decoder), memory))))
             }
             (Decoding::Avro(layout), Shape::Avro) => {
                 let stored = Stored { codec: None, encoding: Encoding::Utf8 };
                 let bytes = Text::new(object, split.range, stored, 0)?;
                 let decoder = avro::Decoder::new(layout.clone(), path, file);
-                Ok(Opening::Pushed(Box::new(Rows::new(bytes, Box::new(decoder)))))
+                Ok(Opening::Pushed(Box::new(Rows::new(bytes, Box::new(decoder), memory))))
             }
             (Decoding::Parquet(layout), Shape::Parquet { row }) => {
                 let origin = parquet::Origin { object: path, file, row };
                 let index = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
                 let groups = index(split.range.0)..index(split.range.1);
                 let (object, layout) = (Box::new(object), layout.clone());
-                Ok(Opening::Parquet { object, layout, groups, origin, scan: scan.clone() })
+                let scan = scan.clone();
+                Ok(Opening::Parquet { object, layout, groups, origin, scan, memory })
             }
             _ => Err(strange()),
         }
@@ -103,6 +128,7 @@ enum Opening {
         groups: std::ops::Range<usize>,
         origin: parquet::Origin,
         scan: Scan,
+        memory: Box<dyn Reservation>,
     },
 }
 
@@ -113,8 +139,8 @@ impl Opening {
                 Ok(rows.next().await?.map(|decoded| (decoded, rows)))
             })
             .boxed(),
-            Opening::Parquet { object, layout, groups, origin, scan } => {
-                let open = parquet::Rows::open(*object, layout, groups, origin, scan);
+            Opening::Parquet { object, layout, groups, origin, scan, memory } => {
+                let open = parquet::Rows::open(*object, layout, groups, origin, scan, memory);
                 futures::stream::once(open)
                     .flat_map(|opened| match opened {
                         Ok(rows) => futures::stream::try_unfold(rows, |mut rows| async move {
@@ -133,12 +159,13 @@ impl Opening {
 struct Rows {
     text: Text,
     decoder: Box<dyn Decode>,
+    memory: Box<dyn Reservation>,
     ended: bool,
 }
 
 impl Rows {
-    fn new(text: Text, decoder: Box<dyn Decode>) -> Self {
-        Self { text, decoder, ended: false }
+    fn new(text: Text, decoder: Box<dyn Decode>, memory: Box<dyn Reservation>) -> Self {
+        Self { text, decoder, memory, ended: false }
     }
 
     async fn next(&mut self) -> Result<Option<Decoded>> {
@@ -149,8 +176,13 @@ impl Rows {
             if self.ended {
                 return Ok(None);
             }
-            match self.text.next().await? {
-                Some(bytes) => self.decoder.push(&bytes),
+            let beside = self.decoder.bytes();
+            match self.text.next(self.memory.as_mut(), beside).await? {
+                Some(bytes) => {
+                    self.decoder.push(&bytes);
+                    let held = self.text.bytes() + bytes.len() + self.decoder.bytes();
+                    self.memory.insist(held)?;
+                }
                 None => self.ended = true,
             }
         }

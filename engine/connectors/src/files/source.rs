@@ -10,7 +10,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use object_store::ObjectMeta;
 use sluice_core::{
-    Advance, Clock, Error, Intake, Limit, Offset, Offsets, Reader, Result, Source, Start,
+    Advance, Clock, Context, Error, Intake, Limit, Offset, Offsets, Reader, Result, Source, Start,
 };
 use sluice_lake::store::{Location, Scheme};
 
@@ -74,15 +74,18 @@ struct Survey {
 }
 
 impl FileSource {
-    /// A source over `roots`; `described` is a hash of how files are read.
+    /// The source `name` over `roots`; `described` is a hash of how files are read.
     pub(super) fn new(
+        name: &str,
         settings: Settings,
         described: String,
         roots: Vec<Root>,
-        clock: Arc<dyn Clock>,
+        context: &Context,
     ) -> Self {
         let stores = roots.iter().map(|root| root.location.store.clone()).collect();
-        let reader = Arc::new(FileReader { stores, decoding: settings.decoding.clone() });
+        let (decoding, memory) = (settings.decoding.clone(), context.memory.as_ref());
+        let reader = Arc::new(FileReader::new(name, stores, decoding, memory));
+        let clock = context.clock.clone();
         Self {
             settings,
             described,

@@ -1,15 +1,19 @@
 //! The bytes of a text file, decompressed and in an encoding that decoders know.
 //!
-//! In: a range of a stored file. Out: its text in pieces, while the next bytes are on their way. It
-//! knows no records.
+//! In: a range of a stored file. Out: its text in pieces, while the next bytes are on their way as
+//! long as the pool has room for them. It knows no records.
 
 use bytes::{Buf, Bytes};
-use sluice_core::{Error, Result};
+use sluice_core::{Error, Reservation, Result};
 use tokio::task::JoinHandle;
 
 use super::object::{Object, PIECE_BYTES};
 use crate::format::compress::{Codec, Expander};
 use crate::format::encoding::{Encoding, Utf16};
+
+/// Bytes per request where there is no room for more: what is left per core of the smallest pools,
+/// and still some thousand rows.
+const PIECE_BYTES_MIN: u64 = 256 * 1024;
 
 /// Plain bytes taken out of a compressed file before they are decoded.
 const EXPANDED_BYTES: usize = 1024 * 1024;
@@ -61,14 +65,19 @@ impl Text {
         })
     }
 
-    /// The next text; none at the end.
-    pub(super) async fn next(&mut self) -> Result<Option<Bytes>> {
+    /// The next text; none at the end. What it takes is added to `beside`, the bytes that the
+    /// split holds besides, in the split's reservation.
+    pub(super) async fn next(
+        &mut self,
+        memory: &mut dyn Reservation,
+        beside: usize,
+    ) -> Result<Option<Bytes>> {
         if self.ended {
             return Ok(None);
         }
         let stored = match self.expander.is_some() {
-            true => Some(self.expanded().await?),
-            false => self.pieces.next().await?,
+            true => Some(self.expanded(memory, beside).await?),
+            false => self.pieces.next(memory, beside).await?,
         };
         self.ended |= stored.is_none();
         let mut text = match (&mut self.transcoder, stored) {
@@ -86,12 +95,17 @@ impl Text {
         Ok(Some(text))
     }
 
-    async fn expanded(&mut self) -> Result<Bytes> {
+    /// Bytes held: asked for ahead, or not yet taken out of the compressed ones.
+    pub(super) fn bytes(&self) -> usize {
+        self.pieces.ahead.as_ref().map_or(0, |request| request.bytes) + self.input.len()
+    }
+
+    async fn expanded(&mut self, memory: &mut dyn Reservation, beside: usize) -> Result<Bytes> {
         let mut plain = Vec::new();
         let Some(expander) = &mut self.expander else { return Ok(Bytes::new()) };
         while plain.len() < EXPANDED_BYTES {
             if self.input.is_empty() {
-                match self.pieces.next().await? {
+                match self.pieces.next(memory, beside + plain.len()).await? {
                     Some(bytes) => self.input = bytes,
                     None => {
                         expander.finish(&mut plain)?;
@@ -138,7 +152,7 @@ pub(super) async fn first_bytes(
     Ok((text, ended))
 }
 
-/// The bytes of a range in order, one request ahead.
+/// The bytes of a range in order, one request ahead where there is room for it.
 struct Pieces {
     object: Object,
     at: u64,
@@ -152,31 +166,49 @@ impl Pieces {
     }
 
     /// The next bytes; none at the end.
-    async fn next(&mut self) -> Result<Option<Bytes>> {
-        let Some(mut current) = self.ahead.take().or_else(|| self.request()) else {
-            return Ok(None);
+    async fn next(&mut self, memory: &mut dyn Reservation, beside: usize) -> Result<Option<Bytes>> {
+        let mut current = match self.ahead.take() {
+            Some(request) => request,
+            None if self.at >= self.end => return Ok(None),
+            None if memory.resize(beside + self.piece(PIECE_BYTES)).is_ok() => {
+                self.request(PIECE_BYTES)
+            }
+            None => {
+                memory.insist(beside + self.piece(PIECE_BYTES_MIN))?;
+                self.request(PIECE_BYTES_MIN)
+            }
         };
-        self.ahead = self.request();
-        let read = (&mut current.0).await;
+        let both = current.bytes + self.piece(PIECE_BYTES);
+        if self.at < self.end && memory.resize(beside + both).is_ok() {
+            self.ahead = Some(self.request(PIECE_BYTES));
+        }
+        let read = (&mut current.read).await;
         read.map_err(|e| Error::bug("reading stopped").because(e))?.map(Some)
     }
 
-    fn request(&mut self) -> Option<Request> {
-        if self.at >= self.end {
-            return None;
-        }
-        let range = self.at..(self.at + PIECE_BYTES).min(self.end);
+    /// Bytes of the next piece, of at most `most`.
+    fn piece(&self, most: u64) -> usize {
+        usize::try_from(most.min(self.end.saturating_sub(self.at))).unwrap_or(usize::MAX)
+    }
+
+    /// Asks for the next piece.
+    fn request(&mut self, most: u64) -> Request {
+        let bytes = self.piece(most);
+        let range = self.at..self.at + bytes as u64;
         self.at = range.end;
         let object = self.object.clone();
-        Some(Request(tokio::spawn(async move { object.read(range).await })))
+        Request { bytes, read: tokio::spawn(async move { object.read(range).await }) }
     }
 }
 
 /// A request under way; dropping it ends it.
-struct Request(JoinHandle<Result<Bytes>>);
+struct Request {
+    bytes: usize,
+    read: JoinHandle<Result<Bytes>>,
+}
 
 impl Drop for Request {
     fn drop(&mut self) {
-        self.0.abort();
+        self.read.abort();
     }
 }

@@ -35,6 +35,9 @@ pub trait Decode: Send {
     /// The next chunk; none when more bytes are needed, or when `ended` says that there are none
     /// and all are decoded. Errors: `Unreadable` when the file is none of the format; `Bug`.
     fn next(&mut self, ended: bool) -> Result<Option<Decoded>>;
+
+    /// What the bytes take that are held, those that are done with included.
+    fn bytes(&self) -> usize;
 }
 
 /// `schema`, which ends with the position, with [`RESCUED_COLUMN`] before it.

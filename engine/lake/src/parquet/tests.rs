@@ -178,6 +178,10 @@ impl Memory for Tight {
     fn reserve(&self, _owner: &str) -> Box<dyn Reservation> {
         Box::new(Held(0, self.limit, self.most.clone()))
     }
+
+    fn bytes_max(&self) -> Option<usize> {
+        Some(self.limit)
+    }
 }
 
 impl Reservation for Held {
@@ -189,6 +193,10 @@ impl Reservation for Held {
         let mut most = self.2.lock();
         *most = bytes.max(*most);
         Ok(())
+    }
+
+    fn insist(&mut self, bytes: usize) -> Result<()> {
+        self.resize(bytes)
     }
 
     fn bytes(&self) -> usize {

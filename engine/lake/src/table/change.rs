@@ -2,8 +2,8 @@
 //! be repaired by applying them to another version of the table.
 //!
 //! A row of weight +1 is whole and replaces whatever has its key; a row of weight −1 has its key
-//! columns and means that the key is gone. All changes of one table and epoch fit in memory: they
-//! did when they were made.
+//! columns and means that the key is gone. To be applied, all changes of one table and epoch have
+//! to fit in memory.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use arrow::datatypes::{DataType, Field, Int8Type, Schema, SchemaRef};
 use futures::stream::TryStreamExt;
 use object_store::path::Path;
 
-use sluice_core::{Error, Result};
+use sluice_core::{Error, Reservation, Result};
 
 use super::keys::KeySet;
 use super::lookup::holding;
@@ -114,12 +114,13 @@ impl ChangeWriter {
     }
 }
 
-/// Reads a change file of a table with `schema`. A file that is gone or damaged is an error of
-/// kind `Data`.
+/// Reads a change file of a table with `schema` into `memory`. A file that is gone or damaged is an
+/// error of kind `Data`.
 pub async fn read_change_file(
     store: &Store,
     file: &FileRef,
     schema: &SchemaRef,
+    memory: &mut dyn Reservation,
 ) -> Result<Changes> {
     let full = with_weight(schema)?;
     let root = Location { store: store.clone(), path: Path::default() };
@@ -128,6 +129,7 @@ pub async fn read_change_file(
     let mut batches = read_file(&layout, &entry, Read::default()).await?;
     let mut changes = Changes::default();
     while let Some(rows) = batches.try_next().await? {
+        memory.insist(memory.bytes() + rows.get_array_memory_size())?;
         let Some(weights) = rows.column_by_name(WEIGHT_COLUMN) else {
             return Err(Error::data(format!("a change file has no weights path={}", file.path)));
         };

@@ -226,15 +226,17 @@ async fn change_files_read_back() {
         deletes: vec![keys_batch(&[Some(2), Some(3)])],
     };
     let file = write_change_file(&at, &schema(), &changes).await.unwrap();
-    let read = read_change_file(&at.store, &file, &schema()).await.unwrap();
+    let mut memory = Unbounded.reserve("test");
+    let read = read_change_file(&at.store, &file, &schema(), memory.as_mut()).await.unwrap();
     assert_eq!(read.upserts, changes.upserts);
+    assert!(memory.bytes() > 0);
     let deleted: Vec<_> = read.deletes[0].column(0).as_primitive::<Int64Type>().iter().collect();
     assert_eq!(deleted, [Some(2), Some(3)]);
     let none = write_change_file(&at, &schema(), &Changes::default()).await.unwrap();
-    let read = read_change_file(&at.store, &none, &schema()).await.unwrap();
+    let read = read_change_file(&at.store, &none, &schema(), memory.as_mut()).await.unwrap();
     assert!(read.upserts.is_empty() && read.deletes.is_empty());
     at.store.delete(&at.path).await.unwrap();
-    let error = read_change_file(&at.store, &file, &schema()).await.unwrap_err();
+    let error = read_change_file(&at.store, &file, &schema(), memory.as_mut()).await.unwrap_err();
     assert!(error.message().contains("gone"), "{error:?}");
 }
 

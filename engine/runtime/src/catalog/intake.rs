@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 
 use arrow::array::{AsArray, PrimitiveArray, RecordBatch, RecordBatchOptions, StringArray};
 use arrow::datatypes::{Int64Type, Schema, SchemaRef};
@@ -132,18 +134,19 @@ impl IntakeTable {
     }
 
     fn streams(&self, scan: Scan) -> Vec<Arc<dyn PartitionStream>> {
-        let scan = Arc::new(scan);
-        let stream = |splits| -> Arc<dyn PartitionStream> {
+        let (scan, queue) = (Arc::new(scan), Arc::new(Queue::new(self.splits.clone())));
+        let stream = |_| -> Arc<dyn PartitionStream> {
             Arc::new(Streams {
                 schema: self.schema.clone(),
                 behind: self.behind,
                 reader: self.reader.clone(),
-                splits,
+                queue: queue.clone(),
+                executed: AtomicUsize::new(0),
                 scan: scan.clone(),
                 tally: self.tally.clone(),
             })
         };
-        spread(&self.splits, self.partitions).into_iter().map(stream).collect()
+        (0..self.partitions.max(1)).map(stream).collect()
     }
 }
 
@@ -237,16 +240,31 @@ fn without_last(schema: &SchemaRef) -> SchemaRef {
     Arc::new(Schema::new(schema.fields().iter().take(width).cloned().collect::<Vec<_>>()))
 }
 
-/// Splits dealt out in order, so that each stream holds about the same bytes.
-fn spread(splits: &[Split], partitions: usize) -> Vec<Vec<Split>> {
-    let mut streams: Vec<(u64, Vec<Split>)> = vec![(0, Vec::new()); partitions.max(1)];
-    for split in splits {
-        if let Some(stream) = streams.iter_mut().min_by_key(|s| s.0) {
-            stream.0 += split.bytes.max(1);
-            stream.1.push(split.clone());
-        }
+/// The splits that the streams of a scan share: each takes the next one when it is done with what
+/// it has, so that none waits for a slower one. A scan that is executed again begins again.
+#[derive(Debug)]
+struct Queue {
+    splits: Vec<Split>,
+    /// Splits taken, of each execution.
+    taken: Mutex<Vec<usize>>,
+}
+
+impl Queue {
+    fn new(splits: Vec<Split>) -> Self {
+        Self { splits, taken: Mutex::default() }
     }
-    streams.into_iter().map(|s| s.1).collect()
+
+    /// The next split of execution number `execution`.
+    fn next(&self, execution: usize) -> Option<Split> {
+        let mut taken = self.taken.lock();
+        if taken.len() <= execution {
+            taken.resize(execution + 1, 0);
+        }
+        let next = &mut taken[execution];
+        let split = self.splits.get(*next)?.clone();
+        *next += 1;
+        Some(split)
+    }
 }
 
 /// How many of these splits are opened together.
@@ -262,7 +280,9 @@ struct Streams {
     /// The last column.
     behind: Behind,
     reader: Arc<dyn Reader>,
-    splits: Vec<Split>,
+    queue: Arc<Queue>,
+    /// How often this stream was begun.
+    executed: AtomicUsize,
     scan: Arc<Scan>,
     tally: Arc<Tally>,
 }
@@ -275,13 +295,16 @@ impl PartitionStream for Streams {
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
         let (reader, scan, tally) = (self.reader.clone(), self.scan.clone(), self.tally.clone());
         let (schema, behind) = (self.schema.clone(), self.behind);
-        let opened = futures::stream::iter(self.splits.clone()).map(move |split| {
+        let (queue, execution) = (self.queue.clone(), self.executed.fetch_add(1, Relaxed));
+        let together = open_together(&queue.splits);
+        let next = std::iter::from_fn(move || queue.next(execution));
+        let opened = futures::stream::iter(next).map(move |split| {
             let (ordinal, object) = (split.ordinal, split.object.clone());
             let mut chunks = reader.open(split, &scan);
             // The first chunk is asked for ahead of its turn: that starts the requests.
             async move { (ordinal, object, chunks.next().await, chunks) }
         });
-        let opened = opened.buffered(open_together(&self.splits));
+        let opened = opened.buffered(together);
         let rows = opened.flat_map(move |(ordinal, object, first, rest)| {
             let (tally, schema) = (tally.clone(), schema.clone());
             let chunks = futures::stream::iter(first).chain(rest);
@@ -335,13 +358,26 @@ mod tests {
         let (schema, tally) = (reader.schema(), Arc::new(Tally::default()));
         let behind = Behind::Position;
         let (scan, counted) = (Arc::default(), tally.clone());
-        let streams = Streams { schema, behind, reader, splits, scan, tally: counted };
-        let rows = streams.execute(Arc::new(TaskContext::default()));
-        let rows: Vec<RecordBatch> = rows.map(|batch| batch.unwrap()).collect().await;
-        let positions = rows.iter().map(|b| b.column(0).as_primitive::<Int64Type>().value(0));
-        let expected = (0..32).map(|ordinal: i64| ordinal << POSITION_BITS | ordinal);
-        assert!(positions.eq(expected));
+        let queue = Arc::new(Queue::new(splits));
+        let executed = AtomicUsize::new(0);
+        let streams = Streams { schema, behind, reader, queue, executed, scan, tally: counted };
+        for _ in 0..2 {
+            let rows = streams.execute(Arc::new(TaskContext::default()));
+            let rows: Vec<RecordBatch> = rows.map(|batch| batch.unwrap()).collect().await;
+            let positions = rows.iter().map(|b| b.column(0).as_primitive::<Int64Type>().value(0));
+            let expected = (0..32).map(|ordinal: i64| ordinal << POSITION_BITS | ordinal);
+            assert!(positions.eq(expected));
+        }
         assert_eq!(tally.decoded(), 32);
+    }
+
+    #[test]
+    fn streams_share_their_splits_and_each_is_taken_once() {
+        let queue = Queue::new((0..5).map(|ordinal| split(ordinal, 1)).collect());
+        let next = |execution| queue.next(execution).map(|split| split.ordinal);
+        assert_eq!([next(0), next(1), next(0), next(0)], [Some(0), Some(0), Some(1), Some(2)]);
+        assert_eq!([next(0), next(1), next(0), next(0)], [Some(3), Some(1), Some(4), None]);
+        assert_eq!(next(1), Some(2));
     }
 
     fn split(ordinal: u32, bytes: u64) -> Split {

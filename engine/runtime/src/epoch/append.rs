@@ -23,8 +23,9 @@ use super::routing::{Outcome, Router};
 use crate::catalog::{external, sql_error};
 use crate::plan::{TableNode, bytes_of, sorted};
 
-/// New rows are kept in memory for downstream up to this many bytes per stream; more are read back
-/// from the files. Small epochs, the ones that are often, stay in memory whole.
+/// New rows are kept in memory for downstream up to this many bytes per stream, and up to half of
+/// what its open files may take: a quarter of a small pool, since they do not give way to others.
+/// More are read back from the files. Small epochs, the ones that are often, stay in memory whole.
 const KEEP_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Finished pages take this part of what a writer's files may take before they go to disk: the rest
@@ -194,7 +195,8 @@ struct Kept {
 impl Kept {
     fn of(target: &Target) -> Self {
         let owner = format!("new rows of {}", target.owner);
-        let memory = Share::of(target.memory.as_ref(), &owner, KEEP_BYTES_MAX);
+        let bytes_max = KEEP_BYTES_MAX.min(target.writer_bytes_max / 2);
+        let memory = Share::of(target.memory.as_ref(), &owner, bytes_max);
         Self { rows: target.read_on.then(Vec::new), memory }
     }
 

@@ -245,7 +245,9 @@ impl Publisher {
             let writer = self.repair_writer(manifest, name, table)?;
             let files: Vec<_> = head.files.values().cloned().collect();
             let (store, schema) = (&self.lake.root.store, &table.layout.schema);
-            let changes = table::read_change_file(store, change_file, schema).await?;
+            let mut held = self.memory.reserve(&format!("repair of table {name}"));
+            let changes =
+                table::read_change_file(store, change_file, schema, held.as_mut()).await?;
             let rewritten =
                 table::apply_change_file(&table.layout, &files, &table.key, &changes, writer)
                     .await?;

@@ -1,6 +1,7 @@
 //! The `files` source against folders on disk, and the settings of both ends.
 
 mod columns;
+mod memory;
 mod scan;
 mod text;
 
@@ -44,6 +45,14 @@ fn config(value: Value) -> Config {
 fn context() -> Context {
     let clock = Arc::new(ManualClock::at(1_800_000_000_000));
     Context { clock, memory: Unbounded::shared(), secrets: Secrets::default() }
+}
+
+/// The source in a pool of its own, at its beginning.
+async fn started_in(memory: Arc<dyn sluice_core::Memory>, value: Value) -> Box<dyn Source> {
+    let context = Context { memory, ..context() };
+    let mut source = SourceFactory::build(&Factory, &config(value), &context).await.unwrap();
+    source.seek(Start::default()).await.unwrap();
+    source
 }
 
 async fn build(value: Value) -> Result<Box<dyn Source>> {

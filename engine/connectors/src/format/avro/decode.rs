@@ -208,6 +208,10 @@ impl Decode for Decoder {
             }
         }
     }
+
+    fn bytes(&self) -> usize {
+        self.buffer.capacity()
+    }
 }
 
 /// The block at the beginning of `bytes`.

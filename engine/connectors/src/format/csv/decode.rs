@@ -302,4 +302,8 @@ impl Decode for Decoder {
     fn next(&mut self, ended: bool) -> Result<Option<Decoded>> {
         Decoder::next(self, ended)
     }
+
+    fn bytes(&self) -> usize {
+        self.buffer.capacity()
+    }
 }

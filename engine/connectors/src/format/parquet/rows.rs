@@ -15,7 +15,8 @@ use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use parquet::arrow::async_reader::{
     AsyncFileReader, ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder,
 };
-use sluice_core::{Decoded, RESCUED_COLUMN, Result, Scan};
+use parquet::file::metadata::RowGroupMetaData;
+use sluice_core::{Decoded, RESCUED_COLUMN, Reservation, Result, Scan};
 
 use super::decode::{Batches, Layout, Origin, error};
 use super::{cast, prune};
@@ -33,13 +34,15 @@ pub struct Rows<R> {
     groups: Range<usize>,
     at: Option<Group<R>>,
     batches: Batches,
+    /// What is held of the file.
+    memory: Box<dyn Reservation>,
 }
 
 /// The row group at hand.
 enum Group<R> {
     /// Ruled out, with this many rows still to be told.
     Pruned(u64),
-    /// Being read; none where reading failed.
+    /// Being read.
     Open(Reading<R>),
 }
 
@@ -53,19 +56,21 @@ struct Reading<R> {
 }
 
 impl<R: AsyncFileReader + Clone + Unpin + 'static> Rows<R> {
-    /// Begins to read `groups`, whose first row is the origin's.
+    /// Begins to read `groups`, whose first row is the origin's. What is read of a row group is held
+    /// in `memory` until all of it is decoded.
     pub async fn open(
         mut file: R,
         layout: Arc<Layout>,
         groups: Range<usize>,
         origin: Origin,
         scan: Scan,
+        memory: Box<dyn Reservation>,
     ) -> Result<Self> {
         let metadata = ArrowReaderMetadata::load_async(&mut file, Default::default()).await;
         let metadata = metadata.map_err(|e| error(e, &origin.object))?;
         layout.check(metadata.schema(), &origin.object)?;
         let batches = Batches::new(layout.clone(), origin);
-        Ok(Self { file, metadata, layout, scan, groups, at: None, batches })
+        Ok(Self { file, metadata, layout, scan, groups, at: None, batches, memory })
     }
 
     /// The next chunk; none at the end.
@@ -94,6 +99,8 @@ impl<R: AsyncFileReader + Clone + Unpin + 'static> Rows<R> {
                             return Ok(Some(decoded));
                         }
                         let (group, given) = (reading.group, reading.given);
+                        // What was read of it is let go first.
+                        self.at = None;
                         let mut again = self.again(group)?;
                         again.skip(given, self.batches.object()).await?;
                         self.at = Some(Group::Open(again));
@@ -103,7 +110,7 @@ impl<R: AsyncFileReader + Clone + Unpin + 'static> Rows<R> {
         }
     }
 
-    fn begin(&self, group: usize) -> Result<Group<R>> {
+    fn begin(&mut self, group: usize) -> Result<Group<R>> {
         if prune::ruled_out(&self.scan.bounds, &self.layout, &self.metadata, group) {
             let rows = self.metadata.metadata().row_group(group).num_rows();
             return Ok(Group::Pruned(u64::try_from(rows).unwrap_or(0)));
@@ -115,15 +122,16 @@ impl<R: AsyncFileReader + Clone + Unpin + 'static> Rows<R> {
     }
 
     /// Reads a row group with all columns.
-    fn again(&self, group: usize) -> Result<Reading<R>> {
+    fn again(&mut self, group: usize) -> Result<Reading<R>> {
         let all = self.columns(|column| self.layout.reads(column.name()));
         Ok(Reading { group, stream: self.stream(group, &all)?, given: 0, whole: true })
     }
 
-    fn stream(&self, group: usize, columns: &[usize]) -> Result<ParquetRecordBatchStream<R>> {
+    fn stream(&mut self, group: usize, columns: &[usize]) -> Result<ParquetRecordBatchStream<R>> {
         let (file, metadata) = (self.file.clone(), self.metadata.clone());
         let opened = ParquetRecordBatchStreamBuilder::new_with_metadata(file, metadata);
         let mask = ProjectionMask::roots(opened.parquet_schema(), columns.iter().copied());
+        self.memory.insist(stored_bytes(self.metadata.metadata().row_group(group), &mask))?;
         let opened = opened.with_projection(mask).with_row_groups(vec![group]);
         let stream = opened.with_batch_size(BATCH_ROWS).build();
         stream.map_err(|e| error(e, self.batches.object()))
@@ -146,6 +154,13 @@ impl<R: AsyncFileReader + Unpin + 'static> Reading<R> {
         }
         Ok(())
     }
+}
+
+/// Bytes of the columns of a row group that are read, as stored.
+fn stored_bytes(group: &RowGroupMetaData, read: &ProjectionMask) -> usize {
+    let columns = group.columns().iter().enumerate();
+    let read = columns.filter(|(i, _)| read.leaf_included(*i));
+    read.map(|(_, column)| usize::try_from(column.compressed_size()).unwrap_or(0)).sum()
 }
 
 /// Whether a column of a file has to be read: its values are wanted, or may reject a row.

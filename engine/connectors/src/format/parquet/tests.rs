@@ -17,7 +17,9 @@ use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::errors::Result as ParquetResult;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
-use sluice_core::{DataSchema, FieldSpec, FileEncoder, Kind, Rejected, Scan};
+use sluice_core::{
+    DataSchema, FieldSpec, FileEncoder, Kind, Memory as _, Rejected, Scan, Unbounded,
+};
 
 use super::*;
 
@@ -65,8 +67,8 @@ async fn read(file: &Memory, layout: &Arc<Layout>) -> Result<(RecordBatch, Vec<R
     let footer = Footer::read(file.clone(), layout, "a.parquet").await?;
     let groups = 0..footer.groups.len();
     let origin = Origin { object: "a.parquet".into(), file: 1, row: 10 };
-    let mut rows =
-        Rows::open(file.clone(), layout.clone(), groups, origin, Scan::default()).await?;
+    let (scan, memory) = (Scan::default(), Unbounded.reserve("test"));
+    let mut rows = Rows::open(file.clone(), layout.clone(), groups, origin, scan, memory).await?;
     let (mut batches, mut rejected) = (Vec::new(), Vec::new());
     while let Some(decoded) = rows.next().await? {
         batches.push(decoded.rows);
