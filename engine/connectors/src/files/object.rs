@@ -25,6 +25,10 @@ use tokio::sync::OnceCell;
 /// per core.
 pub(super) const PIECE_BYTES: u64 = 4 * 1024 * 1024;
 
+/// The same on a local disk, where requests cost little: a piece stays in a core's cache until it is
+/// decoded.
+const LOCAL_PIECE_BYTES: u64 = 1024 * 1024;
+
 /// A file up to this size is kept whole while it is looked at: as much as is read of any for its
 /// header.
 const KEPT_BYTES_MAX: u64 = 64 * 1024;
@@ -102,6 +106,11 @@ impl Object {
     /// Whether it lies on a local disk, where the etag is no sign of the content.
     pub(super) fn is_local(&self) -> bool {
         self.store.scheme() == Scheme::Local
+    }
+
+    /// Bytes per request when it is read from its beginning to its end.
+    pub(super) fn piece_bytes(&self) -> u64 {
+        if self.is_local() { LOCAL_PIECE_BYTES } else { PIECE_BYTES }
     }
 
     /// The same file, which keeps its content while it is looked at if it is small: one request then

@@ -7,7 +7,7 @@ use bytes::{Buf, Bytes};
 use sluice_core::{Error, Reservation, Result};
 use tokio::task::JoinHandle;
 
-use super::object::{Object, PIECE_BYTES};
+use super::object::Object;
 use crate::format::compress::{Codec, Expander};
 use crate::format::encoding::{Encoding, Utf16};
 
@@ -167,20 +167,19 @@ impl Pieces {
 
     /// The next bytes; none at the end.
     async fn next(&mut self, memory: &mut dyn Reservation, beside: usize) -> Result<Option<Bytes>> {
+        let most = self.object.piece_bytes();
         let mut current = match self.ahead.take() {
             Some(request) => request,
             None if self.at >= self.end => return Ok(None),
-            None if memory.resize(beside + self.piece(PIECE_BYTES)).is_ok() => {
-                self.request(PIECE_BYTES)
-            }
+            None if memory.resize(beside + self.piece(most)).is_ok() => self.request(most),
             None => {
                 memory.insist(beside + self.piece(PIECE_BYTES_MIN))?;
                 self.request(PIECE_BYTES_MIN)
             }
         };
-        let both = current.bytes + self.piece(PIECE_BYTES);
+        let both = current.bytes + self.piece(most);
         if self.at < self.end && memory.resize(beside + both).is_ok() {
-            self.ahead = Some(self.request(PIECE_BYTES));
+            self.ahead = Some(self.request(most));
         }
         let read = (&mut current.read).await;
         read.map_err(|e| Error::bug("reading stopped").because(e))?.map(Some)

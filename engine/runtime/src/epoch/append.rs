@@ -30,7 +30,7 @@ const KEEP_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Finished pages take this part of what a writer's files may take before they go to disk: the rest
 /// is for rows that are no pages yet, which is what bounds how many files can be open.
-const SPOOL_SHARE: usize = 4;
+const SPOOL_SHARE: usize = 16;
 
 /// Where and how files are written.
 #[derive(Debug, Clone)]

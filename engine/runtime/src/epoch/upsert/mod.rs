@@ -17,13 +17,17 @@ mod resolving;
 
 use std::sync::Arc;
 
+use arrow::buffer::BooleanBuffer;
 use datafusion::physical_plan::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use futures::StreamExt;
+use futures::future::ready;
+use futures::{FutureExt, StreamExt};
 use parking_lot::Mutex;
 use sluice_core::{Error, Result, Share};
-use sluice_lake::manifest::{Action, TableCounts};
+use sluice_lake::manifest::{Action, DataFile, TableCounts};
+use sluice_lake::parquet::Layout;
 use sluice_lake::table::{KeyFilter, rows_without};
+use tokio::sync::oneshot;
 
 use self::chunks::Chunks;
 use self::entering::{Entering, entering};
@@ -79,10 +83,13 @@ impl Worker {
         };
         let resolving = Arc::new(tokio::sync::Mutex::new(resolving));
         let target = Target { read_on: false, ..self.target(open, &relation) };
-        let rows = remaining(written(&resolving), &resolving, &layout);
-        let rows = Box::pin(RecordBatchStreamAdapter::new(relation.schema.clone(), rows));
+        let streams = self.env.partitions;
+        let rows = remaining(written(&resolving), &resolving, &layout, streams);
+        let rows = rows.into_iter().map(|rows| -> SendableRecordBatchStream {
+            Box::pin(RecordBatchStreamAdapter::new(relation.schema.clone(), rows))
+        });
         let none = Router::none(relation.schema.clone());
-        let appended = append(vec![rows], &target, &none).await?;
+        let appended = append(rows.collect(), &target, &none).await?;
         let resolved = Arc::into_inner(resolving)
             .ok_or_else(|| Error::bug("rows are still resolved after their end"))?
             .into_inner();
@@ -94,7 +101,7 @@ impl Worker {
         open: &mut Open<'_>,
         relation: &Relation,
         resolved: Resolving,
-        adds: Vec<sluice_lake::manifest::DataFile>,
+        adds: Vec<DataFile>,
     ) -> Result<Outcome> {
         let Resolving { mut counts, mut outcome, seen, gone, change, remembered, .. } = resolved;
         let removes = {
@@ -142,29 +149,56 @@ fn written(resolving: &Arc<tokio::sync::Mutex<Resolving>>) -> Rows {
     rows.boxed()
 }
 
-/// `rows`, then those that stay of the files that lose some.
+/// Streams to write side by side: the first gives `rows`; when they are all resolved, each takes the
+/// files that lose some, one after another, and gives the rows that stay of them.
 fn remaining(
     rows: Rows,
     resolving: &Arc<tokio::sync::Mutex<Resolving>>,
-    layout: &sluice_lake::parquet::Layout,
-) -> Rows {
-    let (resolving, layout) = (resolving.clone(), layout.clone());
-    let files = futures::stream::once(async move {
-        let mut resolving = resolving.lock().await;
-        let found = resolving.seen.lock().found.clone();
-        let gone = resolving.gone.iter_mut().zip(found);
-        gone.filter(|(gone, _)| gone.any()).map(|(gone, found)| (found.file, gone.bits())).collect()
+    layout: &Layout,
+    streams: usize,
+) -> Vec<Rows> {
+    let (tell, told) = oneshot::channel();
+    let told = told.shared();
+    let rest = || {
+        let (told, layout) = (told.clone(), layout.clone());
+        // Nothing is told where resolving failed, which the first stream says.
+        let queue = futures::stream::once(told).filter_map(|queue| ready(queue.ok()));
+        queue.flat_map(move |queue| stay(queue, layout.clone())).boxed()
+    };
+    let resolving = resolving.clone();
+    let end = futures::stream::once(async move {
+        // Nobody hears it where all streams are dropped.
+        drop(tell.send(Arc::new(Mutex::new(losing(&resolving).await))));
     });
-    let rest =
-        files.map(|files: Vec<_>| futures::stream::iter(files)).flatten().then(move |file| {
-            let layout = layout.clone();
-            async move { rows_without(&layout, &file.0, file.1).await }
-        });
-    let rest = rest.flat_map(|rows| match rows {
+    let first = rows.chain(end.filter_map(|()| ready(None))).chain(rest()).boxed();
+    std::iter::once(first).chain((1..streams).map(|_| rest())).collect()
+}
+
+/// A file that loses rows, and which.
+type Losing = (DataFile, BooleanBuffer);
+
+/// The files that lose rows, the smallest first.
+async fn losing(resolving: &tokio::sync::Mutex<Resolving>) -> Vec<Losing> {
+    let resolving = resolving.lock().await;
+    let found = resolving.seen.lock().found.clone();
+    let gone = resolving.gone.iter().zip(found).filter(|(gone, _)| gone.any());
+    let mut files: Vec<Losing> = gone.map(|(gone, found)| (found.file, gone.bits())).collect();
+    files.sort_by_key(|(file, _)| file.bytes);
+    files
+}
+
+/// The rows that stay of files of the queue, the last first.
+fn stay(queue: Arc<Mutex<Vec<Losing>>>, layout: Layout) -> Rows {
+    let files = futures::stream::iter(std::iter::from_fn(move || queue.lock().pop()));
+    let rows = files.then(move |(file, gone)| {
+        let layout = layout.clone();
+        async move { rows_without(&layout, &file, gone).await }
+    });
+    let rows = rows.flat_map(|rows| match rows {
         Ok(rows) => rows.map(|batch| batch.map_err(external)).boxed(),
         Err(error) => futures::stream::once(async { Err(external(error)) }).boxed(),
     });
-    rows.chain(rest).boxed()
+    rows.boxed()
 }
 
 /// Where the columns of a keyed table are that decide.

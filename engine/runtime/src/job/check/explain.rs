@@ -47,18 +47,18 @@ pub(super) fn explain(schema: &Value, error: &ValidationError<'_>) -> Vec<Findin
 }
 
 fn explain_within(schema: &Value, error: &ValidationError<'_>, depth: usize) -> Vec<Finding> {
-    let path = error.schema_path.as_str();
-    let pointer = error.instance_path.as_str();
-    match &error.kind {
+    let path = error.schema_path().as_str();
+    let pointer = error.instance_path().as_str();
+    match error.kind() {
         Kind::AdditionalProperties { unexpected } | Kind::UnevaluatedProperties { unexpected } => {
             let known = keys(around(schema, path));
             unexpected.iter().map(|key| unknown_key(pointer, key, &known)).collect()
         }
         Kind::Required { property } => vec![missing(schema, error, property)],
         Kind::PropertyNames { error: inner } => {
-            let name = inner.instance.as_str().unwrap_or_default();
+            let name = inner.instance().as_str().unwrap_or_default();
             let any_case =
-                matches!(&inner.kind, Kind::Pattern { pattern } if pattern.contains('A'));
+                matches!(inner.kind(), Kind::Pattern { pattern } if pattern.contains('A'));
             vec![Finding {
                 pointer: format!("{pointer}{}", segment(name)),
                 message: format!("not a name that can be used here name={name}"),
@@ -98,9 +98,9 @@ fn unknown_key(pointer: &str, key: &str, known: &[&str]) -> Finding {
 
 fn missing(schema: &Value, error: &ValidationError<'_>, property: &Value) -> Finding {
     let key = property.as_str().unwrap_or_default();
-    let whole = around(schema, error.schema_path.as_str());
+    let whole = around(schema, error.schema_path().as_str());
     let known = keys(whole);
-    let present = error.instance.as_object().into_iter().flatten().map(|(k, _)| k.as_str());
+    let present = error.instance().as_object().into_iter().flatten().map(|(k, _)| k.as_str());
     let strange = present.filter(|k| !known.contains(k));
     let hint = match suggest::near(key, strange) {
         Some(near) => format!("did you mean {key} where {near} is written?"),
@@ -113,7 +113,7 @@ fn missing(schema: &Value, error: &ValidationError<'_>, property: &Value) -> Fin
         }
     };
     Finding {
-        pointer: error.instance_path.as_str().to_string(),
+        pointer: error.instance_path().as_str().to_string(),
         message: format!("a key is missing key={key}"),
         hint,
         cut: Cut::Around(key.to_string()),
@@ -142,7 +142,7 @@ fn name_hint(name: &str, any_case: bool) -> String {
 
 fn choice(error: &ValidationError<'_>, options: &[Value]) -> Finding {
     let texts: Vec<String> = options.iter().map(shown).collect();
-    let wrong = shown(&error.instance);
+    let wrong = shown(error.instance());
     let hint = match suggest::near(&wrong, &texts) {
         Some(near) => format!("did you mean {near}?"),
         None => format!("one of: {}", texts.join(", ")),
@@ -152,14 +152,14 @@ fn choice(error: &ValidationError<'_>, options: &[Value]) -> Finding {
 
 fn wrong_type(error: &ValidationError<'_>, wanted: &[String], about: Option<String>) -> Finding {
     let names: Vec<&str> = wanted.iter().map(|t| type_name(t)).collect();
-    let found = found_name(&error.instance);
-    let hint = match (wanted.first().map(String::as_str), &*error.instance) {
+    let found = found_name(error.instance());
+    let hint = match (wanted.first().map(String::as_str), error.instance().as_ref()) {
         (_, Value::Null) => "write the value after the colon, or take the key away".to_string(),
         (Some("array"), Value::String(text)) => format!("write it as a list: [{text}]"),
         (Some("object"), _) => "write keys with values: {key: value}".to_string(),
         (Some("string"), Value::Number(_) | Value::Bool(_)) => match about {
             Some(text) if text.contains("such as") => lower_first(&text),
-            _ => format!("put it in quotes: \"{}\"", shown(&error.instance)),
+            _ => format!("put it in quotes: \"{}\"", shown(error.instance())),
         },
         (Some("integer"), Value::Number(_)) => "write a whole number".to_string(),
         (Some("integer" | "number"), Value::String(_)) => {
@@ -173,8 +173,8 @@ fn wrong_type(error: &ValidationError<'_>, wanted: &[String], about: Option<Stri
 
 /// Errors that are told by their description: patterns, bounds, lengths.
 fn other(schema: &Value, error: &ValidationError<'_>) -> Finding {
-    let value = shown(&error.instance);
-    let message = match &error.kind {
+    let value = shown(error.instance());
+    let message = match error.kind() {
         Kind::Pattern { .. } => format!("not written as expected value={value}"),
         Kind::MinLength { .. } => "the text is empty".to_string(),
         Kind::MinItems { .. } => "the list is too short".to_string(),
@@ -188,7 +188,7 @@ fn other(schema: &Value, error: &ValidationError<'_>) -> Finding {
         Kind::ExclusiveMaximum { limit } => format!("too large, below {limit} value={value}"),
         _ => format!("does not fit here value={value}"),
     };
-    let about = description(around(schema, error.schema_path.as_str()));
+    let about = description(around(schema, error.schema_path().as_str()));
     value_finding(error, message, about.map_or_else(|| LOOK.into(), |text| lower_first(&text)))
 }
 
@@ -199,15 +199,17 @@ fn alternatives(
     context: &[Vec<ValidationError<'static>>],
     depth: usize,
 ) -> Vec<Finding> {
-    let here = error.instance_path.as_str();
-    let own = |e: &ValidationError<'_>| e.instance_path.as_str() == here;
+    let here = error.instance_path().as_str();
+    let own = |e: &ValidationError<'_>| e.instance_path().as_str() == here;
     let mut options = Vec::new();
     let mut types = Vec::new();
     let mut fitting: Vec<&Vec<ValidationError<'static>>> = Vec::new();
     for branch in context {
         let first = branch.iter().find(|e| own(e));
-        match first.map(|e| (&e.kind, e.schema_path.as_str())) {
-            Some((Kind::Constant { expected_value }, _)) => options.push(expected_value.clone()),
+        match first.map(|e| (e.kind(), e.schema_path().as_str())) {
+            Some((Kind::Constant { expected_value }, _)) => {
+                options.push(expected_value.as_ref().clone());
+            }
             Some((Kind::Enum { options: some }, _)) => {
                 options.extend(some.as_array().into_iter().flatten().cloned());
             }
@@ -221,7 +223,9 @@ fn alternatives(
             branch.iter().flat_map(|e| explain_within(schema, e, depth + 1)).collect()
         }
         Some(_) => vec![one_of_keys(schema, error, context)],
-        None if !options.is_empty() && error.instance.is_string() => vec![choice(error, &options)],
+        None if !options.is_empty() && error.instance().is_string() => {
+            vec![choice(error, &options)]
+        }
         None => {
             types.dedup();
             vec![wrong_type(error, &types, None)]
@@ -236,7 +240,7 @@ fn unsure(
     context: &[Vec<ValidationError<'static>>],
 ) -> bool {
     let lacks = |branch: &[ValidationError<'static>]| {
-        branch.iter().any(|e| own(e) && matches!(e.kind, Kind::Required { .. }))
+        branch.iter().any(|e| own(e) && matches!(e.kind(), Kind::Required { .. }))
     };
     lacks(branch) && context.iter().filter(|b| lacks(b)).count() > 1
 }
@@ -248,18 +252,18 @@ fn one_of_keys(
 ) -> Finding {
     let mut wanted: Vec<String> = Vec::new();
     for inner in context.iter().flatten() {
-        if let Kind::Required { property: Value::String(key) } = &inner.kind {
+        if let Kind::Required { property: Value::String(key) } = inner.kind() {
             wanted.push(key.clone());
         }
     }
-    let present = error.instance.as_object().into_iter().flatten().map(|(key, _)| key);
+    let present = error.instance().as_object().into_iter().flatten().map(|(key, _)| key);
     for key in present {
         let known = |e: &ValidationError<'_>| {
-            keys(around(schema, e.schema_path.as_str())).contains(&key.as_str())
+            keys(around(schema, e.schema_path().as_str())).contains(&key.as_str())
         };
         if !context.iter().flatten().any(known) {
             let known: Vec<&str> = wanted.iter().map(String::as_str).collect();
-            return unknown_key(error.instance_path.as_str(), key, &known);
+            return unknown_key(error.instance_path().as_str(), key, &known);
         }
     }
     let hint = format!("write one of: {}", wanted.join(", "));
@@ -267,7 +271,7 @@ fn one_of_keys(
 }
 
 fn value_finding(error: &ValidationError<'_>, message: String, hint: String) -> Finding {
-    let pointer = error.instance_path.as_str().to_string();
+    let pointer = error.instance_path().as_str().to_string();
     Finding { pointer, message, hint, cut: Cut::Value }
 }
 

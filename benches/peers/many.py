@@ -1,0 +1,85 @@
+"""Very many small files: taken once, then a run that finds nothing new.
+
+usage: many.py --sluice BINARY --work FOLDER [--files 100000] [--runs 5]
+
+Printed are seconds and peaks of resident memory of whole processes, the bytes of state and
+manifests in the lake, and the files of the table before and after `maintain`, as Markdown.
+"""
+
+import argparse
+import glob
+import os
+import shutil
+import statistics
+
+from measure import run, sluice
+
+ROWS = 10
+
+JOB = """job: many
+lake: "${vars.lake}"
+vars: {lake: ./lake, input: ./input}
+sources:
+  lines:
+    connector: files
+    path: "${vars.input}"
+    format: csv
+    schema: {fields: [{name: id, type: int64}, {name: text, type: string}]}
+tables:
+  kept: {sql: SELECT * FROM lines}
+"""
+
+
+def main():
+    options = parse()
+    folder, lake = f"{options.work}/many-{options.files}", f"{options.work}/many-lake"
+    shutil.rmtree(lake, ignore_errors=True)
+    if not os.path.isdir(folder):
+        os.makedirs(folder)
+        for at in range(options.files):
+            lines = (f"{at * ROWS + row},text {at % 97} of {row}\n" for row in range(ROWS))
+            with open(f"{folder}/{at:06d}.csv", "w") as file:
+                file.write("id,text\n" + "".join(lines))
+    job = f"{options.work}/many.yaml"
+    with open(job, "w") as file:
+        file.write(JOB)
+    settings = {"lake": lake, "input": folder}
+    line = sluice(options.sluice, "run", job, settings)
+    seconds, peak, _ = run(line)
+    print("| work | figure |\n|---|---|")
+    print(f"| {options.files:,} CSV files of {ROWS} rows, each taken once | {seconds:.1f} s, {peak:.0f} MiB |")
+    print(f"| state, manifests | {size(lake, 'state')}, {size(lake, 'epochs')} |")
+    again = [run(line)[:2] for _ in range(options.runs)]
+    seconds, peak = statistics.median(a[0] for a in again), max(a[1] for a in again)
+    print(f"| the same again, nothing new | {seconds:.2f} s, {peak:.0f} MiB |", flush=True)
+    before = files(lake)
+    seconds, peak, _ = run(sluice(options.sluice, "maintain", job, settings))
+    print(f"| `maintain` | {seconds:.1f} s, {peak:.0f} MiB: {before} files to {files(lake)} |")
+
+
+def size(lake, what):
+    paths = glob.glob(f"{lake}/_sluice/**/{what}/**", recursive=True)
+    whole = sum(os.path.getsize(path) for path in paths if os.path.isfile(path))
+    return f"{what} {whole / 1024:.0f} KiB"
+
+
+def files(lake):
+    from deltalake import DeltaTable
+
+    return len(DeltaTable(f"{lake}/kept").file_uris())
+
+
+def parse():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--sluice", required=True)
+    parser.add_argument("--work", required=True)
+    parser.add_argument("--files", type=int, default=100_000)
+    parser.add_argument("--runs", type=int, default=5)
+    options = parser.parse_args()
+    options.sluice, options.work = os.path.abspath(options.sluice), os.path.abspath(options.work)
+    os.makedirs(options.work, exist_ok=True)
+    return options
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""Running Sluice and others as processes of their own, with their seconds and peak of memory."""
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+
+
+def run(command, fsync=True):
+    """Seconds, peak MiB and what a command prints; ends with 1 where it fails."""
+    environment = dict(os.environ, SLUICE_FSYNC="on" if fsync else "off")
+    started = time.monotonic()
+    child = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, cwd=ROOT
+    )
+    said, complained = child.stdout.read(), child.stderr.read()
+    _, status, usage = os.wait4(child.pid, 0)
+    taken = time.monotonic() - started
+    if status != 0:
+        sys.exit(f"failed: {' '.join(command)}\n{said.decode()}{complained.decode()}")
+    return taken, usage.ru_maxrss / 1024, said.decode()
+
+
+def sluice(binary, command, job, settings, *options):
+    """A command line for a job file."""
+    line = [binary, command, job, *options]
+    for name, value in settings.items():
+        line += ["--set", f"{name}={value}"]
+    return line
+
+
+def movements(binary, work, rows):
+    """CSV files of so many insurance movements; made once, kept in the work folder."""
+    lake = os.path.join(work, f"movements-{rows}")
+    if not os.path.isdir(f"{lake}/raw"):
+        job = f"{ROOT}/jobs/insurance-movements/1-generate.yaml"
+        run(sluice(binary, "run", job, {"lake": lake, "rows": rows}))
+    return f"{lake}/raw/*.csv"
+
+
+def median(runs):
+    """Median seconds and largest peak of some runs."""
+    return statistics.median(taken for taken, _ in runs), max(peak for _, peak in runs)
