@@ -26,8 +26,10 @@ sources:
     format: csv
     schema: {fields: [{name: id, type: int64}, {name: text, type: string}]}
 tables:
-  kept: {sql: SELECT * FROM lines}
+  kept: {sql: SELECT * FROM lines, target_file_size: TARGET}
 """
+
+TARGETS = ["1MiB", "128MiB"]
 
 
 def main():
@@ -41,8 +43,7 @@ def main():
             with open(f"{folder}/{at:06d}.csv", "w") as file:
                 file.write("id,text\n" + "".join(lines))
     job = f"{options.work}/many.yaml"
-    with open(job, "w") as file:
-        file.write(JOB)
+    write(job, TARGETS[0])
     settings = {"lake": lake, "input": folder}
     line = sluice(options.sluice, "run", job, settings)
     seconds, peak, _ = run(line)
@@ -52,9 +53,12 @@ def main():
     again = [run(line)[:2] for _ in range(options.runs)]
     seconds, peak = statistics.median(a[0] for a in again), max(a[1] for a in again)
     print(f"| the same again, nothing new | {seconds:.2f} s, {peak:.0f} MiB |", flush=True)
-    before = files(lake)
-    seconds, peak, _ = run(sluice(options.sluice, "maintain", job, settings))
-    print(f"| `maintain` | {seconds:.1f} s, {peak:.0f} MiB: {before} files to {files(lake)} |")
+    for target in TARGETS:
+        write(job, target)
+        before = sizes(lake)
+        seconds, peak, _ = run(sluice(options.sluice, "maintain", job, settings))
+        after = f"{shown(before)} to {shown(sizes(lake))}"
+        print(f"| `maintain` to {target} | {seconds:.1f} s, {peak:.0f} MiB: {after} |", flush=True)
 
 
 def size(lake, what):
@@ -63,10 +67,19 @@ def size(lake, what):
     return f"{what} {whole / 1024:.0f} KiB"
 
 
-def files(lake):
+def write(job, target):
+    with open(job, "w") as file:
+        file.write(JOB.replace("TARGET", target))
+
+
+def sizes(lake):
     from deltalake import DeltaTable
 
-    return len(DeltaTable(f"{lake}/kept").file_uris())
+    return sorted(os.path.getsize(path) for path in DeltaTable(f"{lake}/kept").file_uris())
+
+
+def shown(found):
+    return f"{len(found)} files of {found[0] / 1024:.0f} to {found[-1] / 1024:.0f} KiB"
 
 
 def parse():

@@ -1,5 +1,6 @@
 """Running Sluice and others as processes of their own, with their seconds and peak of memory."""
 
+import glob
 import os
 import statistics
 import subprocess
@@ -40,6 +41,26 @@ def movements(binary, work, rows):
         job = f"{ROOT}/jobs/insurance-movements/1-generate.yaml"
         run(sluice(binary, "run", job, {"lake": lake, "rows": rows}))
     return f"{lake}/raw/*.csv"
+
+
+def linked(binary, work, rows):
+    """A folder with those files, to which others can be added."""
+    folder = os.path.join(work, f"movements-{rows}-linked")
+    if not os.path.isdir(folder):
+        os.makedirs(folder)
+        for path in glob.glob(movements(binary, work, rows)):
+            os.link(path, os.path.join(folder, os.path.basename(path)))
+    return folder
+
+
+def write_changes(path, count, rows):
+    """A CSV file with other values for `count` of the first `rows` movements."""
+    with open(path, "w") as changes:
+        changes.write("id_mouvement,date_op,produit,type_op,montant,agence_id,pays\n")
+        for at in range(count):
+            # Numbers without a common factor with the rows: each row comes once.
+            number = 1 + (at * 7919 * 2503) % rows
+            changes.write(f"M{number:07d},2024-01-31,auto,correction,-1.00,AG_999,FR\n")
 
 
 def median(runs):

@@ -2,21 +2,22 @@
 
 usage: memory.py --sluice BINARY --work FOLDER [--rows 1000000,20000000] [--memory 512MiB]
 
-Four works: CSV into a Delta table of 20 partitions, the same into 5,000, an epoch into an empty
-keyed table with another key in each row, and a join of a table with itself three times by key.
-Printed are the peaks of resident memory of whole processes and their seconds, as Markdown.
+The works: CSV into a Delta table of 20 partitions, the same into 5,000; an epoch into an empty keyed
+table with another key in each row, then an epoch that changes a million of them; and a join of a
+table with itself three times by key. Printed are the peaks of resident memory of whole processes and their seconds, as Markdown.
 """
 
 import argparse
 import os
 import shutil
 
-from measure import movements, run, sluice
+from measure import linked, run, sluice, write_changes
 
 WORKS = {
     "CSV → Delta, 20 partitions": "partition_by: [pays, produit]",
     "CSV → Delta, 5,000 partitions": "partition_by: [bucket]",
     "an epoch into an empty keyed table, each row another key": "key: [id_mouvement]",
+    "an epoch that changes 1,000,000 of them": "key: [id_mouvement]",
     "CSV → Delta, then a join of it with itself three times by key": "",
 }
 
@@ -48,13 +49,18 @@ def main():
     for work, how in WORKS.items():
         cells, peaks = [], []
         for rows in sizes:
-            files = movements(options.sluice, options.work, rows)
+            folder = linked(options.sluice, options.work, rows)
             job = written(options.work, how)
             lake = os.path.join(options.work, "memory-lake")
+            changes = f"{folder}/changes.csv"
             shutil.rmtree(lake, ignore_errors=True)
-            settings = {"lake": lake, "input": files}
+            settings = {"lake": lake, "input": f"{folder}/*.csv"}
             line = sluice(options.sluice, "run", job, settings, "--memory", options.memory)
             seconds, peak, _ = run(line)
+            if "changes" in work:
+                write_changes(changes, 1_000_000, rows)
+                seconds, peak, _ = run(line)
+                os.remove(changes)
             peaks.append(peak)
             cells.append(f"{peak:.0f} MiB, {seconds:.1f} s")
             shutil.rmtree(lake)

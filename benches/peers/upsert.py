@@ -8,12 +8,11 @@ run begins with a fresh copy of the table. Printed are medians of the seconds of
 """
 
 import argparse
-import glob
 import os
 import shutil
 import sys
 
-from measure import HERE, median, movements, run, sluice
+from measure import HERE, linked, median, run, sluice, write_changes
 
 KEYS = 1000
 JOB = f"{HERE}/changes.yaml"
@@ -24,7 +23,6 @@ def main():
     lake, folder = filled(options)
     settings = {"lake": lake, "input": f"{folder}/*.csv"}
     changes = f"{folder}/changes.csv"
-    write_changes(changes, options.rows)
     # Manifests name files from the store's root: the lake works where it was made, and is put back.
     kept, copy = f"{lake}-kept", f"{lake}-copy"
     if not os.path.isdir(kept):
@@ -32,6 +30,7 @@ def main():
     ours, theirs = [], []
     for _ in range(options.runs):
         fresh(kept, lake)
+        write_changes(changes, KEYS, options.rows)
         taken, peak, _ = run(sluice(options.sluice, "run", JOB, settings, "--memory", options.memory))
         ours.append((taken, peak))
         check(f"{lake}/movements", options.rows)
@@ -40,6 +39,7 @@ def main():
         _, peak, said = run([sys.executable, __file__, "merge", table, changes])
         theirs.append((float(said), peak))
         check(table, options.rows)
+    os.remove(changes)
     (our_seconds, our_peak), (their_seconds, their_peak) = median(ours), median(theirs)
     print("| rows | Sluice | delta-rs MERGE | time | memory |")
     print("|---|---|---|---|---|")
@@ -53,21 +53,10 @@ def main():
 def filled(options):
     """A lake whose table holds all rows, and the folder of its files; made once."""
     lake = os.path.join(options.work, f"keyed-{options.rows}")
-    folder = f"{lake}-input"
+    folder = linked(options.sluice, options.work, options.rows)
     if not os.path.isdir(f"{lake}-kept"):
-        os.makedirs(folder, exist_ok=True)
-        for path in glob.glob(movements(options.sluice, options.work, options.rows)):
-            os.link(path, os.path.join(folder, os.path.basename(path)))
         run(sluice(options.sluice, "run", JOB, {"lake": lake, "input": f"{folder}/*.csv"}))
     return lake, folder
-
-
-def write_changes(path, rows):
-    with open(path, "w") as changes:
-        changes.write("id_mouvement,date_op,produit,type_op,montant,agence_id,pays\n")
-        for at in range(KEYS):
-            number = 1 + (at * 7919 * 2503) % rows
-            changes.write(f"M{number:07d},2024-01-31,auto,correction,-1.00,AG_999,FR\n")
 
 
 def fresh(kept, place):
@@ -82,11 +71,14 @@ def merge(place, changes):
     import pyarrow.csv
     from deltalake import DeltaTable
 
+    from works import sync
+
     started = time.monotonic()
     table = DeltaTable(place)
     rows = pyarrow.csv.read_csv(changes).cast(pyarrow.schema(table.schema().to_arrow()))
     merged = table.merge(rows, "t.id_mouvement = s.id_mouvement", source_alias="s", target_alias="t")
     merged.when_matched_update_all().when_not_matched_insert_all().execute()
+    sync(place)
     print(time.monotonic() - started, flush=True)
     os._exit(0)
 

@@ -167,6 +167,21 @@ async fn cut_records(
     Ok(starts)
 }
 
+/// Whether the first `size` bytes of a file end within quotes.
+pub(super) async fn ends_in_quotes(
+    object: &Object,
+    settings: &Settings,
+    size: u64,
+) -> Result<bool> {
+    let Decoding::Csv(layout, _) = &settings.decoding else { return Ok(false) };
+    let stored = Stored { codec: None, encoding: layout.dialect().encoding };
+    if !stored.is_plain() {
+        return Ok(false);
+    }
+    let scan = scan(object.clone(), layout.dialect(), (0, size)).await?;
+    Ok(scan.from(State::Field).0 == State::Quoted)
+}
+
 async fn scan(object: Object, dialect: Dialect, part: (u64, u64)) -> Result<Scan> {
     let mut scan = Scan::new(dialect, part.0);
     let mut at = part.0;

@@ -15,6 +15,7 @@ use sluice_core::{
 use sluice_lake::store::{Location, Scheme};
 
 use super::config::{Decoding, OnChangedFile, Settings};
+use super::cut::ends_in_quotes;
 use super::inspect::{codec_of, learn};
 use super::object::{Found, Object};
 use super::pattern::Pattern;
@@ -200,7 +201,11 @@ impl FileSource {
         }
         let seam = object.read(taken.size.saturating_sub(1)..taken.size + 1).await?;
         match seam[..] {
-            [b'\n', _] | [_, b'\n' | b'\r'] | [_] => Ok(()),
+            [b'\n', _] | [_, b'\n' | b'\r'] | [_]
+                if !ends_in_quotes(object, &self.settings, taken.size).await? =>
+            {
+                Ok(())
+            }
             _ => Err(refuse("a file was taken before its last line was complete")),
         }
     }

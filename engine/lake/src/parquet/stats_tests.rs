@@ -183,8 +183,12 @@ async fn the_delta_library_writes_the_same() {
             if (part, name.as_str()) == ("maxValues", "at") || name == "raw" {
                 continue;
             }
+            // Theirs computes decimals as doubles: of 18 digits the last may be another.
+            let near = |a: f64, b: f64| name == "d18" && (a.next_up() == b || a.next_down() == b);
+            let near =
+                value.as_f64().zip(theirs[part][name].as_f64()).is_some_and(|(a, b)| near(a, b));
             assert!(
-                same(value, &theirs[part][name]),
+                near || same(value, &theirs[part][name]),
                 "{part} {name}: {value} {}",
                 theirs[part][name]
             );

@@ -1,10 +1,14 @@
 //! The promises of [`Store`], checked on any implementation: local, memory, S3, GCS, Azure.
 
 use bytes::Bytes;
+use object_store::{MultipartUpload as _, ObjectStoreExt as _};
 
 use sluice_core::{Error, Kind, Result};
 
 use crate::store::{Copied, Create, Location, Scheme, Store, Updated};
+
+/// The least that S3 takes as a part that is not the last.
+const PART_BYTES: usize = 5 * 1024 * 1024;
 
 /// Runs the suite in `folder`, which must be empty, and leaves a few objects there.
 pub async fn store_conformance(folder: &Location) -> Result<()> {
@@ -13,7 +17,38 @@ pub async fn store_conformance(folder: &Location) -> Result<()> {
     reads_and_writes(folder).await?;
     conditions(folder).await?;
     listings(folder).await?;
+    uploads(folder).await?;
     copies(folder).await
+}
+
+/// Objects that are uploaded in parts, as large files are.
+async fn uploads(folder: &Location) -> Result<()> {
+    let (store, path) = (&folder.store, folder.join("parts/big.bin")?.path);
+    let inner = store.object_store();
+    let begin = || inner.put_multipart(&path);
+    let failed = |e| Error::unavailable("an upload in parts failed").because(e);
+    let bytes: Vec<u8> = (0..PART_BYTES * 2 + 1_000).map(|n| (n % 251) as u8).collect();
+    let mut upload = begin().await.map_err(failed)?;
+    for part in bytes.chunks(PART_BYTES) {
+        upload.put_part(Bytes::copy_from_slice(part).into()).await.map_err(failed)?;
+    }
+    ensure(store.head(&path).await?.is_none(), "nothing is seen of an upload before its end")?;
+    upload.complete().await.map_err(failed)?;
+    let size = store.head(&path).await?.map(|meta| meta.size);
+    ensure(size == Some(bytes.len() as u64), "an upload in parts has all of them")?;
+    let border = PART_BYTES - 2..PART_BYTES + 2;
+    let range = border.start as u64..border.end as u64;
+    let read = store.get_range(&path, range).await?;
+    ensure(read[..] == bytes[border], "a range reads over the border of two parts")?;
+    ensure(
+        store.get(&path).await?.is_some_and(|read| read[..] == bytes[..]),
+        "parts keep their order",
+    )?;
+    store.delete(&path).await?;
+    let mut upload = begin().await.map_err(failed)?;
+    upload.put_part(text("part").into()).await.map_err(failed)?;
+    upload.abort().await.map_err(failed)?;
+    ensure(store.head(&path).await?.is_none(), "an upload that is given up leaves nothing")
 }
 
 async fn reads_and_writes(folder: &Location) -> Result<()> {

@@ -108,13 +108,18 @@ impl FilesTable {
 
 /// Makes `store` known to `context` and gives the name plans use for it.
 pub(crate) fn register_store(context: &SessionContext, store: &Store) -> Result<ObjectStoreUrl> {
-    let host: String =
-        store.id().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-    let name = format!("sluice://{}", host.to_ascii_lowercase());
+    let name = format!("sluice://{}", host_of(&store.id()));
     let url = ObjectStoreUrl::parse(&name)
         .map_err(|e| Error::bug("a store has no name in plans").because(e))?;
     context.register_object_store(url.as_ref(), store.object_store());
     Ok(url)
+}
+
+/// A host for a store, different for different stores: `my.bucket` is not `my-bucket`.
+fn host_of(id: &str) -> String {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let write = |c: char| if plain(c) { c.to_string() } else { format!("-{:x}-", u32::from(c)) };
+    id.chars().map(write).collect()
 }
 
 fn order_of(schema: &Schema, scanned: &Schema) -> Result<Vec<usize>> {
@@ -212,4 +217,20 @@ fn parquet_options(
     global: datafusion::config::ParquetOptions,
 ) -> datafusion::config::TableParquetOptions {
     datafusion::config::TableParquetOptions { global, ..Default::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stores_have_different_names_in_plans() {
+        let ids =
+            ["s3://my.bucket", "s3://my-bucket", "s3://my-2e-bucket", "gs://my-bucket", "file://"];
+        let hosts: std::collections::BTreeSet<String> = ids.iter().map(|id| host_of(id)).collect();
+        assert_eq!(hosts.len(), ids.len());
+        for host in hosts {
+            assert!(ObjectStoreUrl::parse(format!("sluice://{host}")).is_ok(), "{host}");
+        }
+    }
 }

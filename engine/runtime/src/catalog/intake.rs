@@ -9,7 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
-use arrow::array::{AsArray, PrimitiveArray, RecordBatch, RecordBatchOptions, StringArray};
+use arrow::array::{
+    ArrayRef, AsArray, BinaryArray, Int64Array, PrimitiveArray, RecordBatch, RecordBatchOptions,
+    StringArray,
+};
 use arrow::datatypes::{Int64Type, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::streaming::StreamingTable;
@@ -24,8 +27,9 @@ use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
 use futures::StreamExt;
 use futures::future::ready;
 use parking_lot::Mutex;
-use sluice_core::{Decoded, Reader, Rejected, Result, RowStream, Scan, Split};
+use sluice_core::{Decoded, Reader, Rejected, Result, RowStream, Scan, Split, rejected_schema};
 
+use super::aside::Aside;
 use super::bound::bounds;
 use super::{external, with_source_file};
 
@@ -46,24 +50,35 @@ const OPEN_MAX: u64 = 16;
 #[derive(Debug, Default)]
 pub struct Tally {
     chunks: Mutex<BTreeMap<(u32, usize), ChunkTally>>,
+    rejected: Mutex<Aside>,
 }
 
 #[derive(Debug)]
 struct ChunkTally {
     decoded: u64,
-    rejected: Vec<Rejected>,
+    rejected: u64,
     pruned: u64,
 }
 
 impl Tally {
+    /// A tally that keeps rejected rows in `aside`.
+    pub fn new(aside: Aside) -> Self {
+        Self { rejected: Mutex::new(aside), ..Self::default() }
+    }
+
     /// Rows decoded, over all splits.
     pub fn decoded(&self) -> u64 {
         self.chunks.lock().values().map(|c| c.decoded).sum()
     }
 
-    /// Rows that could not be decoded, in split order.
-    pub fn rejected(&self) -> Vec<Rejected> {
-        self.chunks.lock().values().flat_map(|c| c.rejected.clone()).collect()
+    /// Rows that could not be decoded, over all splits.
+    pub fn rejected(&self) -> u64 {
+        self.chunks.lock().values().map(|c| c.rejected).sum()
+    }
+
+    /// Those rows, as [`rejected_batch`] gives them; they are taken out.
+    pub fn take_rejected(&self) -> Aside {
+        std::mem::take(&mut *self.rejected.lock())
     }
 
     /// Rows that no plan read, over all splits.
@@ -71,17 +86,37 @@ impl Tally {
         self.chunks.lock().values().map(|c| c.pruned).sum()
     }
 
-    fn add(&self, split: u32, chunk: usize, found: &Decoded) {
+    fn add(&self, split: u32, chunk: usize, found: &Decoded) -> Result<()> {
         let Decoded { rows, rejected, pruned } = found;
-        let (decoded, rejected, pruned) = (rows.num_rows() as u64, rejected.clone(), *pruned);
-        let tally = ChunkTally { decoded, rejected, pruned };
-        let mut chunks = self.chunks.lock();
-        if pruned == 0 {
-            chunks.insert((split, chunk), tally);
-        } else {
-            chunks.entry((split, chunk)).or_insert(tally);
+        let (decoded, pruned) = (rows.num_rows() as u64, *pruned);
+        let tally = ChunkTally { decoded, rejected: rejected.len() as u64, pruned };
+        let is_new = {
+            let mut chunks = self.chunks.lock();
+            let known = chunks.get(&(split, chunk)).map(|known| known.pruned);
+            if pruned == 0 || known.is_none() {
+                chunks.insert((split, chunk), tally);
+            }
+            pruned == 0 && known != Some(0)
+        };
+        match is_new && !rejected.is_empty() {
+            true => self.rejected.lock().push(rejected_batch(rejected)?),
+            false => Ok(()),
         }
     }
+}
+
+/// Rows that could not be decoded, with the columns of [`sluice_core::rejected_schema`] less the
+/// epoch.
+pub fn rejected_batch(rejected: &[Rejected]) -> Result<RecordBatch> {
+    let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(StringArray::from_iter_values(rejected.iter().map(|r| r.object.as_str()))),
+        Arc::new(Int64Array::from_iter_values(rejected.iter().map(|r| signed(r.position)))),
+        Arc::new(StringArray::from_iter_values(rejected.iter().map(|r| r.reason.as_str()))),
+        Arc::new(BinaryArray::from_iter_values(rejected.iter().map(|r| r.bytes.as_slice()))),
+    ];
+    let fields = rejected_schema().fields().iter().skip(1).cloned().collect::<Vec<_>>();
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
 }
 
 /// What stands behind a source's columns.
@@ -310,7 +345,7 @@ impl PartitionStream for Streams {
             let chunks = futures::stream::iter(first).chain(rest);
             chunks.enumerate().filter_map(move |(chunk, decoded)| {
                 let placed = decoded.and_then(|decoded| {
-                    tally.add(ordinal, chunk, &decoded);
+                    tally.add(ordinal, chunk, &decoded)?;
                     place(ordinal, &object, behind, &schema, &decoded.rows)
                 });
                 let empty = placed.as_ref().is_ok_and(|rows| rows.num_rows() == 0);
@@ -323,7 +358,6 @@ impl PartitionStream for Streams {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{ArrayRef, Int64Array};
     use arrow::datatypes::{DataType, Field};
     use tokio::sync::Barrier;
 
@@ -394,16 +428,17 @@ mod tests {
             Rejected { object: "a".into(), position: 2, bytes: Vec::new(), reason: "bad".into() };
         let read = Decoded::new(rows, vec![rejected]);
         let pruned = Decoded::pruned(schema, 3);
-        let told = |tally: &Tally| (tally.decoded(), tally.rejected().len(), tally.pruned());
+        let told = |tally: &Tally| (tally.decoded(), tally.rejected(), tally.pruned());
         let tally = Tally::default();
-        tally.add(0, 0, &pruned);
-        tally.add(0, 0, &pruned);
-        tally.add(0, 1, &pruned);
+        tally.add(0, 0, &pruned).unwrap();
+        tally.add(0, 0, &pruned).unwrap();
+        tally.add(0, 1, &pruned).unwrap();
         assert_eq!(told(&tally), (0, 0, 6));
         for again in [&read, &pruned, &read] {
-            tally.add(0, 0, again);
+            tally.add(0, 0, again).unwrap();
             assert_eq!(told(&tally), (2, 1, 3));
         }
+        assert_eq!(tally.take_rejected().rows(), 1, "each is kept once");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! In: locations, file lists, intakes. Out: DataFusion `TableProvider`s. It knows nothing about
 //! epochs and never lists a folder: whoever asks brings the files.
 
+mod aside;
 mod bound;
 mod counted;
 mod files;
@@ -18,9 +19,10 @@ use datafusion::catalog::{MemTable, TableProvider};
 use datafusion::error::DataFusionError;
 use sluice_core::{Error, Kind, Result, SOURCE_FILE_COLUMN};
 
+pub use aside::Aside;
 pub use counted::CountedReader;
 pub use files::FilesTable;
-pub use intake::{Behind, IntakeTable, Tally};
+pub use intake::{Behind, IntakeTable, Tally, rejected_batch};
 pub use leaf::Leaf;
 pub use snapshot::SnapshotTable;
 

@@ -226,14 +226,17 @@ pub(super) fn fit(batch: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch>
     Ok(RecordBatch::try_new(schema.clone(), cast)?)
 }
 
-/// Writes rows that are in memory already.
-pub(super) async fn write_rows(target: &Target, rows: &[RecordBatch]) -> Result<Vec<DataFile>> {
-    if rows.iter().all(|b| b.num_rows() == 0) {
-        return Ok(Vec::new());
-    }
+/// Writes rows, one batch after another.
+pub(super) async fn write_rows(
+    target: &Target,
+    rows: impl Iterator<Item = Result<RecordBatch>> + Send,
+) -> Result<Vec<DataFile>> {
     let mut writer = target.writer(0)?;
     for batch in rows {
-        writer.write(&fit(batch.clone(), &target.layout.schema)?).await?;
+        let batch = fit(batch?, &target.layout.schema)?;
+        if batch.num_rows() > 0 {
+            writer.write(&batch).await?;
+        }
     }
     writer.finish().await
 }
@@ -246,6 +249,7 @@ pub(super) async fn gather(
     schema: &SchemaRef,
     node: &TableNode,
     router: &Router,
+    memory: &mut dyn Reservation,
 ) -> Result<(Vec<RecordBatch>, Outcome, u64)> {
     let (mut rows, mut outcome, mut entering) = (Vec::new(), Outcome::default(), 0);
     let mut all = futures::stream::select_all(streams);
@@ -257,6 +261,7 @@ pub(super) async fn gather(
         entering += batch.num_rows() as u64;
         let kept = router.route(batch, &mut outcome)?;
         if kept.num_rows() > 0 {
+            memory.insist(memory.bytes() + bytes_of(&kept))?;
             rows.push(with_marks(kept, schema, node)?);
         }
     }

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use sluice_core::{
-    Advance, Clock, FieldSpec, Intake, Kind, Limit, Offsets, Reader, Rejected, Result,
+    Advance, FieldSpec, Intake, Kind, Limit, Memory, Offsets, Reader, Rejected, Result,
 };
 use sluice_core::{Source, Split};
 
-use crate::catalog::Tally;
+use super::Environment;
+use crate::catalog::{Aside, Tally};
 use crate::job::EpochLimits;
 
 /// How long to wait before asking sources again that had nothing: short enough not to be felt,
@@ -52,11 +53,9 @@ pub struct Taken {
 }
 
 impl Taken {
-    /// Everything that became a rejected row: rows of files, then files that cannot be read.
-    pub fn rejected(&self) -> Vec<Rejected> {
-        let mut rejected = self.tally.rejected();
-        rejected.extend(self.unreadable.iter().cloned());
-        rejected
+    /// How much became a rejected row: rows of files, and files that cannot be read.
+    pub fn rejected(&self) -> u64 {
+        self.tally.rejected() + self.unreadable.len() as u64
     }
 }
 
@@ -122,9 +121,10 @@ pub async fn take(
     sources: &mut [SourceRun],
     limits: &EpochLimits,
     follow: bool,
-    clock: &dyn Clock,
+    env: &Environment,
     stop: &(dyn Fn() -> bool + Send + Sync),
 ) -> Result<Closed> {
+    let clock = &env.clock;
     let opened = clock.monotonic();
     let mut taken: Vec<Taken> = Vec::new();
     let mut facts =
@@ -160,7 +160,7 @@ pub async fn take(
             facts.rows += intake.splits.iter().map(|s| s.rows).sum::<u64>();
             facts.bytes += intake.splits.iter().map(|s| s.bytes).sum::<u64>();
             facts.splits += 1;
-            add(&mut taken, run, intake);
+            add(&mut taken, run, intake, &*env.memory);
         }
         facts.open_for = clock.monotonic().saturating_sub(opened);
         if let Some(error) = trouble {
@@ -185,7 +185,7 @@ pub async fn take(
 
 /// Joins a poll to what the epoch has of the source already. One poll per epoch keeps one reader;
 /// a second poll's splits follow the first's.
-fn add(taken: &mut Vec<Taken>, run: &mut SourceRun, intake: Intake) {
+fn add(taken: &mut Vec<Taken>, run: &mut SourceRun, intake: Intake, memory: &dyn Memory) {
     for advance in &intake.advances {
         run.offsets.insert(advance.partition.clone(), advance.to.clone());
     }
@@ -202,7 +202,10 @@ fn add(taken: &mut Vec<Taken>, run: &mut SourceRun, intake: Intake) {
                 splits: Vec::new(),
                 retracted: Vec::new(),
                 unreadable: Vec::new(),
-                tally: Arc::new(Tally::default()),
+                tally: Arc::new(Tally::new(Aside::of(
+                    memory,
+                    &format!("rejected rows of source {}", run.name),
+                ))),
             });
             let last = taken.len() - 1;
             &mut taken[last]

@@ -189,7 +189,9 @@ impl Worker {
         let written = refreshed.rows.iter().map(|b| b.num_rows() as u64).sum();
         let rows = fit_all(&refreshed.rows, &relation)?;
         let action = if relation.key.is_empty() {
-            let files = super::append::write_rows(&self.target(open, &relation), &rows).await?;
+            let files =
+                super::append::write_rows(&self.target(open, &relation), rows.into_iter().map(Ok))
+                    .await?;
             Action::Delta(self.delta_action(open, &relation, files, touched)?)
         } else {
             self.replace_rows(open, &relation, &touched, &refreshed.removed_keys, rows).await?

@@ -28,8 +28,10 @@ impl Worker {
         files: &[String],
     ) -> Result<Outcome> {
         let relation = self.relation(&node.spec.name)?.clone();
+        let mut held =
+            self.env.memory.reserve(&format!("changed files' rows of {}", relation.name));
         let (rows, outcome, entering) =
-            super::append::gather(streams, &relation.schema, node, router).await?;
+            super::append::gather(streams, &relation.schema, node, router, held.as_mut()).await?;
         let keys = file_keys(&relation, files)?;
         let layout = self.layout(&relation)?;
         let old = table::lookup(&layout, &relation.files, &relation.key, &keys).await?;
@@ -47,25 +49,27 @@ impl Worker {
         Ok(outcome)
     }
 
-    /// Takes the rows of changed files out of one of the places besides tables, and appends `rows`.
+    /// Takes the rows of changed files out of one of the places besides tables, and appends the
+    /// `written` rows of `rows`.
     pub(super) async fn replace_files(
         &mut self,
         open: &mut Open<'_>,
         name: &str,
         files: &[String],
-        rows: Vec<RecordBatch>,
+        written: u64,
+        rows: impl Iterator<Item = Result<RecordBatch>> + Send,
     ) -> Result<()> {
         let relation = self.relation(name)?.clone();
         if files.is_empty() || relation.files.is_empty() {
-            return self.append_rows(open, name, rows).await;
+            return self.append_rows(open, name, written, rows).await;
         }
         let keys = file_keys(&relation, files)?;
         let layout = self.layout(&relation)?;
         let old = table::lookup(&layout, &relation.files, &relation.key, &keys).await?;
         if old.rows.num_rows() == 0 {
-            return self.append_rows(open, name, rows).await;
+            return self.append_rows(open, name, written, rows).await;
         }
-        let written = rows.iter().map(|b| b.num_rows() as u64).sum();
+        let rows = rows.collect::<Result<Vec<_>>>()?;
         let removed = old.rows.num_rows() as u64;
         let counts = TableCounts { entering: written, written, removed, ..TableCounts::default() };
         let action = self.replace_rows(open, &relation, &old.files, &keys, rows).await?;

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use parking_lot::Mutex;
-use sluice_core::{Error, Result};
+use sluice_core::{Error, Memory, Result, Unbounded};
 
+use crate::catalog::Aside;
 use crate::job::ExpectAction;
 use crate::operator::expect::{Action, Expectation, Expectations, Windows, quarantine_rows};
 use crate::plan::TableNode;
@@ -25,13 +26,16 @@ pub struct Router {
     expectations: Expectations,
     windows: Arc<Mutex<Windows>>,
     epoch: i64,
+    /// What quarantined rows are kept in, and whose they are.
+    memory: Arc<dyn Memory>,
+    owner: String,
 }
 
 /// What became of the rows that were routed, besides those kept.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// Rows for the table's quarantine, with its schema.
-    pub quarantined: Vec<RecordBatch>,
+    /// Rows for the table's quarantine, with its schema, of each stream.
+    pub quarantined: Vec<Aside>,
     /// Rows that go nowhere.
     pub dropped: u64,
     /// Rows that broke each expectation.
@@ -40,7 +44,7 @@ pub struct Outcome {
 
 impl Router {
     /// The expectations of `node`, with the shares of earlier epochs.
-    pub fn new(node: &TableNode, windows: Windows) -> Self {
+    pub fn new(node: &TableNode, windows: Windows, memory: &Arc<dyn Memory>) -> Self {
         let list = node.expectations.iter().map(|e| Expectation {
             name: e.name.clone(),
             predicate: e.predicate.clone(),
@@ -54,13 +58,16 @@ impl Router {
         });
         let expectations = Expectations::new(list.collect());
         let windows = Arc::new(Mutex::new(windows));
-        Self { schema: node.schema.clone(), expectations, windows, epoch: 0 }
+        let owner = format!("quarantined rows of table {}", node.spec.name);
+        let (schema, memory) = (node.schema.clone(), memory.clone());
+        Self { schema, expectations, windows, epoch: 0, memory, owner }
     }
 
     /// No expectations: views, rejected and quarantined rows.
     pub fn none(schema: SchemaRef) -> Self {
         let windows = Arc::new(Mutex::new(Windows::default()));
-        Self { schema, expectations: Expectations::default(), windows, epoch: 0 }
+        let (expectations, memory) = (Expectations::default(), Unbounded::shared());
+        Self { schema, expectations, windows, epoch: 0, memory, owner: String::new() }
     }
 
     /// The same expectations for rows of `epoch`.
@@ -87,7 +94,7 @@ impl Router {
         outcome.dropped += routed.dropped;
         if let Some((rows, names)) = &routed.quarantined {
             let rows = quarantine_rows(&self.schema, rows, names, self.epoch)?;
-            outcome.quarantined.push(rows);
+            self.quarantine(rows, outcome)?;
         }
         Ok(routed.kept)
     }
@@ -97,9 +104,19 @@ impl Router {
         for rows in rows.iter().filter(|b| b.num_rows() > 0) {
             let names = vec![NULL_KEY.to_string(); rows.num_rows()];
             *outcome.broken.entry(NULL_KEY.to_string()).or_default() += rows.num_rows() as u64;
-            outcome.quarantined.push(quarantine_rows(&self.schema, rows, &names, self.epoch)?);
+            self.quarantine(quarantine_rows(&self.schema, rows, &names, self.epoch)?, outcome)?;
         }
         Ok(())
+    }
+
+    fn quarantine(&self, rows: RecordBatch, outcome: &mut Outcome) -> Result<()> {
+        if outcome.quarantined.is_empty() {
+            outcome.quarantined.push(Aside::of(&*self.memory, &self.owner));
+        }
+        match outcome.quarantined.last_mut() {
+            Some(aside) => aside.push(rows),
+            None => Ok(()),
+        }
     }
 
     /// Fails when an expectation was broken too often; asked before the seal.
@@ -138,6 +155,6 @@ impl Outcome {
 
     /// Rows sent to quarantine.
     pub fn quarantined_rows(&self) -> u64 {
-        self.quarantined.iter().map(|b| b.num_rows() as u64).sum()
+        self.quarantined.iter().map(Aside::rows).sum()
     }
 }

@@ -6,25 +6,28 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::{Partitioning, SendableRecordBatchStream};
 use futures::StreamExt;
 use object_store::buffered::BufWriter;
-use sluice_core::{Error, FileSink, FileSizing, Rejected, Result, rejected_schema};
+use sluice_core::{Error, FileSink, FileSizing, Reservation, Result, rejected_schema};
 use sluice_lake::manifest::{Action, Copy, FilesAction, TableCounts, TablePart};
-use sluice_lake::store::Location;
+use sluice_lake::store::{Location, Scheme};
 use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
 
 use super::Lake;
 use super::intake::Taken;
 use super::work::{NewRows, Open, Worker};
-use crate::catalog::sql_error;
+use crate::catalog::{rejected_batch, sql_error};
 use crate::plan::{Carried, Role, SinkNode, physical, rejected_name, streams};
 
 /// Parts of a file that is uploaded while it is written: S3 takes 10,000, so this reaches 78 GiB.
 const PART_BYTES: usize = 8 * 1024 * 1024;
+
+/// The same on a local disk, where a part costs next to nothing.
+const LOCAL_PART_BYTES: usize = 512 * 1024;
 
 /// Parts on their way while the next is encoded. With [`PART_BYTES`] and the one being filled this
 /// bounds a file's memory at 32 MiB; latency is hidden by fewer.
@@ -64,8 +67,12 @@ impl Worker {
         let mut tasks = JoinSet::new();
         for (index, stream) in streams(&self.context, plan)?.into_iter().enumerate() {
             let folder = staged.child(&index.to_string());
-            let sink = sink.clone();
-            tasks.spawn(async move { write_files(stream, &*sink, &folder).await });
+            let (sink, memory) = (sink.clone(), self.env.memory.clone());
+            let owner = format!("files of sink {}", node.spec.name);
+            tasks.spawn(async move {
+                let held = memory.reserve(&owner);
+                write_files(stream, &*sink, &folder, held).await
+            });
         }
         let mut files = Vec::new();
         while let Some(ended) = tasks.join_next().await {
@@ -109,12 +116,14 @@ impl Worker {
 
     /// Appends the rows and files that a source could not decode to `<source>__rejected`.
     pub(super) async fn run_rejected(&mut self, open: &mut Open<'_>, taken: &Taken) -> Result<()> {
-        let rejected = taken.rejected();
-        let rows = match rejected.is_empty() {
-            true => Vec::new(),
-            false => vec![rejected_rows(open.epoch, &rejected)?],
-        };
-        self.replace_files(open, &rejected_name(&taken.name), &taken.retracted, rows).await
+        let mut aside = taken.tally.take_rejected();
+        if !taken.unreadable.is_empty() {
+            aside.push(rejected_batch(&taken.unreadable)?)?;
+        }
+        let epoch = open.epoch;
+        let count = aside.rows();
+        let rows = aside.batches()?.map(move |rows| of_epoch(epoch, &rows?));
+        self.replace_files(open, &rejected_name(&taken.name), &taken.retracted, count, rows).await
     }
 }
 
@@ -143,6 +152,7 @@ async fn write_files(
     mut stream: SendableRecordBatchStream,
     sink: &dyn FileSink,
     folder: &Location,
+    mut memory: Box<dyn Reservation>,
 ) -> Result<Vec<Staged>> {
     let cut = match sink.sizing() {
         FileSizing::Count(_) => u64::MAX,
@@ -161,6 +171,7 @@ async fn write_files(
             None => OpenFile::begin(sink, batch.schema(), folder, files.len()).await?,
         };
         file.write(&batch).await?;
+        memory.insist(file.memory_bytes())?;
         if file.bytes >= cut {
             files.push(file.finish().await?);
         } else {
@@ -176,6 +187,7 @@ async fn write_files(
 struct OpenFile {
     encoder: Box<dyn sluice_core::FileEncoder>,
     upload: BufWriter,
+    upload_bytes_max: usize,
     path: String,
     bytes: u64,
     rows: u64,
@@ -190,9 +202,27 @@ impl OpenFile {
     ) -> Result<Self> {
         let at = folder.child(&format!("{index}.{}", sink.extension()));
         let path = at.path.to_string();
-        let upload = BufWriter::with_capacity(at.store.object_store(), at.path, PART_BYTES);
+        let part = match at.store.scheme() {
+            Scheme::Local => LOCAL_PART_BYTES,
+            _ => PART_BYTES,
+        };
+        let upload = BufWriter::with_capacity(at.store.object_store(), at.path, part);
         let upload = upload.with_max_concurrency(PARTS_IN_FLIGHT_MAX);
-        Ok(Self { encoder: sink.encoder(schema)?, upload, path, bytes: 0, rows: 0 })
+        let upload_bytes_max = part * (1 + PARTS_IN_FLIGHT_MAX);
+        Ok(Self {
+            encoder: sink.encoder(schema)?,
+            upload,
+            upload_bytes_max,
+            path,
+            bytes: 0,
+            rows: 0,
+        })
+    }
+
+    /// Bytes of rows that are not encoded yet, and of parts that may be on their way.
+    fn memory_bytes(&self) -> usize {
+        let sent = usize::try_from(self.bytes).unwrap_or(usize::MAX);
+        self.encoder.memory_bytes() + sent.min(self.upload_bytes_max)
     }
 
     async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
@@ -221,14 +251,11 @@ fn upload_failed(path: &str, error: std::io::Error) -> Error {
     Error::unavailable(format!("cannot upload a file path={path}")).because(error)
 }
 
-fn rejected_rows(epoch: u64, rejected: &[Rejected]) -> Result<RecordBatch> {
-    let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-    let columns: Vec<ArrayRef> = vec![
-        Arc::new(Int64Array::from(vec![signed(epoch); rejected.len()])),
-        Arc::new(StringArray::from_iter_values(rejected.iter().map(|r| r.object.as_str()))),
-        Arc::new(Int64Array::from_iter_values(rejected.iter().map(|r| signed(r.position)))),
-        Arc::new(StringArray::from_iter_values(rejected.iter().map(|r| r.reason.as_str()))),
-        Arc::new(BinaryArray::from_iter_values(rejected.iter().map(|r| r.bytes.as_slice()))),
-    ];
+/// Rejected rows of `epoch`.
+fn of_epoch(epoch: u64, rejected: &RecordBatch) -> Result<RecordBatch> {
+    let epoch = i64::try_from(epoch).unwrap_or(i64::MAX);
+    let mut columns: Vec<ArrayRef> =
+        vec![Arc::new(Int64Array::from_value(epoch, rejected.num_rows()))];
+    columns.extend(rejected.columns().iter().cloned());
     Ok(RecordBatch::try_new(rejected_schema(), columns)?)
 }

@@ -17,6 +17,7 @@ use super::append::{Appended, Target, append, write_rows};
 use super::relation::Relation;
 use super::routing::{Outcome, Router};
 use super::work::{NewRows, Open, Worker};
+use crate::catalog::Aside;
 use crate::job::TableFormat;
 use crate::plan::{TableNode, physical, quarantine_name, streams};
 
@@ -38,7 +39,10 @@ impl Worker {
         for (expectation, rows) in outcome.broken.iter().filter(|(_, rows)| **rows > 0) {
             tracing::warn!(table = name, expectation, rows, "rows break an expectation");
         }
-        self.replace_files(open, &quarantine_name(&name), &retracted, outcome.quarantined).await
+        let count = outcome.quarantined_rows();
+        let rows = outcome.quarantined.into_iter().map(Aside::batches);
+        let rows = rows.collect::<Result<Vec<_>>>()?.into_iter().flatten();
+        self.replace_files(open, &quarantine_name(&name), &retracted, count, rows).await
     }
 
     async fn table_streams(
@@ -94,7 +98,7 @@ impl Worker {
     ) -> Result<Action> {
         let target = self.target(open, relation);
         if touched.is_empty() && !relation.key.is_empty() {
-            let files = write_rows(&target, &rows).await?;
+            let files = write_rows(&target, rows.into_iter().map(Ok)).await?;
             return Ok(Action::Delta(self.delta_action(open, relation, files, vec![])?));
         }
         let layout = self.layout(relation)?;
@@ -118,19 +122,19 @@ impl Worker {
         self.folder.location().child("changes").child(&relation.name).child(&name)
     }
 
-    /// Appends rows that are in memory to one of the places besides tables.
+    /// Appends `written` rows to one of the places besides tables.
     pub(super) async fn append_rows(
         &mut self,
         open: &mut Open<'_>,
         name: &str,
-        rows: Vec<RecordBatch>,
+        written: u64,
+        rows: impl Iterator<Item = Result<RecordBatch>> + Send,
     ) -> Result<()> {
-        let written: u64 = rows.iter().map(|b| b.num_rows() as u64).sum();
         if written == 0 {
             return Ok(());
         }
         let relation = self.relation(name)?.clone();
-        let files = write_rows(&self.target(open, &relation), &rows).await?;
+        let files = write_rows(&self.target(open, &relation), rows).await?;
         let (action, _) = self.add_action(open, &relation, files)?;
         let counts = TableCounts { entering: written, written, ..TableCounts::default() };
         self.record(open, name, action, counts)

@@ -328,7 +328,7 @@ impl Worker {
                 EpochKind::Adopt => Counts::default(),
                 _ => Counts {
                     decoded: taken.tally.decoded(),
-                    rejected: taken.rejected().len() as u64,
+                    rejected: taken.rejected(),
                     pruned: taken.tally.pruned(),
                 },
             };
@@ -393,7 +393,7 @@ impl Worker {
 
     pub(super) fn router(&self, node: &TableNode) -> Router {
         let kept = self.state.routers.get(&node.spec.name).cloned();
-        kept.unwrap_or_else(|| Router::new(node, Default::default()))
+        kept.unwrap_or_else(|| Router::new(node, Default::default(), &self.env.memory))
     }
 
     pub(super) fn layout(&self, relation: &Relation) -> Result<Layout> {

@@ -19,6 +19,10 @@ use sluice_core::Result;
 
 use crate::catalog::sql_error;
 
+/// Rows of a batch that a sort gives. Merging what was spilled holds two batches of each file, and
+/// rows may be wide: so few of them that rows of 4 KiB still fit into a small pool.
+const BATCH_ROWS: usize = 1024;
+
 /// The rows of `stream` sorted by the columns at `by`, which are of its schema.
 pub fn sorted(
     stream: SendableRecordBatchStream,
@@ -32,9 +36,12 @@ pub fn sorted(
         PhysicalSortExpr::new(Arc::new(column), order)
     });
     let Some(order) = LexOrdering::new(by) else { return Ok(stream) };
+    let config = task.session_config().clone().with_batch_size(BATCH_ROWS);
+    let task = TaskContext::default().with_session_config(config).with_runtime(task.runtime_env());
+    let task = Arc::new(task);
     let leaf = Arc::new(Once { schema: schema.clone(), rows: Mutex::new(Some(stream)) });
     let sorted = StreamingTableExec::try_new(schema, vec![leaf], None, [], false, None)
-        .and_then(|leaf| SortExec::new(order, Arc::new(leaf)).execute(0, task.clone()));
+        .and_then(|leaf| SortExec::new(order, Arc::new(leaf)).execute(0, task));
     sorted.map_err(|e| sql_error("cannot sort rows", e))
 }
 

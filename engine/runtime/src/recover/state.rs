@@ -35,7 +35,7 @@ pub(super) async fn restore(worker: &mut Worker) -> Result<()> {
             Some(files) => read_windows(&worker.folder.read(files).await?),
             None => Default::default(),
         };
-        worker.state.routers.insert(name.clone(), Router::new(node, windows));
+        worker.state.routers.insert(name.clone(), Router::new(node, windows, &worker.env.memory));
         restore_remembered(worker, node).await?;
     }
     Ok(())

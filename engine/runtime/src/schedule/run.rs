@@ -199,9 +199,8 @@ impl<'a> Run<'a> {
             return Ok(Closed::Epoch(Vec::new()));
         }
         let limits = &self.graph.job.epoch;
-        let clock = self.env.clock.clone();
         let follow = self.options.follow;
-        match take(&mut self.sources, limits, follow, &*clock, &stopped).await? {
+        match take(&mut self.sources, limits, follow, self.env, &stopped).await? {
             // What sources learned of rows that are sealed is sealed as well, whatever comes.
             Closed::End if self.worker.state.learned => Ok(Closed::Epoch(Vec::new())),
             closed => Ok(closed),
@@ -317,7 +316,7 @@ impl<'a> Run<'a> {
         loop {
             let stop = self.stop.clone();
             let stopped = || stop.is_cancelled();
-            let taken = match take(&mut self.sources, &limits, false, &*clock, &stopped).await? {
+            let taken = match take(&mut self.sources, &limits, false, self.env, &stopped).await? {
                 Closed::Epoch(taken) => taken,
                 Closed::Wider(columns) => return Ok(Some(columns)),
                 Closed::End => Vec::new(),

@@ -186,6 +186,28 @@ async fn what_the_schema_has_no_column_for_is_rescued() {
 }
 
 #[tokio::test]
+async fn rescued_text_is_read_as_the_file_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.csv").display().to_string();
+    let text = b"id,Text,nam\xe9\n1,a,caf\xe9 \x80\n2,b,c\n";
+    write(folder.path(), "a.csv", text);
+    let value = json!({"path": path, "on_new_column": "rescue", "encoding": "windows-1252"});
+    let mut source = started(value).await;
+    let intake = source.poll(EVERYTHING).await.unwrap();
+    let rescued = wide(source.as_ref(), &intake).await;
+    assert_eq!(rescued, [r#"1|a|{"namé":"café €"}"#, r#"2|b|{"namé":"c"}"#]);
+
+    write(folder.path(), "a.csv", b"id,Text,name\n1,a,caf\xe9\n2,b,c\n");
+    let mut source = started(json!({"path": path, "on_new_column": "rescue"})).await;
+    let intake = source.poll(EVERYTHING).await.unwrap();
+    let (_, rejected) = read_all(source.as_ref(), &intake).await.unwrap();
+    let reasons: Vec<(u64, &str)> =
+        rejected.iter().map(|r| (r.position, r.reason.as_str())).collect();
+    assert_eq!(reasons, [(13, "field name: not valid UTF-8")]);
+    assert_eq!(wide(source.as_ref(), &intake).await, [r#"2|b|{"name":"c"}"#]);
+}
+
+#[tokio::test]
 async fn a_file_that_cannot_be_read_is_taken_once_and_tried_again_when_it_is_written() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), "1.csv", "id,Text\n1,a\n");

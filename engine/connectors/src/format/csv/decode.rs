@@ -13,7 +13,7 @@ use sluice_core::{DataSchema, Decoded, Error, Rejected, Result, with_position};
 
 use super::border::{State, run};
 use super::record::{Fault, Index, Room};
-use super::rescue::rescued;
+use super::rescue::{complaints, rescued};
 use super::{Column, Dialect, RECORD_BYTES_MAX, Spelling};
 use crate::format::{BATCH_ROWS_MAX, Decode, REJECTED_BYTES_MAX, cut, position, with_rescued};
 
@@ -185,6 +185,11 @@ impl Decoder {
     /// The rows of the index.
     fn decode(&mut self) -> Result<Decoded> {
         let bytes = &self.buffer[self.done..];
+        let encoding = self.layout.dialect.encoding;
+        if self.layout.rescues {
+            let mut bad = complaints(&self.index, bytes, &self.mapping.rescued, encoding);
+            self.index.retain(&mut bad);
+        }
         let columns = Columns { layout: &self.layout, mapping: &self.mapping, bytes };
         let mut arrays = match columns.arrays(&self.index) {
             Ok(arrays) => arrays,
@@ -199,7 +204,7 @@ impl Decoder {
             }
         };
         if self.layout.rescues {
-            arrays.push(rescued(&self.index, bytes, &self.mapping.rescued));
+            arrays.push(rescued(&self.index, bytes, &self.mapping.rescued, encoding));
         }
         let Origin { object, file, start } = &self.origin;
         let start = start + self.done as u64;

@@ -9,16 +9,39 @@ use arrow::array::{ArrayRef, StringBuilder};
 use serde_json::{Map, Value};
 
 use super::record::Index;
+use crate::format::encoding::Encoding;
 
-/// The values of `fields` in the rows of `index`.
-pub(super) fn rescued(index: &Index, bytes: &[u8], fields: &[(usize, String)]) -> ArrayRef {
+/// For each row of `index` which of `fields` has bytes that are no text, if one has.
+pub(super) fn complaints(
+    index: &Index,
+    bytes: &[u8],
+    fields: &[(usize, String)],
+    encoding: Encoding,
+) -> Vec<Option<String>> {
+    let broken = |row: usize| {
+        let bad = |field: usize| {
+            std::str::from_utf8(&encoding.text(&index.cell(bytes, row, field).value())).is_err()
+        };
+        let (_, name) = fields.iter().find(|(field, _)| bad(*field))?;
+        Some(format!("field {name}: not valid UTF-8"))
+    };
+    (0..index.rows.len()).map(broken).collect()
+}
+
+/// The values of `fields` in the rows of `index`, which [`complaints`] found to be text.
+pub(super) fn rescued(
+    index: &Index,
+    bytes: &[u8],
+    fields: &[(usize, String)],
+    encoding: Encoding,
+) -> ArrayRef {
     let mut column = StringBuilder::new();
     for row in 0..index.rows.len() {
         let mut object = Map::new();
         for (field, name) in fields {
             let cell = index.cell(bytes, row, *field);
             if cell.quoted || !cell.text.is_empty() {
-                let text = String::from_utf8_lossy(&cell.value()).into_owned();
+                let text = String::from_utf8_lossy(&encoding.text(&cell.value())).into_owned();
                 object.insert(name.clone(), Value::String(text));
             }
         }

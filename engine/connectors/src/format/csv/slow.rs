@@ -10,7 +10,7 @@ use super::tests::{decode_as, positions, schema};
 use super::*;
 
 /// What files are made of.
-const FRAGMENTS: [&[u8]; 20] = [
+const FRAGMENTS: [&[u8]; 22] = [
     b"a",
     b"\"",
     b",",
@@ -31,6 +31,9 @@ const FRAGMENTS: [&[u8]; 20] = [
     b"\\\"",
     b"\\\n,",
     b"-",
+    // Stretches without quotes that are long enough to be read 64 bytes at a time.
+    b"text without any quote,1\nanother such line,-22\r\nxx,3\n,4\n\nabcdefghijklmnopqrstuvwxyz,5\n",
+    b"one field that is longer than what is looked at in one step of the quick way of reading, and",
 ];
 
 const DIALECTS: [Dialect; 3] = {
@@ -194,6 +197,57 @@ fn it_reads_what_a_slow_reader_reads() {
     });
     let good = good.into_inner();
     assert!(good > 1000, "only {good} good rows were compared");
+}
+
+/// A piece of a file that more follows, or not; none where it was cut in the wrong place.
+fn piece(dialect: Dialect, bytes: &[u8], followed: bool) -> Option<(Vec<Row>, usize)> {
+    let fields = schema(&[("text", "string"), ("number", "int64")]);
+    let layout = Arc::new(Layout::new(dialect, &fields).unwrap());
+    let mapping = Mapping { width: 2, fields: vec![Some(0), Some(1)], rescued: Vec::new() };
+    let origin = Origin { object: "a.csv".into(), file: 0, start: 0 };
+    let mut decoder = Decoder::new(layout, mapping, origin).followed(followed);
+    decoder.push(bytes);
+    let (mut rows, mut bad) = (Vec::new(), 0);
+    while let Some(decoded) = decoder.next(true).ok()? {
+        bad += decoded.rejected.len();
+        let (text, number) = (decoded.rows.column(0), decoded.rows.column(1));
+        let (text, number) = (text.as_string::<i32>(), number.as_primitive::<Int64Type>());
+        rows.extend(text.iter().zip(number).map(|(t, n)| (t.map(str::to_string), n)));
+    }
+    Some((rows, bad))
+}
+
+#[test]
+fn a_guessed_cut_gives_the_same_rows_or_is_found_out() {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    let (right, wrong) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    bolero::check!().with_iterations(10_000).with_max_len(40).for_each(|choices: &[u8]| {
+        let bytes = bytes(choices);
+        for (dialect, step) in DIALECTS.into_iter().flat_map(|d| [(d, 13), (d, 40)]) {
+            let behind = |at: usize| &bytes[at..bytes.len().min(at + 16)];
+            let cuts = (step..bytes.len()).step_by(step);
+            let cuts = cuts.filter_map(|at| guess(dialect, behind(at)).map(|border| at + border));
+            let mut cuts: Vec<usize> = cuts.filter(|at| *at < bytes.len()).collect();
+            cuts.dedup();
+            let (mut found, mut from) = (Some((Vec::new(), 0)), 0);
+            for to in cuts.iter().copied().chain([bytes.len()]) {
+                let read = piece(dialect, &bytes[from..to], to < bytes.len());
+                found = found.zip(read).map(|((mut rows, bad), (more, worse))| {
+                    rows.extend(more);
+                    (rows, bad + worse)
+                });
+                from = to;
+            }
+            let count = if found.is_some() { &right } else { &wrong };
+            count.fetch_add(cuts.len(), Relaxed);
+            if let Some(found) = found {
+                let shown = String::from_utf8_lossy(&bytes);
+                assert_eq!(found, Slow { dialect, rest: &bytes }.read(), "{shown:?} {cuts:?}");
+            }
+        }
+    });
+    let (right, wrong) = (right.into_inner(), wrong.into_inner());
+    assert!(right > 1000 && wrong > 100, "{right} right guesses, {wrong} wrong ones");
 }
 
 #[test]

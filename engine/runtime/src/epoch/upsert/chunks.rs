@@ -1,7 +1,7 @@
 //! Rows sorted by key, cut into chunks that never divide a key.
 //!
-//! In: a stream in the order of some columns. Out: batches of about [`CHUNK_ROWS`], more only where
-//! one key has more. What the rows mean is not known here.
+//! In: a stream in the order of some columns. Out: batches of about [`CHUNK_ROWS`] or [`CHUNK_BYTES`], more
+//! only where one key has more. What the rows mean is not known here.
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
@@ -16,6 +16,9 @@ use crate::plan::bytes_of;
 /// Rows that are resolved at once: some 10 MiB with what is worked out of them, and enough to
 /// amortise the work per chunk.
 const CHUNK_ROWS: usize = 32 * 1024;
+
+/// The same for wide rows.
+const CHUNK_BYTES: usize = 8 * 1024 * 1024;
 
 /// The chunks of a sorted stream.
 pub(super) struct Chunks {
@@ -39,8 +42,12 @@ impl Chunks {
     /// The next chunk; none at the end. Errors: a single key has more rows than memory holds.
     pub async fn next(&mut self) -> Result<Option<RecordBatch>> {
         loop {
-            while !self.ended && self.waiting_rows() < CHUNK_ROWS {
-                self.take().await?;
+            while !self.ended && self.waiting_rows() < CHUNK_ROWS && self.bytes() < CHUNK_BYTES {
+                // The sort made these rows already: they are held, whatever the share says.
+                let bytes = self.take().await?;
+                if self.memory.resize(bytes).is_err() {
+                    self.memory.insist(bytes)?;
+                }
             }
             if self.waiting.is_empty() {
                 return Ok(None);
@@ -55,11 +62,13 @@ impl Chunks {
                 return Ok(Some(chunk.slice(0, end)));
             }
             // All of it is one key: its history is judged as a whole.
-            self.take().await?;
+            let bytes = self.take().await?;
+            self.memory.resize(bytes)?;
         }
     }
 
-    async fn take(&mut self) -> Result<()> {
+    /// Waits for the next rows; the bytes of all that wait.
+    async fn take(&mut self) -> Result<usize> {
         match self.rows.next().await {
             Some(batch) => {
                 let batch = batch.map_err(|e| sql_error("rows of a keyed table failed", e))?;
@@ -67,8 +76,11 @@ impl Chunks {
             }
             None => self.ended = true,
         }
-        let bytes = self.waiting.iter().map(bytes_of).sum();
-        self.memory.resize(bytes)
+        Ok(self.bytes())
+    }
+
+    fn bytes(&self) -> usize {
+        self.waiting.iter().map(bytes_of).sum()
     }
 
     fn waiting_rows(&self) -> usize {
