@@ -53,13 +53,16 @@ enum Verdict {
     Open,
 }
 
+/// A table for a leaf that has none yet, estimated at so many rows.
+pub type Suppose<'a> = dyn Fn(&Leaf, usize) -> Result<Arc<dyn TableProvider>> + Send + Sync + 'a;
+
 /// The joins of `plan` over `tables`; `suppose` gives a leaf that has no table there one that is
 /// estimated at so many rows. None where nothing is joined.
 pub async fn joins(
     context: &SessionContext,
     plan: &LogicalPlan,
     tables: &BTreeMap<String, Arc<dyn TableProvider>>,
-    suppose: &(dyn Fn(&Leaf, usize) -> Result<Arc<dyn TableProvider>> + Send + Sync),
+    suppose: &Suppose<'_>,
 ) -> Result<Option<Joins>> {
     let nodes = nodes(plan)?;
     if nodes.is_empty() {
