@@ -55,7 +55,7 @@ def compare(options, case, files, rows, fsync):
             seconds[who].append(taken)
             peaks[who].append(peak)
             if run == 0:
-                check(who, output, rows)
+                aside("check", who, output, rows)
     medians = {who: statistics.median(taken) for who, taken in seconds.items()}
     cells = [f"{medians[who]:.2f} s, {max(peaks[who]):.0f} MiB" for who in WHO]
     best = min(medians[who] for who in WHO if who != "Sluice")
@@ -116,7 +116,7 @@ def check(who, output, rows):
 
     active = [f for f in glob.glob(f"{output}/**/*.parquet", recursive=True) if "_sluice" not in f]
     [(found,)] = duckdb.sql(f"SELECT count(*) FROM read_parquet({active!r})").fetchall()
-    if found != rows:
+    if found != int(rows):
         sys.exit(f"{who} wrote {found} rows of {rows}")
 
 
@@ -133,13 +133,8 @@ def inputs(options, work, decode, size):
     if decode == "json":
         lines = f"{lake}/raw-json"
         if not os.path.isdir(lines):
-            import duckdb
-
             os.makedirs(lines)
-            for path in sorted(glob.glob(files)):
-                target = f"{lines}/{os.path.basename(path)}l".replace(".csvl", ".jsonl")
-                reader = f"read_csv('{path}', header = true, types = {{'montant': 'DECIMAL(18,2)'}})"
-                duckdb.sql(f"COPY (SELECT * FROM {reader}) TO '{target}' (FORMAT json)")
+            aside("to_json", files, lines)
         files = f"{lines}/*.jsonl"
     return files, size
 
@@ -158,10 +153,30 @@ def retail(options):
                 if target.tell() == 0:
                     target.write(header + b"\n")
                 target.write((body.rstrip(b"\n") + b"\n") * RETAIL_TIMES)
+    return f"{folder}/*.csv", int(aside("count", f"{folder}/*.csv"))
+
+
+def to_json(files, lines):
     import duckdb
 
-    [(rows,)] = duckdb.sql(f"SELECT count(*) FROM read_csv('{folder}/*.csv')").fetchall()
-    return f"{folder}/*.csv", rows
+    for path in sorted(glob.glob(files)):
+        target = f"{lines}/{os.path.basename(path)}l".replace(".csvl", ".jsonl")
+        reader = f"read_csv('{path}', header = true, types = {{'montant': 'DECIMAL(18,2)'}})"
+        duckdb.sql(f"COPY (SELECT * FROM {reader}) TO '{target}' (FORMAT json)")
+
+
+def count(files):
+    import duckdb
+
+    [(rows,)] = duckdb.sql(f"SELECT count(*) FROM read_csv('{files}')").fetchall()
+    print(rows)
+
+
+def aside(work, *arguments):
+    """Runs a function of this file in a process of its own, and gives what it prints: a child is
+    said to have had the memory that its parent had when it began."""
+    command = [sys.executable, __file__, work, *map(str, arguments)]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout.decode()
 
 
 def parse():
@@ -180,4 +195,8 @@ def parse():
 
 
 if __name__ == "__main__":
-    main()
+    works = {"check": check, "to_json": to_json, "count": count}
+    if sys.argv[1:2] and sys.argv[1] in works:
+        works[sys.argv[1]](*sys.argv[2:])
+    else:
+        main()
