@@ -35,7 +35,7 @@ pub(crate) use file::{SingleFile, Target};
 pub(crate) use hive::{decode as percent_decode, encode as percent_encode, value_array};
 pub use hive::{folder as partition_folder, values_of_path};
 pub(crate) use object::ObjectReader;
-pub use reader::{BatchStream, Read, footer_rows, read_file};
+pub use reader::{BatchStream, Part, Read, footer_rows, parts, read_file};
 pub use writer::{Codec, FileNaming, PartitionedWriter, WriteOptions};
 
 /// Where a table's files lie and what is in them.

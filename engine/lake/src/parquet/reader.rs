@@ -3,6 +3,7 @@
 //! Partition columns come from the file's entry, missing columns are null, others are cast.
 //! Filters are not applied here beyond a row selection that the caller worked out.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -12,6 +13,7 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::RowSelection;
 use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
 use parquet::errors::ParquetError;
+use parquet::file::metadata::RowGroupMetaData;
 
 use sluice_core::{Error, Result};
 
@@ -29,14 +31,25 @@ const BATCH_ROWS: usize = 8192;
 pub struct Read {
     /// Columns of the table, in the order wanted; `None` means all.
     pub projection: Option<Vec<String>>,
-    /// Rows of the file; `None` means all.
+    /// Row groups of the file; `None` means all.
+    pub groups: Option<Range<usize>>,
+    /// Rows of those row groups; `None` means all.
     pub selection: Option<RowSelection>,
+}
+
+/// Some row groups of a file that follow each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// Which.
+    pub groups: Range<usize>,
+    /// Their rows, counted in the file.
+    pub rows: Range<usize>,
 }
 
 impl Read {
     /// All rows of some columns.
     pub fn columns(names: &[String]) -> Self {
-        Self { projection: Some(names.to_vec()), selection: None }
+        Self { projection: Some(names.to_vec()), ..Self::default() }
     }
 }
 
@@ -50,6 +63,9 @@ pub async fn read_file(layout: &Layout, file: &DataFile, read: Read) -> Result<B
     let builder = open(layout, file).await?;
     let mask = stored_mask(&builder, layout, &schema);
     let mut builder = builder.with_projection(mask).with_batch_size(BATCH_ROWS);
+    if let Some(groups) = read.groups {
+        builder = builder.with_row_groups(groups.collect());
+    }
     if let Some(selection) = read.selection {
         builder = builder.with_row_selection(selection);
     }
@@ -65,6 +81,29 @@ pub async fn footer_rows(layout: &Layout, file: &DataFile) -> Result<u64> {
     let builder = open(layout, file).await?;
     let rows = builder.metadata().file_metadata().num_rows();
     u64::try_from(rows).map_err(|e| Error::data("a footer has a negative row count").because(e))
+}
+
+/// At most `count` parts of `file` with about the same rows each, so that as many can be read side by
+/// side. Errors: those of [`read_file`].
+pub async fn parts(layout: &Layout, file: &DataFile, count: usize) -> Result<Vec<Part>> {
+    let builder = open(layout, file).await?;
+    let rows = |group: &RowGroupMetaData| usize::try_from(group.num_rows()).unwrap_or(0);
+    Ok(divided(builder.metadata().row_groups().iter().map(rows), count))
+}
+
+/// Row groups of so many rows, divided into at most `count` parts.
+fn divided(groups: impl ExactSizeIterator<Item = usize> + Clone, count: usize) -> Vec<Part> {
+    let least = groups.clone().sum::<usize>().div_ceil(count.max(1));
+    let last = groups.len();
+    let (mut parts, mut from, mut first, mut at) = (Vec::new(), 0, 0, 0);
+    for (group, rows) in groups.enumerate() {
+        at += rows;
+        if at - first >= least || group + 1 == last {
+            parts.push(Part { groups: from..group + 1, rows: first..at });
+            (from, first) = (group + 1, at);
+        }
+    }
+    parts
 }
 
 type Builder = ParquetRecordBatchStreamBuilder<ObjectReader>;
@@ -122,5 +161,29 @@ fn unreadable(path: &str, error: ParquetError) -> Error {
         other => Error::data(format!("a data file is damaged path={path}"))
             .hint("restore the file, or rebuild the table with --rebuild")
             .because(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn row_groups_are_divided_into_parts_that_join() {
+        for (groups, count, expected) in [
+            (&[][..], 2, vec![]),
+            (&[5], 2, vec![0..5]),
+            (&[5, 5, 5, 1], 2, vec![0..10, 10..16]),
+            (&[9, 1, 1, 1], 3, vec![0..9, 9..12]),
+            (&[4, 4, 4], 1, vec![0..12]),
+            (&[1, 1, 1], 9, vec![0..1, 1..2, 2..3]),
+            (&[0, 0], 2, vec![0..0, 0..0]),
+        ] {
+            let parts = divided(groups.iter().copied(), count);
+            let rows: Vec<_> = parts.iter().map(|part| part.rows.clone()).collect();
+            assert_eq!(rows, expected, "{groups:?} {count}");
+            let covered: Vec<usize> = parts.iter().flat_map(|part| part.groups.clone()).collect();
+            assert!(covered.into_iter().eq(0..groups.len()), "{groups:?} {count}");
+        }
     }
 }

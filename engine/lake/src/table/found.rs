@@ -15,10 +15,11 @@ use sluice_core::{Error, Result};
 
 use super::filter::KeyFilter;
 use crate::manifest::DataFile;
-use crate::parquet::{BatchStream, Layout, Read, read_file};
+use crate::parquet::{BatchStream, Layout, Part, Read, parts, read_file};
 
-/// Files searched at once, each on a core of its own; more would only hold more row groups.
-const FILES_AT_ONCE: usize = 2;
+/// Files, or parts of one, searched at once, each on a core of its own; more would only hold more row
+/// groups.
+const SEARCHES_AT_ONCE: usize = 2;
 
 /// A file with rows whose keys may be among those wanted.
 #[derive(Debug, Clone)]
@@ -35,27 +36,52 @@ pub async fn find(
     files: &[DataFile],
     filter: &Arc<KeyFilter>,
 ) -> Result<Vec<Found>> {
-    let found: Vec<Option<Found>> = stream::iter(filter.candidates(files)?)
-        .map(|file| {
-            let search = search(layout.clone(), file, filter.clone());
-            async {
-                tokio::spawn(search).await.map_err(|e| Error::bug("a search ended").because(e))?
-            }
+    let parts: Vec<Vec<(DataFile, Part)>> = stream::iter(filter.candidates(files)?)
+        .map(|file| async move {
+            let parts = parts(layout, &file, SEARCHES_AT_ONCE).await?;
+            Ok::<_, Error>(parts.into_iter().map(|part| (file.clone(), part)).collect())
         })
-        .buffered(FILES_AT_ONCE)
+        .buffered(SEARCHES_AT_ONCE)
         .try_collect()
         .await?;
-    Ok(found.into_iter().flatten().collect())
+    let searched: Vec<(DataFile, BooleanBuffer)> = stream::iter(parts.into_iter().flatten())
+        .map(|(file, part)| {
+            let search = search(layout.clone(), file.clone(), part, filter.clone());
+            async {
+                let rows = tokio::spawn(search).await;
+                let rows = rows.map_err(|e| Error::bug("a search ended").because(e))?;
+                Ok::<_, Error>((file, rows?))
+            }
+        })
+        .buffered(SEARCHES_AT_ONCE)
+        .try_collect()
+        .await?;
+    let found = searched.chunk_by(|(file, _), (next, _)| file.path == next.path).filter_map(joined);
+    Ok(found.collect())
 }
 
-async fn search(layout: Layout, file: DataFile, filter: Arc<KeyFilter>) -> Result<Option<Found>> {
-    let mut batches = read_file(&layout, &file, Read::columns(filter.names())).await?;
+/// What was found in the parts of one file; none where that is nothing.
+fn joined(parts: &[(DataFile, BooleanBuffer)]) -> Option<Found> {
     let mut rows = BooleanBufferBuilder::new(0);
+    parts.iter().for_each(|(_, part)| rows.append_buffer(part));
+    let rows = rows.finish();
+    let (file, _) = parts.first().filter(|_| rows.count_set_bits() > 0)?;
+    Some(Found { file: file.clone(), rows })
+}
+
+async fn search(
+    layout: Layout,
+    file: DataFile,
+    part: Part,
+    filter: Arc<KeyFilter>,
+) -> Result<BooleanBuffer> {
+    let read = Read { groups: Some(part.groups), ..Read::columns(filter.names()) };
+    let mut batches = read_file(&layout, &file, read).await?;
+    let mut rows = BooleanBufferBuilder::new(part.rows.len());
     while let Some(batch) = batches.try_next().await? {
         rows.append_buffer(filter.contains(&batch)?.values());
     }
-    let rows = rows.finish();
-    Ok((rows.count_set_bits() > 0).then_some(Found { file, rows }))
+    Ok(rows.finish())
 }
 
 impl Found {
@@ -76,7 +102,7 @@ impl Found {
     ) -> Result<BoxStream<'static, Result<(RecordBatch, Vec<u32>)>>> {
         let wanted = BooleanArray::new(self.rows.clone(), None);
         let selection = Some(RowSelection::from_filters(&[wanted]));
-        let rows = read_file(layout, &self.file, Read { projection: None, selection }).await?;
+        let rows = read_file(layout, &self.file, Read { selection, ..Read::default() }).await?;
         let mut at = 0;
         let placed = rows.map_ok(move |batch| {
             let mut places = Vec::with_capacity(batch.num_rows());
@@ -92,14 +118,17 @@ impl Found {
     }
 }
 
-/// The rows of `file` without those whose bit is set in `gone`.
+/// The rows of a part of `file` without those whose bit is set in `gone`, which has one for each row
+/// of the file.
 pub async fn rows_without(
     layout: &Layout,
     file: &DataFile,
+    part: Part,
     gone: BooleanBuffer,
 ) -> Result<BatchStream> {
-    let rows = read_file(layout, file, Read::default()).await?;
-    let mut at = 0;
+    let read = Read { groups: Some(part.groups), ..Read::default() };
+    let rows = read_file(layout, file, read).await?;
+    let mut at = part.rows.start;
     let kept = rows.map(move |batch| {
         let batch = batch?;
         let rows = batch.num_rows();

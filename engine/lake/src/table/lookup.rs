@@ -36,7 +36,7 @@ pub async fn lookup(
     let found = holding(layout, files, &set).await?;
     let rows: Vec<Vec<RecordBatch>> = stream::iter(found.clone())
         .map(|(file, selection)| async move {
-            let read = Read { projection: None, selection: Some(selection) };
+            let read = Read { selection: Some(selection), ..Read::default() };
             read_file(layout, &file, read).await?.try_collect().await
         })
         .buffered(FILES_AT_ONCE)

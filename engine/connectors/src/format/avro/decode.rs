@@ -14,7 +14,7 @@ use memchr::memmem;
 use sluice_core::{Decoded, Error, Rejected, Result};
 
 use crate::format::parquet::{Batches, Layout, Origin, learned};
-use crate::format::{Decode, cut};
+use crate::format::{Decode, REJECTED_BYTES_MAX, cut};
 
 /// What every file begins with.
 const MAGIC: &[u8] = b"Obj\x01";
@@ -152,6 +152,8 @@ impl Decoder {
                 Ok(true)
             }
             Block::Cut => Ok(false),
+            // What is kept of it is the same whatever the pieces that it comes in.
+            Block::Broken(_) if bytes.len() < REJECTED_BYTES_MAX && !ended => Ok(false),
             Block::Broken(why) => {
                 self.reject(bytes.len(), format!("a block cannot be read: {why}"))?;
                 self.lost = true;

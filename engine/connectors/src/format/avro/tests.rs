@@ -123,8 +123,10 @@ fn a_broken_block_is_one_rejected_row_and_the_next_ones_are_read() {
     for (reason, harm) in harms {
         let mut bytes = whole.clone();
         harm(&mut bytes, second, markers[2]);
+        let at_once = read(&bytes, 1 << 20).unwrap().1;
         for piece in [5, 1 << 20] {
             let (rows, rejected) = read(&bytes, piece).unwrap();
+            assert_eq!(rejected, at_once, "{reason}");
             let reasons: Vec<&str> = rejected.iter().map(|r| r.reason.as_str()).collect();
             assert!(reasons.len() == 1 && reasons[0].contains(reason), "{reasons:?}");
             assert_eq!(rejected[0].position, 100);

@@ -25,7 +25,7 @@ use futures::{FutureExt, StreamExt};
 use parking_lot::Mutex;
 use sluice_core::{Error, Result, Share};
 use sluice_lake::manifest::{Action, DataFile, TableCounts};
-use sluice_lake::parquet::Layout;
+use sluice_lake::parquet::{Layout, Part, parts};
 use sluice_lake::table::{KeyFilter, rows_without};
 use tokio::sync::oneshot;
 
@@ -165,34 +165,49 @@ fn remaining(
         let queue = futures::stream::once(told).filter_map(|queue| ready(queue.ok()));
         queue.flat_map(move |queue| stay(queue, layout.clone())).boxed()
     };
-    let resolving = resolving.clone();
+    let (resolving, of) = (resolving.clone(), layout.clone());
     let end = futures::stream::once(async move {
+        let losing = losing(&resolving, &of, streams).await;
         // Nobody hears it where all streams are dropped.
-        drop(tell.send(Arc::new(Mutex::new(losing(&resolving).await))));
+        losing.map(|parts| drop(tell.send(Arc::new(Mutex::new(parts)))))
     });
-    let first = rows.chain(end.filter_map(|()| ready(None))).chain(rest()).boxed();
+    let end = end.filter_map(|told| ready(told.err().map(|error| Err(external(error)))));
+    let first = rows.chain(end).chain(rest()).boxed();
     std::iter::once(first).chain((1..streams).map(|_| rest())).collect()
 }
 
-/// A file that loses rows, and which.
-type Losing = (DataFile, BooleanBuffer);
+/// A part of a file that loses rows, and which.
+type Losing = (DataFile, Part, BooleanBuffer);
 
-/// The files that lose rows, the smallest first.
-async fn losing(resolving: &tokio::sync::Mutex<Resolving>) -> Vec<Losing> {
-    let resolving = resolving.lock().await;
-    let found = resolving.seen.lock().found.clone();
-    let gone = resolving.gone.iter().zip(found).filter(|(gone, _)| gone.any());
-    let mut files: Vec<Losing> = gone.map(|(gone, found)| (found.file, gone.bits())).collect();
-    files.sort_by_key(|(file, _)| file.bytes);
-    files
+/// The files that lose rows, the one with the fewest first; in parts where they are fewer than
+/// `streams`.
+async fn losing(
+    resolving: &tokio::sync::Mutex<Resolving>,
+    layout: &Layout,
+    streams: usize,
+) -> Result<Vec<Losing>> {
+    let files: Vec<(DataFile, BooleanBuffer)> = {
+        let resolving = resolving.lock().await;
+        let found = resolving.seen.lock().found.clone();
+        let gone = resolving.gone.iter().zip(found).filter(|(gone, _)| gone.any());
+        gone.map(|(gone, found)| (found.file, gone.bits())).collect()
+    };
+    let count = streams.div_ceil(files.len().max(1));
+    let mut losing = Vec::new();
+    for (file, gone) in files {
+        let parts = parts(layout, &file, count).await?;
+        losing.extend(parts.into_iter().map(|part| (file.clone(), part, gone.clone())));
+    }
+    losing.sort_by_key(|(_, part, _)| part.rows.len());
+    Ok(losing)
 }
 
-/// The rows that stay of files of the queue, the last first.
+/// The rows that stay of the queue's parts of files, the last first.
 fn stay(queue: Arc<Mutex<Vec<Losing>>>, layout: Layout) -> Rows {
     let files = futures::stream::iter(std::iter::from_fn(move || queue.lock().pop()));
-    let rows = files.then(move |(file, gone)| {
+    let rows = files.then(move |(file, part, gone)| {
         let layout = layout.clone();
-        async move { rows_without(&layout, &file, gone).await }
+        async move { rows_without(&layout, &file, part, gone).await }
     });
     let rows = rows.flat_map(|rows| match rows {
         Ok(rows) => rows.map(|batch| batch.map_err(external)).boxed(),

@@ -1,6 +1,13 @@
-//! Any bytes are a job or a list of problems.
+//! Any bytes are a job or a list of problems, and a tree is what a slow reader makes of the text.
+
+use std::borrow::Cow;
+
+use saphyr::{Scalar, ScalarStyle};
+use saphyr_parser::{Event, Parser};
+use serde_json::{Map, Number, Value};
 
 use super::*;
+use crate::job::read::Document;
 
 /// Lines of job files, right and wrong, that are put together at random.
 const LINES: [&str; 40] = [
@@ -59,7 +66,120 @@ fn text(choices: &[u8]) -> Vec<u8> {
     text
 }
 
+/// What the slow reader makes of a text.
+#[derive(Debug, PartialEq)]
+enum Slowly {
+    /// Nothing is wrong with it.
+    Right(Value),
+    /// Something has to be told.
+    Wrong,
+    /// It has tags, anchors or keys without text, of which the parser's events say too little.
+    Unclear,
+}
+
+/// Reads job files one event after another, and keeps no places.
+struct Slow<'a> {
+    events: std::vec::IntoIter<Event<'a>>,
+}
+
+fn slowly(text: &str) -> Slowly {
+    let text = text.trim_start_matches('\u{feff}').replace("\r\n", "\n");
+    let events: Result<Vec<Event<'_>>, _> =
+        Parser::new_from_str(&text).map(|event| event.map(|(event, _)| event)).collect();
+    let Ok(events) = events else { return Slowly::Wrong };
+    let starts = events.iter().filter(|e| matches!(e, Event::DocumentStart(_))).count();
+    if starts != 1 {
+        return Slowly::Wrong;
+    }
+    let mut slow = Slow { events: events.into_iter() };
+    slow.events.find(|event| matches!(event, Event::DocumentStart(_)));
+    let Some(first) = slow.events.next() else { return Slowly::Wrong };
+    match slow.value(first) {
+        Ok(value) if value.is_object() => Slowly::Right(value),
+        Ok(_) => Slowly::Wrong,
+        Err(end) => end,
+    }
+}
+
+impl<'a> Slow<'a> {
+    fn value(&mut self, event: Event<'a>) -> Result<Value, Slowly> {
+        match event {
+            Event::Scalar(text, style, 0, None) => Ok(scalar(&text, style)),
+            Event::SequenceStart(0, None) => {
+                let mut items = Vec::new();
+                loop {
+                    match self.next()? {
+                        Event::SequenceEnd => return Ok(Value::Array(items)),
+                        event => items.push(self.value(event)?),
+                    }
+                }
+            }
+            Event::MappingStart(0, None) => {
+                let mut map = Map::new();
+                loop {
+                    let key = match self.next()? {
+                        Event::MappingEnd => return Ok(Value::Object(map)),
+                        Event::Scalar(key, style, 0, None) => match &*key == "~" {
+                            true if style == ScalarStyle::Plain => return Err(Slowly::Unclear),
+                            _ => key.to_string(),
+                        },
+                        Event::MappingStart(0, None) | Event::SequenceStart(0, None) => {
+                            return Err(Slowly::Wrong);
+                        }
+                        _ => return Err(Slowly::Unclear),
+                    };
+                    let event = self.next()?;
+                    let value = self.value(event)?;
+                    if map.insert(key, value).is_some() {
+                        return Err(Slowly::Wrong);
+                    }
+                }
+            }
+            Event::Alias(_) => Err(Slowly::Wrong),
+            _ => Err(Slowly::Unclear),
+        }
+    }
+
+    fn next(&mut self) -> Result<Event<'a>, Slowly> {
+        self.events.next().ok_or(Slowly::Wrong)
+    }
+}
+
+fn scalar(text: &str, style: ScalarStyle) -> Value {
+    match Scalar::parse_from_cow_and_metadata(Cow::Borrowed(text), style, None) {
+        Some(Scalar::Boolean(yes)) => Value::Bool(yes),
+        Some(Scalar::Integer(number)) => Value::from(number),
+        Some(Scalar::FloatingPoint(number)) => match Number::from_f64(number.0) {
+            Some(number) => Value::Number(number),
+            None => Value::String(number.0.to_string()),
+        },
+        Some(Scalar::String(text)) => Value::String(text.to_string()),
+        Some(Scalar::Null) | None => Value::Null,
+    }
+}
+
+/// Holds the tree of a text against what the slow reader makes of it; true where it is right.
+fn same(text: &str) -> bool {
+    let mut problems = Problems::default();
+    let read = Document::parse(Path::new("job.yaml"), text, &mut problems);
+    match slowly(text) {
+        Slowly::Right(value) => {
+            assert!(problems.is_empty(), "{text:?}: {problems:?}");
+            assert_eq!(read.map(|document| document.value), Some(value), "{text:?}");
+            true
+        }
+        Slowly::Wrong => {
+            assert!(!problems.is_empty(), "{text:?}");
+            false
+        }
+        Slowly::Unclear => false,
+    }
+}
+
 fn reads(name: &str, bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        same(text);
+    }
     let root = folder(name, &[]);
     fs::create_dir_all(&root).unwrap();
     let file = root.join("job.yaml");
@@ -76,6 +196,19 @@ fn any_lines_are_a_job_or_problems() {
         .with_iterations(300)
         .with_max_len(24)
         .for_each(|choices: &[u8]| reads("fuzz-lines", &text(choices)));
+}
+
+#[test]
+fn trees_are_what_a_slow_reader_reads() {
+    let right = std::sync::atomic::AtomicUsize::new(0);
+    bolero::check!().with_iterations(5_000).with_max_len(6).for_each(|choices: &[u8]| {
+        if std::str::from_utf8(&text(choices)).is_ok_and(same) {
+            right.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+    });
+    assert!(same(WHOLE));
+    let right = right.into_inner();
+    assert!(right > 50, "only {right} texts were right");
 }
 
 #[test]
