@@ -117,18 +117,28 @@ fn files(tables: &str) -> Place {
     place
 }
 
+/// `count` files of `rows` rows each, with a text as wide as `width`; ids go on from file to file.
+fn write_files(place: &Place, count: usize, rows: usize, width: usize) {
+    for file in 0..count {
+        let rows = (0..rows).map(|i| format!("{},{i:0>width$}\n", file * rows + i));
+        let text = format!("id,text\n{}", rows.collect::<String>());
+        place.write(&format!("input/{file}.csv"), &text);
+    }
+}
+
+/// Runs the job within `mib` and what a process takes beside it.
+fn fits(place: &Place, mib: u64) {
+    let run = place.job("run", "job.yaml").arg("--memory").arg(format!("{mib}MiB")).start();
+    let peak = run.peak_bytes();
+    assert!(peak < mib * MIB + BESIDE_THE_POOL, "{} MiB resident", peak / MIB);
+}
+
 #[test]
 fn files_are_read_beside_sorts_that_fill_the_pool() {
     let place =
         files("kept: {sql: \"SELECT id % 100000 AS id, text, id AS n FROM wide\", key: [id]}");
-    for file in 0..6 {
-        let rows = (0..100_000).map(|i| format!("{},{:0>80}\n", file * 100_000 + i, i));
-        place
-            .write(&format!("input/{file}.csv"), &format!("id,text\n{}", rows.collect::<String>()));
-    }
-    let run = place.job("run", "job.yaml").arg("--memory").arg("40MiB").start();
-    let peak = run.peak_bytes();
-    assert!(peak < 40 * MIB + BESIDE_THE_POOL, "{} MiB resident", peak / MIB);
+    write_files(&place, 6, 100_000, 80);
+    fits(&place, 40);
     let parts = ["count(*) FROM kept", "min(n) FROM kept", "sum(n) FROM kept"];
     let sum = (500_000u64..600_000).sum::<u64>().to_string();
     assert_eq!(place.figures("job.yaml", &parts), ["100000", "500000", &sum]);
@@ -160,9 +170,7 @@ fn rows_that_are_set_aside_need_not_fit() {
     let bad = (0..400_000).map(|i| format!("{i}x,some text of the row number {i:0>40}\n"));
     let text: String = good.zip(bad).map(|(good, bad)| good + &bad).collect();
     place.write("input/a.csv", &format!("id,text\n{text}"));
-    let run = place.job("run", "job.yaml").arg("--memory").arg("48MiB").start();
-    let peak = run.peak_bytes();
-    assert!(peak < 48 * MIB + BESIDE_THE_POOL, "{} MiB resident", peak / MIB);
+    fits(&place, 48);
     let parts = [
         "count(*) FROM kept",
         "count(*) FROM kept__quarantine",
@@ -178,14 +186,8 @@ fn rows_that_are_set_aside_need_not_fit() {
 fn keyed_rows_may_be_wide() {
     let place =
         files("kept: {sql: \"SELECT id % 20000 AS id, text, id AS n FROM wide\", key: [id]}");
-    for file in 0..2 {
-        let rows = (0..20_000).map(|i| format!("{},{:0>900}\n", file * 20_000 + i, i));
-        place
-            .write(&format!("input/{file}.csv"), &format!("id,text\n{}", rows.collect::<String>()));
-    }
-    let run = place.job("run", "job.yaml").arg("--memory").arg("64MiB").start();
-    let peak = run.peak_bytes();
-    assert!(peak < 64 * MIB + BESIDE_THE_POOL, "{} MiB resident", peak / MIB);
+    write_files(&place, 2, 20_000, 900);
+    fits(&place, 64);
     assert_eq!(
         place.figures("job.yaml", &["count(*) FROM kept", "min(n) FROM kept"]),
         ["20000", "20000"]

@@ -6,12 +6,12 @@ Printed are seconds and peaks of resident memory of whole processes, the bytes o
 manifests in the lake, and the files of the table before and after `maintain`, as Markdown.
 """
 
-import argparse
 import glob
 import os
 import shutil
 import statistics
 
+import measure
 from measure import run, sluice
 
 ROWS = 10
@@ -33,7 +33,7 @@ TARGETS = ["1MiB", "128MiB"]
 
 
 def main():
-    options = parse()
+    options = measure.options(files=100_000, runs=5)
     folder, lake = f"{options.work}/many-{options.files}", f"{options.work}/many-lake"
     shutil.rmtree(lake, ignore_errors=True)
     if not os.path.isdir(folder):
@@ -80,18 +80,6 @@ def sizes(lake):
 
 def shown(found):
     return f"{len(found)} files of {found[0] / 1024:.0f} to {found[-1] / 1024:.0f} KiB"
-
-
-def parse():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--sluice", required=True)
-    parser.add_argument("--work", required=True)
-    parser.add_argument("--files", type=int, default=100_000)
-    parser.add_argument("--runs", type=int, default=5)
-    options = parser.parse_args()
-    options.sluice, options.work = os.path.abspath(options.sluice), os.path.abspath(options.work)
-    os.makedirs(options.work, exist_ok=True)
-    return options
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Running Sluice and others as processes of their own, with their seconds and peak of memory."""
 
+import argparse
 import glob
 import os
 import statistics
@@ -9,6 +10,19 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
+
+
+def options(**defaults):
+    """The command line: the binary, a folder for all that is written, and what a script has
+    besides, each as `--name` with a default of its type."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--sluice", required=True, type=os.path.abspath)
+    parser.add_argument("--work", required=True, type=os.path.abspath)
+    for name, default in defaults.items():
+        parser.add_argument(f"--{name}", type=type(default), default=default)
+    found = parser.parse_args()
+    os.makedirs(found.work, exist_ok=True)
+    return found
 
 
 def run(command, fsync=True):

@@ -7,10 +7,10 @@ table with another key in each row, then an epoch that changes a million of them
 table with itself three times by key. Printed are the peaks of resident memory of whole processes and their seconds, as Markdown.
 """
 
-import argparse
 import os
 import shutil
 
+import measure
 from measure import linked, run, sluice, write_changes
 
 WORKS = {
@@ -42,7 +42,7 @@ JOIN = """
 
 
 def main():
-    options = parse()
+    options = measure.options(rows="1000000,20000000", memory="512MiB")
     sizes = [int(rows) for rows in options.rows.split(",")]
     print("| work | " + " | ".join(f"{rows:,} rows" for rows in sizes) + " | most / least |")
     print("|---|" + "---|" * (len(sizes) + 1))
@@ -83,18 +83,6 @@ def written(folder, how):
     with open(path, "w") as file:
         file.write(text)
     return path
-
-
-def parse():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--sluice", required=True)
-    parser.add_argument("--work", required=True)
-    parser.add_argument("--rows", default="1000000,20000000")
-    parser.add_argument("--memory", default="512MiB")
-    options = parser.parse_args()
-    options.sluice, options.work = os.path.abspath(options.sluice), os.path.abspath(options.work)
-    os.makedirs(options.work, exist_ok=True)
-    return options
 
 
 if __name__ == "__main__":

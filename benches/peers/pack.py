@@ -7,16 +7,16 @@ Printed are medians of the seconds of whole processes (Polars: from after its im
 largest peaks of resident memory, as Markdown. Both write without fsync.
 """
 
-import argparse
 import os
 import shutil
 import sys
 
+import measure
 from measure import HERE, ROOT, median, run, sluice
 
 
 def main():
-    options = parse()
+    options = measure.options(rows=10_000_000, runs=3)
     ours, theirs = [], []
     for _ in range(options.runs):
         lake = os.path.join(options.work, "pack")
@@ -38,18 +38,6 @@ def main():
         f"| {options.rows:,} | {our_seconds:.2f} s, {our_peak:.0f} MiB "
         f"| {their_seconds:.2f} s, {their_peak:.0f} MiB | {our_seconds / their_seconds:.2f}× |"
     )
-
-
-def parse():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--sluice", required=True)
-    parser.add_argument("--work", required=True)
-    parser.add_argument("--rows", type=int, default=10_000_000)
-    parser.add_argument("--runs", type=int, default=3)
-    options = parser.parse_args()
-    options.sluice, options.work = os.path.abspath(options.sluice), os.path.abspath(options.work)
-    os.makedirs(options.work, exist_ok=True)
-    return options
 
 
 if __name__ == "__main__":

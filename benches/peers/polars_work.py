@@ -28,7 +28,9 @@ def rows():
     if decode == "csv":
         frame = pl.scan_csv(files, schema=schema)
     else:
-        frame = pl.scan_ndjson(files, schema=schema)
+        # It reads no decimals from JSON: they come through a double.
+        read = {c: pl.Float64 if kind == pl.Decimal else kind for c, kind in schema.items()}
+        frame = pl.scan_ndjson(files, schema=read).cast(schema)
     frame = frame.rename(work["rename"])
     return frame.with_columns(pl.col(dated).cast(pl.Date).dt.truncate("1mo").alias(month))
 

@@ -7,11 +7,11 @@ run begins with a fresh copy of the table. Printed are medians of the seconds of
 (delta-rs: from after its imports) and the largest peaks of resident memory, as Markdown.
 """
 
-import argparse
 import os
 import shutil
 import sys
 
+import measure
 from measure import HERE, linked, median, run, sluice, write_changes
 
 KEYS = 1000
@@ -19,7 +19,7 @@ JOB = f"{HERE}/changes.yaml"
 
 
 def main():
-    options = parse()
+    options = measure.options(rows=20_000_000, runs=3, memory="512MiB")
     lake, folder = filled(options)
     settings = {"lake": lake, "input": f"{folder}/*.csv"}
     changes = f"{folder}/changes.csv"
@@ -93,19 +93,6 @@ def check(place, rows):
     [found] = duckdb.sql(f"{query} FROM read_parquet({files!r})").fetchall()
     if found != (rows, rows, KEYS):
         sys.exit(f"{place} holds {found}")
-
-
-def parse():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--sluice", required=True)
-    parser.add_argument("--work", required=True)
-    parser.add_argument("--rows", type=int, default=20_000_000)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--memory", default="512MiB")
-    options = parser.parse_args()
-    options.sluice, options.work = os.path.abspath(options.sluice), os.path.abspath(options.work)
-    os.makedirs(options.work, exist_ok=True)
-    return options
 
 
 if __name__ == "__main__":

@@ -40,8 +40,8 @@ pub struct Read {
 /// Some row groups of a file that follow each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
-    /// Which.
-    pub groups: Range<usize>,
+    /// Which; `None` means all.
+    pub groups: Option<Range<usize>>,
     /// Their rows, counted in the file.
     pub rows: Range<usize>,
 }
@@ -86,6 +86,11 @@ pub async fn footer_rows(layout: &Layout, file: &DataFile) -> Result<u64> {
 /// At most `count` parts of `file` with about the same rows each, so that as many can be read side by
 /// side. Errors: those of [`read_file`].
 pub async fn parts(layout: &Layout, file: &DataFile, count: usize) -> Result<Vec<Part>> {
+    if count <= 1 {
+        // Nothing is asked of the store.
+        let rows = 0..usize::try_from(file.rows).unwrap_or(usize::MAX);
+        return Ok(vec![Part { groups: None, rows }]);
+    }
     let builder = open(layout, file).await?;
     let rows = |group: &RowGroupMetaData| usize::try_from(group.num_rows()).unwrap_or(0);
     Ok(divided(builder.metadata().row_groups().iter().map(rows), count))
@@ -99,7 +104,7 @@ fn divided(groups: impl ExactSizeIterator<Item = usize> + Clone, count: usize) -
     for (group, rows) in groups.enumerate() {
         at += rows;
         if at - first >= least || group + 1 == last {
-            parts.push(Part { groups: from..group + 1, rows: first..at });
+            parts.push(Part { groups: Some(from..group + 1), rows: first..at });
             (from, first) = (group + 1, at);
         }
     }
@@ -182,7 +187,8 @@ mod tests {
             let parts = divided(groups.iter().copied(), count);
             let rows: Vec<_> = parts.iter().map(|part| (part.rows.start, part.rows.end)).collect();
             assert_eq!(rows, expected, "{groups:?} {count}");
-            let covered: Vec<usize> = parts.iter().flat_map(|part| part.groups.clone()).collect();
+            let covered: Vec<usize> =
+                parts.iter().filter_map(|part| part.groups.clone()).flatten().collect();
             assert!(covered.into_iter().eq(0..groups.len()), "{groups:?} {count}");
         }
     }

@@ -36,9 +36,11 @@ pub async fn find(
     files: &[DataFile],
     filter: &Arc<KeyFilter>,
 ) -> Result<Vec<Found>> {
-    let parts: Vec<Vec<(DataFile, Part)>> = stream::iter(filter.candidates(files)?)
+    let candidates = filter.candidates(files)?;
+    let count = SEARCHES_AT_ONCE.div_ceil(candidates.len().max(1));
+    let parts: Vec<Vec<(DataFile, Part)>> = stream::iter(candidates)
         .map(|file| async move {
-            let parts = parts(layout, &file, SEARCHES_AT_ONCE).await?;
+            let parts = parts(layout, &file, count).await?;
             Ok::<_, Error>(parts.into_iter().map(|part| (file.clone(), part)).collect())
         })
         .buffered(SEARCHES_AT_ONCE)
@@ -75,9 +77,9 @@ async fn search(
     part: Part,
     filter: Arc<KeyFilter>,
 ) -> Result<BooleanBuffer> {
-    let read = Read { groups: Some(part.groups), ..Read::columns(filter.names()) };
+    let read = Read { groups: part.groups, ..Read::columns(filter.names()) };
     let mut batches = read_file(&layout, &file, read).await?;
-    let mut rows = BooleanBufferBuilder::new(part.rows.len());
+    let mut rows = BooleanBufferBuilder::new(0);
     while let Some(batch) = batches.try_next().await? {
         rows.append_buffer(filter.contains(&batch)?.values());
     }
@@ -126,7 +128,7 @@ pub async fn rows_without(
     part: Part,
     gone: BooleanBuffer,
 ) -> Result<BatchStream> {
-    let read = Read { groups: Some(part.groups), ..Read::default() };
+    let read = Read { groups: part.groups, ..Read::default() };
     let rows = read_file(layout, file, read).await?;
     let mut at = part.rows.start;
     let kept = rows.map(move |batch| {

@@ -19,8 +19,8 @@ use sluice_core::Result;
 
 use crate::catalog::sql_error;
 
-/// Rows of a batch that a sort gives. Merging what was spilled holds two batches of each file, and
-/// rows may be wide: so few of them that rows of 4 KiB still fit into a small pool.
+/// Rows of a batch that a sort gives. Merging what was spilled holds batches of each file, and rows
+/// may be wide: so few of them that rows of 900 bytes fit into 64 MiB, as a test holds.
 const BATCH_ROWS: usize = 1024;
 
 /// The rows of `stream` sorted by the columns at `by`, which are of its schema.

@@ -45,9 +45,7 @@ impl Chunks {
             while !self.ended && self.waiting_rows() < CHUNK_ROWS && self.bytes() < CHUNK_BYTES {
                 // The sort made these rows already: they are held, whatever the share says.
                 let bytes = self.take().await?;
-                if self.memory.resize(bytes).is_err() {
-                    self.memory.insist(bytes)?;
-                }
+                self.memory.insist(bytes)?;
             }
             if self.waiting.is_empty() {
                 return Ok(None);
