@@ -91,7 +91,7 @@ pub(super) fn timestamp(text: &[u8]) -> Option<i64> {
     }
     let (minutes, rest) = hours_minutes(rest)?;
     let (seconds, rest) = match rest {
-        [b':', a, b, rest @ ..] => (pair(*a, *b).filter(|s| *s < 60)?, rest),
+        [b':', a, b, rest @ ..] => (i64::from(pair(*a, *b).filter(|s| *s < 60)?), rest),
         _ => (0, rest),
     };
     let (micros, rest) = match rest {
@@ -113,7 +113,7 @@ fn fixed(text: &[u8], separator: u8) -> Option<i64> {
 /// Minutes of `HH:MM`, and what follows.
 fn hours_minutes(text: &[u8]) -> Option<(i64, &[u8])> {
     let [a, b, b':', c, d, rest @ ..] = text else { return None };
-    let (hours, minutes) = (pair(*a, *b)?, pair(*c, *d)?);
+    let (hours, minutes) = (i64::from(pair(*a, *b)?), i64::from(pair(*c, *d)?));
     (hours < 24 && minutes < 60).then_some((hours * 60 + minutes, rest))
 }
 
@@ -142,34 +142,33 @@ fn zone(text: &[u8]) -> Option<i64> {
         b'-' => -1,
         _ => return None,
     };
-    (hours < 24 && minutes < 60).then_some(sign * (hours * 60 + minutes))
+    (hours < 24 && minutes < 60).then_some(sign * i64::from(hours * 60 + minutes))
 }
 
 #[inline]
-fn pair(tens: u8, ones: u8) -> Option<i64> {
-    Some((digit(tens)? * 10 + digit(ones)?) as i64)
+fn pair(tens: u8, ones: u8) -> Option<u32> {
+    Some((digit(tens)? * 10 + digit(ones)?) as u32)
 }
 
-/// Days since 1970-01-01 of a day of the Gregorian calendar.
-fn civil(year: i64, month: i64, day: i64) -> Option<i32> {
-    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+/// Days since 1970-01-01 of a day of the Gregorian calendar; the year has at most four digits.
+#[inline]
+fn civil(year: u32, month: u32, day: u32) -> Option<i32> {
+    let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     let last = match month {
-        4 | 6 | 9 | 11 => 30,
-        2 => 28 + i64::from(leap),
-        1..=12 => 31,
+        2 => 28 + u32::from(leap),
+        // 31 and 30 in turn, twice: July and August both have 31.
+        1..=12 => 30 + ((month ^ (month >> 3)) & 1),
         _ => return None,
     };
     if day < 1 || day > last {
         return None;
     }
-    // Years that begin in March put the leap day at the end; 719,468 days lie between
-    // 0000-03-01 and 1970-01-01.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let era = year.div_euclid(400);
-    let of_era = year.rem_euclid(400);
+    // Years that begin in March put the leap day at the end. They are counted from 400 years
+    // before 0000-03-01, which lie 146,097 and 719,468 days before 1970-01-01.
+    let (year, month) = if month > 2 { (year + 400, month - 3) } else { (year + 399, month + 9) };
     let of_year = (153 * month + 2) / 5 + day - 1;
-    let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468;
-    i32::try_from(days).ok()
+    let days = year * 365 + year / 4 - year / 100 + year / 400 + of_year;
+    Some(days as i32 - 146_097 - 719_468)
 }
 
 fn days(date: NaiveDate) -> Option<i32> {

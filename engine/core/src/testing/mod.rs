@@ -1,5 +1,8 @@
-//! Conformance suites: what every source and sink must keep, run against each implementation.
+//! Conformance suites: what every source and sink must keep, run against each implementation; and
+//! a memory pool to run them in.
 
+mod memory;
 mod source;
 
+pub use memory::Pool;
 pub use source::{read_all, read_chunks, scan_conformance, source_conformance};

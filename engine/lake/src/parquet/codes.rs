@@ -11,6 +11,8 @@ use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
 use sluice_core::Result;
 
+use super::texts::{Texts, TooMany};
+
 /// Values as small numbers, counted from 0 as they first appear.
 pub(super) struct Codes {
     /// Per row the number of its value.
@@ -25,7 +27,11 @@ impl Codes {
         if let Some(texts) = column.as_string_opt::<i32>()
             && texts.null_count() == 0
         {
-            return Ok(Self::numbered(texts.len(), |row| texts.value(row).as_bytes()));
+            let (mut known, mut ids) = (Texts::default(), Vec::with_capacity(texts.len()));
+            return Ok(match known.number_all(texts, &mut ids) {
+                Ok(()) => Self { ids, count: known.len() },
+                Err(TooMany) => Self::numbered(texts.len(), |row| texts.value(row).as_bytes()),
+            });
         }
         let fields = vec![SortField::new(column.data_type().clone())];
         let keys = RowConverter::new(fields)?.convert_columns(std::slice::from_ref(column))?;

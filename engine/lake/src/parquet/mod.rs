@@ -13,6 +13,7 @@ mod object;
 mod reader;
 mod split;
 mod stats;
+mod texts;
 mod writer;
 
 #[cfg(test)]

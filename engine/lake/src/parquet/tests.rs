@@ -10,9 +10,9 @@ use arrow::array::{
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
 use futures::stream::TryStreamExt;
-use parking_lot::Mutex;
 
-use sluice_core::{Error, Kind, Memory, Reservation, Result, Secrets, Unbounded};
+use sluice_core::testing::Pool;
+use sluice_core::{Kind, Memory, Secrets, Unbounded};
 
 use super::*;
 
@@ -165,50 +165,10 @@ async fn files_end_at_the_wanted_size_and_stream_in_parts() {
     assert_eq!(read(&layout, &files).await.num_rows(), 480_000);
 }
 
-/// A pool of `limit` bytes that remembers the most it ever held.
-#[derive(Debug)]
-struct Tight {
-    limit: usize,
-    most: Arc<Mutex<usize>>,
-}
-
-struct Held(usize, usize, Arc<Mutex<usize>>);
-
-impl Memory for Tight {
-    fn reserve(&self, _owner: &str) -> Box<dyn Reservation> {
-        Box::new(Held(0, self.limit, self.most.clone()))
-    }
-
-    fn bytes_max(&self) -> Option<usize> {
-        Some(self.limit)
-    }
-}
-
-impl Reservation for Held {
-    fn resize(&mut self, bytes: usize) -> Result<()> {
-        if bytes > self.1 {
-            return Err(Error::unavailable("no memory"));
-        }
-        self.0 = bytes;
-        let mut most = self.2.lock();
-        *most = bytes.max(*most);
-        Ok(())
-    }
-
-    fn insist(&mut self, bytes: usize) -> Result<()> {
-        self.resize(bytes)
-    }
-
-    fn bytes(&self) -> usize {
-        self.0
-    }
-}
-
 #[tokio::test]
 async fn a_tight_pool_makes_more_files_and_loses_nothing() {
     let layout = layout(memory("tight"), &["country"]);
-    let most = Arc::new(Mutex::new(0));
-    let pool = Tight { limit: 2 << 20, most: most.clone() };
+    let pool = Pool::of(1 << 20);
     let mut writer = writer(&layout, WriteOptions::default(), &pool);
     let batches: Vec<_> = (0..20).map(|n| rows(n * 4000, 4000, 30)).collect();
     for batch in &batches {
@@ -216,7 +176,8 @@ async fn a_tight_pool_makes_more_files_and_loses_nothing() {
     }
     let files = writer.finish().await.unwrap();
     assert!(files.len() > 30, "{}", files.len());
-    assert!(*most.lock() > 0 && *most.lock() <= 2 << 20);
+    let (left, most) = pool.told();
+    assert!(left == 0 && most > 0);
     assert_eq!(by_id(&read(&layout, &files).await), expected(&batches));
 }
 

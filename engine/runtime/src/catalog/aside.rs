@@ -103,47 +103,14 @@ mod tests {
 
     use arrow::array::{ArrayRef, AsArray, Int64Array};
     use arrow::datatypes::Int64Type;
+    use sluice_core::testing::Pool;
 
     use super::*;
-
-    /// A pool that has no more than this.
-    #[derive(Debug)]
-    struct Pool(usize);
-
-    struct Held(usize, usize);
-
-    impl Memory for Pool {
-        fn reserve(&self, _owner: &str) -> Box<dyn Reservation> {
-            Box::new(Held(0, self.0))
-        }
-
-        fn bytes_max(&self) -> Option<usize> {
-            Some(self.0)
-        }
-    }
-
-    impl Reservation for Held {
-        fn resize(&mut self, bytes: usize) -> Result<()> {
-            self.insist(bytes)
-        }
-
-        fn insist(&mut self, bytes: usize) -> Result<()> {
-            if bytes > self.1 {
-                return Err(Error::unavailable("full"));
-            }
-            self.0 = bytes;
-            Ok(())
-        }
-
-        fn bytes(&self) -> usize {
-            self.0
-        }
-    }
 
     #[test]
     fn rows_come_back_in_order_whatever_the_memory() {
         for pool in [0, 32 * 1024, 1 << 30] {
-            let mut aside = Aside::of(&Pool(pool), "test");
+            let mut aside = Aside::of(&Pool::of(pool), "test");
             for first in (0..1000).step_by(10) {
                 let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(first..first + 10));
                 aside.push(RecordBatch::try_from_iter([("n", numbers)]).unwrap()).unwrap();

@@ -1,75 +1,12 @@
 //! What reading holds is reserved, and gets along with little.
 
-use std::sync::Mutex;
-
 use futures::TryStreamExt;
-use sluice_core::{Error, Memory, Reservation, Scan};
+use sluice_core::Scan;
+use sluice_core::testing::Pool;
 
 use super::*;
 
 const MIB: usize = 1024 * 1024;
-
-/// A pool of `max` bytes.
-#[derive(Debug, Clone)]
-struct Pool {
-    max: usize,
-    held: Arc<Mutex<Held>>,
-}
-
-#[derive(Debug, Default)]
-struct Held {
-    now: usize,
-    most: usize,
-}
-
-impl Pool {
-    fn of(max: usize) -> Self {
-        Self { max, held: Arc::default() }
-    }
-
-    /// What is reserved, and the most that ever was.
-    fn told(&self) -> (usize, usize) {
-        let held = self.held.lock().unwrap();
-        (held.now, held.most)
-    }
-}
-
-impl Memory for Pool {
-    fn reserve(&self, owner: &str) -> Box<dyn Reservation> {
-        Box::new(Reserved { pool: self.clone(), owner: owner.to_string(), bytes: 0 })
-    }
-
-    fn bytes_max(&self) -> Option<usize> {
-        Some(self.max)
-    }
-}
-
-struct Reserved {
-    pool: Pool,
-    owner: String,
-    bytes: usize,
-}
-
-impl Reservation for Reserved {
-    fn resize(&mut self, bytes: usize) -> Result<()> {
-        let mut held = self.pool.held.lock().unwrap();
-        let now = held.now - self.bytes + bytes;
-        if now > self.pool.max {
-            return Err(Error::unavailable(format!("no room owner={:?}", self.owner)));
-        }
-        *held = Held { now, most: held.most.max(now) };
-        self.bytes = bytes;
-        Ok(())
-    }
-
-    fn insist(&mut self, bytes: usize) -> Result<()> {
-        self.resize(bytes)
-    }
-
-    fn bytes(&self) -> usize {
-        self.bytes
-    }
-}
 
 /// Everything of the files at `path`, all splits of it read side by side.
 async fn read(pool: &Pool, path: &str) -> Result<Vec<RecordBatch>> {

@@ -223,7 +223,8 @@ fn a_guessed_cut_gives_the_same_rows_or_is_found_out() {
     let (right, wrong) = (AtomicUsize::new(0), AtomicUsize::new(0));
     bolero::check!().with_iterations(10_000).with_max_len(40).for_each(|choices: &[u8]| {
         let bytes = bytes(choices);
-        for (dialect, step) in DIALECTS.into_iter().flat_map(|d| [(d, 13), (d, 40)]) {
+        for (dialect, step) in DIALECTS.into_iter().flat_map(|d| [(d, 17), (d, 40)]) {
+            // As in files, less is looked at than there is to the next cut: cuts stay in order.
             let behind = |at: usize| &bytes[at..bytes.len().min(at + 16)];
             let cuts = (step..bytes.len()).step_by(step);
             let cuts = cuts.filter_map(|at| guess(dialect, behind(at)).map(|border| at + border));

@@ -18,8 +18,9 @@ use parquet::file::writer::SerializedRowGroupWriter;
 use parquet::schema::types::ColumnDescPtr;
 
 use super::spool::{PageKey, Pages};
-use super::values::{TooMany, Values};
+use super::values::Values;
 use super::{Workshop, bits, press, values};
+use crate::parquet::texts::TooMany;
 
 /// Rows of a page: as in Parquet's own writer.
 const PAGE_ROWS: usize = 20_000;

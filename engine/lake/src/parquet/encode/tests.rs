@@ -12,6 +12,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{
     ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
 };
+use parquet::basic::Encoding;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
 use proptest::prelude::*;
 
@@ -143,6 +144,28 @@ fn a_column_with_too_many_values_goes_on_without_a_dictionary() {
             dictionaries.map(|g| g.column(0).dictionary_page_offset().is_some()).collect();
         assert_eq!(dictionaries, [true, false]);
         assert_eq!(read(&bytes, None), concat_batches(&batches[0].schema(), &batches).unwrap());
+    }
+}
+
+#[test]
+fn texts_written_without_their_beginnings_come_back() {
+    let texts = |from: u64| (from..from + 9000).map(|v| (v % 7 != 3).then(|| format!("M{v:07}")));
+    let column =
+        |from| batch(vec![("id", Arc::new(StringArray::from_iter(texts(from))) as ArrayRef)]);
+    let batches: Vec<RecordBatch> = (0..9).map(|i| column(i * 9000)).collect();
+    let options = WriteOptions { row_group_rows: 25_000, ..WriteOptions::default() };
+    let (bytes, metadata) = written(&batches, &options);
+    assert_eq!(metadata.num_row_groups(), 4);
+    for group in metadata.row_groups() {
+        let encodings: Vec<Encoding> = group.column(0).encodings().collect();
+        assert!(encodings.contains(&Encoding::DELTA_BYTE_ARRAY), "{encodings:?}");
+    }
+    let all = concat_batches(&batches[0].schema(), &batches).unwrap();
+    assert_eq!(read(&bytes, None), all);
+    for skip in [1, 20_000, 24_999, 25_000, 80_999] {
+        let rest = all.num_rows() - skip;
+        let selection = vec![RowSelector::skip(skip), RowSelector::select(rest)];
+        assert_eq!(read(&bytes, Some(selection.into())), all.slice(skip, rest), "{skip}");
     }
 }
 

@@ -1,9 +1,9 @@
 //! The distinct values of a column, numbered as they first appear.
 //!
 //! In: the values of a batch. Out: a number for each, and in the end all of them as Parquet writes a
-//! dictionary, with their bounds. Texts up to 16 bytes are compared as one machine word.
+//! dictionary, with their bounds.
 
-use arrow::array::{Array, ArrayRef, AsArray, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Int8Type, Int16Type, Int32Type, Int64Type, TimeUnit,
     TimestampMicrosecondType,
@@ -12,15 +12,7 @@ use hashbrown::HashTable;
 use parquet::data_type::ByteArray;
 use parquet::file::statistics::{Statistics, ValueStatistics};
 
-/// Values a dictionary may have. Parquet's writers give up at a megabyte of them; more numbers than
-/// this no longer fit in two bytes, and the dictionary in a core's own cache.
-const VALUES_MAX: usize = 32 * 1024;
-
-/// A text longer than this is no category, and would be too long for statistics.
-const TEXT_BYTES_MAX: usize = 64;
-
-/// A text up to this long is its own key.
-const WORD_BYTES: usize = 16;
+use crate::parquet::texts::{Texts, TooMany, VALUES_MAX, fold};
 
 /// The values of one column.
 #[derive(Debug)]
@@ -28,10 +20,6 @@ pub(super) enum Values {
     Texts(Texts),
     Numbers(Numbers),
 }
-
-/// The column holds more than a dictionary is good for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct TooMany;
 
 impl Values {
     /// For a column of this type; none for types that go without.
@@ -53,7 +41,7 @@ impl Values {
 
     pub(super) fn len(&self) -> usize {
         match self {
-            Self::Texts(texts) => texts.ends.len(),
+            Self::Texts(texts) => texts.len(),
             Self::Numbers(numbers) => numbers.values.len(),
         }
     }
@@ -69,10 +57,7 @@ impl Values {
     /// Forgets all values from the `len`th on; nothing can be numbered afterwards.
     pub(super) fn truncate(&mut self, len: usize) {
         match self {
-            Self::Texts(texts) => {
-                texts.ends.truncate(len);
-                texts.bytes.truncate(texts.ends.last().copied().unwrap_or(0));
-            }
+            Self::Texts(texts) => texts.truncate(len),
             Self::Numbers(numbers) => numbers.values.truncate(len),
         }
     }
@@ -81,8 +66,8 @@ impl Values {
     pub(super) fn page(&self) -> Vec<u8> {
         match self {
             Self::Texts(texts) => {
-                let mut page = Vec::with_capacity(texts.bytes.len() + 4 * texts.ends.len());
-                for code in 0..texts.ends.len() {
+                let mut page = Vec::with_capacity(texts.bytes() + 4 * texts.len());
+                for code in 0..texts.len() {
                     let text = texts.get(code);
                     page.extend_from_slice(&(text.len() as u32).to_le_bytes());
                     page.extend_from_slice(text);
@@ -101,10 +86,7 @@ impl Values {
     /// Bytes the values take in memory, roughly.
     pub(super) fn memory_bytes(&self) -> usize {
         match self {
-            Self::Texts(texts) => {
-                let keys = texts.keys.capacity() * size_of::<u128>();
-                texts.bytes.capacity() + keys + texts.known.allocation_size()
-            }
+            Self::Texts(texts) => texts.memory_bytes(),
             Self::Numbers(numbers) => {
                 numbers.values.capacity() * size_of::<i64>() + numbers.known.allocation_size()
             }
@@ -183,102 +165,6 @@ where
     let (min, max) = bounds.unzip();
     let statistics = ValueStatistics::new(min, max, None, Some(nulls), false);
     Statistics::from(statistics.with_backwards_compatible_min_max(true))
-}
-
-/// Distinct texts, one behind the other.
-#[derive(Debug, Default)]
-pub(super) struct Texts {
-    bytes: Vec<u8>,
-    ends: Vec<usize>,
-    /// Per text of up to 16 bytes these, filled up with zeros; of a longer one its hash.
-    keys: Vec<u128>,
-    known: HashTable<u32>,
-}
-
-impl Texts {
-    fn get(&self, code: usize) -> &[u8] {
-        let start = if code == 0 { 0 } else { self.ends[code - 1] };
-        &self.bytes[start..self.ends[code]]
-    }
-
-    fn number_all(&mut self, texts: &StringArray, out: &mut Vec<u32>) -> Result<(), TooMany> {
-        let (offsets, bytes) = (texts.value_offsets(), texts.value_data());
-        for row in 0..texts.len() {
-            if texts.is_null(row) {
-                continue;
-            }
-            let (start, end) = (offsets[row] as usize, offsets[row + 1] as usize);
-            out.push(self.number(&bytes[start..end], key(bytes, start, end))?);
-        }
-        Ok(())
-    }
-
-    #[inline]
-    fn number(&mut self, text: &[u8], key: u128) -> Result<u32, TooMany> {
-        let hash = spread(key, text.len());
-        let Self { bytes, ends, keys, known } = self;
-        let same = |code: &u32| {
-            let code = *code as usize;
-            let start = if code == 0 { 0 } else { ends[code - 1] };
-            keys[code] == key
-                && ends[code] - start == text.len()
-                && (text.len() <= WORD_BYTES || &bytes[start..ends[code]] == text)
-        };
-        if let Some(code) = known.find(hash, same) {
-            return Ok(*code);
-        }
-        if ends.len() >= VALUES_MAX || text.len() > TEXT_BYTES_MAX {
-            return Err(TooMany);
-        }
-        let code = ends.len() as u32;
-        bytes.extend_from_slice(text);
-        ends.push(bytes.len());
-        keys.push(key);
-        let rehash = |code: &u32| {
-            let code = *code as usize;
-            let start = if code == 0 { 0 } else { ends[code - 1] };
-            spread(keys[code], ends[code] - start)
-        };
-        known.insert_unique(hash, code, rehash);
-        Ok(code)
-    }
-}
-
-/// What a text is told by: its bytes if they are few, else a hash of them.
-#[inline]
-fn key(bytes: &[u8], start: usize, end: usize) -> u128 {
-    let len = end - start;
-    if len > WORD_BYTES {
-        let words = bytes[start..end].chunks(WORD_BYTES).map(|word| self::key(word, 0, word.len()));
-        return words.fold(0, |hash, word| u128::from(spread(word ^ (hash << 1), len)) ^ hash);
-    }
-    match bytes.get(start..).and_then(|rest| rest.first_chunk::<WORD_BYTES>()) {
-        Some(word) => {
-            let word = u128::from_le_bytes(*word);
-            if len == WORD_BYTES { word } else { word & ((1 << (8 * len)) - 1) }
-        }
-        None => {
-            let mut word = [0; WORD_BYTES];
-            word[..len].copy_from_slice(&bytes[start..end]);
-            u128::from_le_bytes(word)
-        }
-    }
-}
-
-/// A hash of a word and a length: two multiplications, folded.
-#[inline]
-fn spread(word: u128, len: usize) -> u64 {
-    const A: u64 = 0x9E37_79B9_7F4A_7C15;
-    const B: u64 = 0xD1B5_4A32_D192_ED03;
-    let low = (word as u64) ^ A;
-    let high = ((word >> 64) as u64) ^ (len as u64).wrapping_mul(B);
-    fold(low ^ high.rotate_left(32), fold(high, B) ^ A)
-}
-
-#[inline]
-fn fold(a: u64, b: u64) -> u64 {
-    let product = u128::from(a) * u128::from(b);
-    (product as u64) ^ ((product >> 64) as u64)
 }
 
 /// Distinct whole numbers, and what is kept as such: dates, times, decimals.
