@@ -219,11 +219,19 @@ impl Reader<'_> {
             }
         };
         self.check_between(key, value, &name);
+        if map.contains_key(&name) {
+            // Of two kinds for the parser, like `true` and `"true"`: one name for us.
+            self.twice(span, &name);
+        }
         let inner = format!("{pointer}{}", segment(&name));
         self.out.keys.insert(inner.clone(), span);
         self.out.spans.insert(inner.clone(), span);
         let value = self.value(value, &inner);
         map.insert(name, value);
+    }
+
+    fn twice(&mut self, span: Span, name: &str) {
+        self.tell(span, format!("the key stands here twice key={name}"), "keep one of the two");
     }
 
     /// Looks at what stands between a key and its value: when the key comes twice the parser keeps
@@ -236,7 +244,7 @@ impl Reader<'_> {
         if extra.iter().any(|w| !w.starts_with(['&', '!'])) {
             let last = between.rfind(name).map_or(0, |b| between[..b].chars().count());
             let span = self.text.place(from + last);
-            self.tell(span, format!("the key stands here twice key={name}"), "keep one of the two");
+            self.twice(span, name);
         } else if let Some(word) = extra.iter().find(|w| w.starts_with('&')) {
             let found = between.find(word).map_or(0, |b| between[..b].chars().count());
             self.tell(self.text.place(from + found), ALIASES.into(), ALIASES_HINT);
@@ -333,6 +341,9 @@ mod tests {
         for (found, wanted) in shown.iter().zip(expected) {
             assert!(found.starts_with(wanted), "{found}");
         }
+        let (_, shown) = read("a: {true: 1, \"true\": 2}\n");
+        assert_eq!(shown.len(), 1, "{shown:?}");
+        assert!(shown[0].starts_with("j:1:14: the key stands here twice key=true"), "{shown:?}");
     }
 
     #[test]
