@@ -105,6 +105,22 @@ fn what_cannot_fit_ends_with_the_name_of_who_wanted_it() {
     place.holds("job.yaml");
 }
 
+#[test]
+fn windows_that_keep_all_rows_count_them() {
+    let place = place(
+        "tables:\n  kept: {sql: SELECT * FROM rows}\nviews:\n  shares:\n    sql: \
+         SELECT id, who, sum(amount) OVER (PARTITION BY id % 2) AS total FROM kept\n",
+    );
+    let run = place.job("run", "job.yaml").arg("--memory").arg("32MiB");
+    let refused = run.arg("--set").arg("rows=400000").output();
+    assert_eq!(refused.code, Some(1), "{}", refused.text());
+    refused.says(&["rows of shares failed", "WindowAggExec[", "hint: ", "--memory"]);
+    peak(&place, 256, 400_000);
+    let parts = ["count(*) FROM shares", "count(DISTINCT total) FROM shares"];
+    assert_eq!(place.figures("job.yaml", &parts), ["400000", "2"]);
+    place.holds("job.yaml");
+}
+
 /// A job over CSV files with an `id` and a `text`.
 fn files(tables: &str) -> Place {
     let place = Place::local();

@@ -103,6 +103,15 @@ impl Error {
         self
     }
 
+    /// Says of what it is an error, as `key=name` behind the message, unless the name is there already.
+    #[must_use]
+    pub fn of(mut self, key: &str, name: &str) -> Self {
+        if !self.message.contains(name) {
+            self.message.push_str(&format!(" {key}={name}"));
+        }
+        self
+    }
+
     /// Who has to act.
     pub fn kind(&self) -> Kind {
         self.kind

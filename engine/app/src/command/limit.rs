@@ -17,6 +17,7 @@ use sluice_runtime::query::{self, Readable};
 use sluice_runtime::schedule::limited;
 
 use super::run::{Ended, failed_text, is_ok, run_jobs};
+use super::summary::unreadable;
 use super::verdict;
 use crate::app::App;
 use crate::args::RunArgs;
@@ -174,8 +175,10 @@ fn as_text(tried: &Tried, rows: u64) -> String {
     let mut text = String::new();
     for ((name, ended), shown) in tried.ended.iter().zip(&tried.shown) {
         text.push_str(&match ended {
-            Ended::Done(_) => {
-                format!("job {name}: tried on {} of each source\n", counted(rows, "row"))
+            Ended::Done(summary) => {
+                let rows = counted(rows, "row");
+                let unread = unreadable(&summary.unreadable);
+                format!("job {name}: tried on {rows} of each source\n{unread}")
             }
             Ended::Failed(error, _) => format!("job {name}: failed: {error}\n"),
             Ended::Skipped(why) => format!("job {name}: not tried: {why}\n"),
@@ -213,6 +216,7 @@ fn as_json(tried: &Tried, rows: u64, kept: Option<&PathBuf>) -> Value {
                 value["ended"] = json!("done");
                 value["tables"] = json!(summary.tables);
                 value["views"] = json!(summary.views);
+                value["unreadable"] = json!(summary.unreadable);
             }
             Ended::Failed(error, _) => {
                 value["ended"] = json!("failed");

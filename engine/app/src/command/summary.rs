@@ -49,7 +49,7 @@ fn job_text(summary: &Summary, how: &str) -> String {
 }
 
 /// The files that could not be read, each with its reason.
-fn unreadable(files: &[Unreadable]) -> String {
+pub(super) fn unreadable(files: &[Unreadable]) -> String {
     if files.is_empty() {
         return String::new();
     }

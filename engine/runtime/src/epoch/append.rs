@@ -21,7 +21,8 @@ use tokio::task::JoinSet;
 
 use super::routing::{Outcome, Router};
 use crate::catalog::{external, sql_error};
-use crate::plan::{TableNode, bytes_of, sorted};
+use crate::function::bytes_of;
+use crate::plan::{TableNode, sorted};
 
 /// New rows are kept in memory for downstream up to this many bytes per stream, and up to half of
 /// what its open files may take: a quarter of a small pool, since they do not give way to others.

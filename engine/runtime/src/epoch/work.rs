@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use datafusion::catalog::TableProvider;
 use datafusion::prelude::SessionContext;
-use sluice_core::{Advance, Error, Offset, Offsets, Phases, Result, Step, reach};
+use sluice_core::{Advance, Error, Kind, Offset, Offsets, Phases, Result, Step, reach};
 use sluice_lake::delta::schema_string;
 use sluice_lake::manifest::{
     Action, Counts, EpochKind, FORMAT, FileRef, FilesAction, Manifest, SourcePart, TableCounts,
@@ -124,6 +124,15 @@ pub(super) struct Open<'a> {
     pub state: BTreeMap<String, Vec<FileRef>>,
 }
 
+/// An error of rows or of memory, which alone does not say whose rows they were.
+fn failed_in(error: Error, key: &str, name: &str) -> Error {
+    match error.kind() {
+        Kind::Data => error.of(key, name),
+        Kind::Unavailable if !error.retry() => error.of(key, name),
+        _ => error,
+    }
+}
+
 impl Worker {
     /// Runs the nodes over `taken`. The manifest is ready to be sealed.
     pub async fn run(&mut self, taken: &[Taken], kind: EpochKind) -> Result<Manifest> {
@@ -134,12 +143,16 @@ impl Worker {
             let began = self.env.clock.monotonic();
             let name = match node {
                 Node::Table(i) => {
-                    self.run_table(&mut open, &graph.tables[*i]).await?;
-                    graph.tables[*i].spec.name.clone()
+                    let (node, name) = (&graph.tables[*i], &graph.tables[*i].spec.name);
+                    let run = self.run_table(&mut open, node).await;
+                    run.map_err(|e| failed_in(e, "table", name))?;
+                    name.clone()
                 }
                 Node::View(i) => {
-                    self.run_view(&mut open, &graph.views[*i]).await?;
-                    graph.views[*i].spec.name.clone()
+                    let (node, name) = (&graph.views[*i], &graph.views[*i].spec.name);
+                    let run = self.run_view(&mut open, node).await;
+                    run.map_err(|e| failed_in(e, "view", name))?;
+                    name.clone()
                 }
             };
             self.spent(name, began);

@@ -4,9 +4,11 @@
 //! plans the dialect described in the README. It registers no tables; `catalog` does.
 
 mod now;
+mod windows;
 
 use std::sync::Arc;
 
+use arrow::array::{Array, ArrayRef, RecordBatch};
 use datafusion::execution::memory_pool::{MemoryLimit, MemoryPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SessionState, SessionStateBuilder};
@@ -15,6 +17,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use sluice_core::{Error, Result};
 
 pub use now::EpochTime;
+use windows::HoldWindows;
 
 /// Rows per batch inside plans: DataFusion's own default, large enough to amortise dispatch.
 const BATCH_ROWS: usize = 8192;
@@ -42,6 +45,12 @@ pub fn with_time(context: &SessionContext, time: &EpochTime) -> SessionContext {
     forked
 }
 
+/// What the rows of `batch` take: plans give out slices of larger arrays.
+pub fn bytes_of(batch: &RecordBatch) -> usize {
+    let bytes = |column: &ArrayRef| column.to_data().get_slice_memory_size().unwrap_or(0);
+    batch.columns().iter().map(bytes).sum()
+}
+
 /// A session without tables.
 pub fn session(options: &SessionOptions) -> Result<SessionContext> {
     let mut config = SessionConfig::new()
@@ -67,7 +76,8 @@ pub fn session(options: &SessionOptions) -> Result<SessionContext> {
     // It would answer count(*), min and max from statistics, and no aggregate would be left whose
     // partial state could be kept.
     let rules = PhysicalOptimizer::new().rules;
-    let rules = rules.into_iter().filter(|rule| rule.name() != "aggregate_statistics").collect();
+    let rules = rules.into_iter().filter(|rule| rule.name() != "aggregate_statistics");
+    let rules = rules.chain([Arc::new(HoldWindows) as _]).collect();
     let state: SessionState = SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(env)

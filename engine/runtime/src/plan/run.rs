@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::execution::SessionState;
@@ -23,6 +23,7 @@ use sluice_core::Result;
 use super::build_side::BuildSides;
 use super::statement::leaf_scan;
 use crate::catalog::{Leaf, sql_error};
+use crate::function::bytes_of;
 
 /// The physical plan of `plan` with `tables` in its leaves.
 pub async fn physical(
@@ -86,12 +87,6 @@ pub async fn gathered(
         rows.push(batch);
     }
     Ok(rows)
-}
-
-/// What the rows of `batch` take: plans give out slices of larger arrays.
-pub fn bytes_of(batch: &RecordBatch) -> usize {
-    let bytes = |column: &ArrayRef| column.to_data().get_slice_memory_size().unwrap_or(0);
-    batch.columns().iter().map(bytes).sum()
 }
 
 /// One stream per partition of `plan`.

@@ -2,7 +2,8 @@
 //!
 //! In: `name=URL`, with `@version` for a Delta table as it was. Out: a table of that name in a
 //! session. Delta tables are read by the delta-rs library, which knows more of their features than
-//! our own reader; stores are opened by `lake::store`, with credentials by environment.
+//! our own reader; stores are opened by `lake::store`, with credentials by environment or by what
+//! the jobs of the query say of the bucket.
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use sluice_core::{Error, Result, Secrets};
 use sluice_lake::delta::library_table;
 use sluice_lake::store::{self, Location};
 
-use super::dataset;
+use super::{Readable, dataset};
 use crate::catalog::sql_error;
 
 /// A table to be named in a query.
@@ -56,13 +57,13 @@ impl External {
     }
 
     /// Opens it and gives it to `context` under its name.
-    pub(super) async fn register(&self, context: &SessionContext) -> Result<()> {
+    pub(super) async fn register(&self, context: &SessionContext, jobs: &[Readable]) -> Result<()> {
         if context.table_exist(self.name.as_str()).unwrap_or(false) {
             let name = &self.name;
             return Err(Error::config(format!("two tables have the same name table={name}"))
                 .hint("give the one of --table another name"));
         }
-        let location = store::open(&self.url, &Secrets::default())?;
+        let location = store::open(&self.url, &secrets_for(&self.url, jobs))?;
         let provider = if is_delta(&location).await? {
             self.delta(context, &location).await?
         } else {
@@ -112,6 +113,12 @@ impl External {
             )
             .because(error)
     }
+}
+
+/// The secrets of the first job that says something of the bucket of `url`, else of the first job.
+fn secrets_for(url: &str, jobs: &[Readable]) -> Secrets {
+    let told = jobs.iter().find(|job| job.secrets.store(url).is_some());
+    told.or(jobs.first()).map_or_else(Secrets::default, |job| job.secrets.clone())
 }
 
 /// Whether a folder has a Delta log; a file has none.

@@ -61,7 +61,7 @@ pub async fn open(
         }
     }
     for external in externals {
-        external.register(&context).await?;
+        external.register(&context, jobs).await?;
     }
     system::register(&context, env, jobs)?;
     Ok(context)

@@ -86,3 +86,28 @@ async fn the_columns_that_are_read_of_a_row_group_are_reserved() {
     let refused = read(&Pool::of(stored / 2), &path).await.unwrap_err();
     assert!(refused.message().contains("decoding of source sales"), "{refused}");
 }
+
+#[tokio::test]
+async fn a_file_that_changes_between_two_pieces_is_named() {
+    let text = String::from_utf8(csv_file(&numbers(0..500_000), false)).unwrap();
+    let half = &text[..text.len() / 2];
+    let changes = [format!("{text}500000,more\n"), half.to_string(), text.replace("1,", "2,")];
+    for then in changes {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), "a.csv", &text);
+        let path = folder.path().join("a.csv").display().to_string();
+        let value = json!({"path": path});
+        let mut source = started_in(Arc::new(Pool::of(8 * MIB)), value).await;
+        let mut intake = source.poll(EVERYTHING).await.unwrap();
+        let mut chunks = source.reader().open(intake.splits.remove(0), &Scan::default());
+        let first = chunks.try_next().await.unwrap().unwrap();
+        assert!(first.rows.num_rows() < 500_000, "there is more to be read");
+        write(folder.path(), "a.csv", then);
+        let error = chunks.try_collect::<Vec<_>>().await.unwrap_err();
+        let said = error.message();
+        assert!(
+            said.contains("changed while it was being read") && said.contains("a.csv"),
+            "{said}"
+        );
+    }
+}

@@ -90,8 +90,10 @@ impl Layout {
                     field.data_type,
                     column.data_type(),
                 );
-                return Err(Error::data(message)
-                    .hint("give the field the file's type in the schema and cast it in the SQL"));
+                return Err(Error::data(message).hint(
+                    "give the field the file's type in the schema and cast it in the SQL; a column \
+                     that was added by itself is of the type of the first file that had it",
+                ));
             }
         }
         Ok(())

@@ -11,7 +11,7 @@ use futures::StreamExt;
 use sluice_core::{Reservation, Result};
 
 use crate::catalog::sql_error;
-use crate::plan::bytes_of;
+use crate::function::bytes_of;
 
 /// Rows that are resolved at once: some 10 MiB with what is worked out of them, and enough to
 /// amortise the work per chunk.
