@@ -9,9 +9,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
+use arrow::array::{ArrayRef, Int64Array, StringArray};
+use serde_json::Value;
+
+use crate::support::files::parquet;
 use crate::support::place::{Place, listing};
-use crate::support::root;
+use crate::support::{root, wait};
 
 fn folder() -> PathBuf {
     root().join("tests/bad-data")
@@ -60,7 +65,7 @@ fn every_case_has_the_tables_that_are_expected() {
     let mut cases: Vec<PathBuf> =
         fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path()).collect();
     cases.sort();
-    assert!(cases.len() >= 17, "only {} cases", cases.len());
+    assert!(cases.len() >= 20, "only {} cases", cases.len());
     let wrong: Vec<String> = cases.iter().flat_map(|case| check(case)).collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
@@ -134,37 +139,89 @@ fn noise(rows: u64) -> String {
     text
 }
 
-fn gzipped(place: &Place, text: &str) -> Vec<u8> {
+fn gzipped(text: &str) -> Vec<u8> {
+    let place = Place::local();
     let path = place.write("whole", text);
     let gzip = Command::new("gzip").arg("--stdout").arg(path).output().unwrap();
     assert!(gzip.status.success());
     gzip.stdout
 }
 
-#[test]
-fn nothing_of_a_file_that_breaks_off_deep_inside_is_kept_until_it_is_whole() {
+/// The rows of a text as a sink packs them; their order may be another.
+fn zstd_packed(text: &str) -> Vec<u8> {
+    let place = Place::local();
+    let sink = "sinks:\n  packed: {connector: files, from: kept, path: ./packed, \
+                format: csv, compression: zstd, files: 1}\n";
+    place.write("lines.yaml", &format!("{LINES}{sink}"));
+    place.write("input/1.csv", text);
+    place.run("lines.yaml");
+    let files = listing(&place.path("packed"));
+    assert_eq!(files.len(), 1, "{files:?}");
+    fs::read(&files[0].0).unwrap()
+}
+
+/// Two files of 50,000 rows each that lack their last bytes, and what becomes of them later.
+fn break_off_deep_inside(ending: &str, whole: &[u8]) {
     let place = Place::local();
     place.write("lines.yaml", LINES);
-    let whole = gzipped(&place, &noise(50_000));
     place.write("input/1.csv", "id,text\n1,a\n");
     place.write("input/9.csv", "id,text\n2,b\n");
-    for name in ["input/2.csv.gz", "input/3.csv.gz"] {
-        fs::write(place.path(name), &whole[..whole.len() - 1000]).unwrap();
+    let names = ["2", "3"].map(|name| format!("{name}.csv.{ending}"));
+    for name in &names {
+        fs::write(place.path("input").join(name), &whole[..whole.len() - 1000]).unwrap();
     }
     let run = place.job("run", "lines.yaml").expect(1);
     assert!(run.stdout.contains("2 files could not be read, the rest is sealed"), "{}", run.text());
     let reason = format!("the file cannot be decompressed at={}", whole.len() - 1000);
-    let file = |name: &str| [name, "0", &reason].map(str::to_string);
-    assert_eq!(rejected(&place), [file("2.csv.gz"), file("3.csv.gz")]);
+    let file = |name: &String| [name.clone(), "0".to_string(), reason.clone()];
+    assert_eq!(rejected(&place), names.each_ref().map(file));
     assert_eq!(place.sql("lines.yaml", "SELECT n, ids FROM total"), [["2", "3"]]);
     place.holds("lines.yaml");
     place.run("lines.yaml");
 
-    fs::write(place.path("input/3.csv.gz"), &whole).unwrap();
+    fs::write(place.path("input").join(&names[1]), whole).unwrap();
     place.run("lines.yaml");
     assert_eq!(place.cell("lines.yaml", "SELECT n FROM total"), "50002");
     assert_eq!(rejected(&place).len(), 2, "the row of the first try stays");
     place.holds("lines.yaml");
+}
+
+#[test]
+fn nothing_of_a_file_that_breaks_off_deep_inside_is_kept_until_it_is_whole() {
+    let text = noise(50_000);
+    break_off_deep_inside("gz", &gzipped(&text));
+    break_off_deep_inside("zst", &zstd_packed(&text));
+}
+
+/// A trial that comes to such a file says so, and one that ends before it does not.
+#[test]
+fn files_that_cannot_be_read_are_named_by_a_trial() {
+    let whole = gzipped(&noise(50_000));
+    // Where the first look at the file finds it out, and where only reading does.
+    for length in [20, whole.len() - 1000] {
+        let place = Place::local();
+        place.write("lines.yaml", LINES);
+        place.write("input/1.csv", "id,text\n1,a\n");
+        fs::write(place.path("input/2.csv.gz"), &whole[..length]).unwrap();
+        place.write("input/3.csv", "id,text\n3,c\n");
+        let tried = |rows: &str| place.job("run", "lines.yaml").arg("--limit").arg(rows);
+        let output = tried("100000").expect(1);
+        let reason = format!("the file cannot be decompressed at={length}");
+        for part in ["1 file could not be read", "input/2.csv.gz", &reason, "\nkept: 2 rows ("] {
+            assert!(output.stdout.contains(part), "{part}\n{}", output.text());
+        }
+        let said: Value =
+            serde_json::from_str(&tried("100000").arg("--json").expect(1).stdout).unwrap();
+        assert_eq!(said["ok"], false);
+        let unreadable = said["jobs"][0]["unreadable"].as_array().unwrap();
+        assert_eq!(unreadable.len(), 1, "{said}");
+        let path = unreadable[0]["path"].as_str().unwrap();
+        assert!(path.ends_with("/input/2.csv.gz"), "{path}");
+
+        let output = tried("1").ok();
+        assert!(!output.text().contains("could not be read"), "{}", output.text());
+        assert!(!place.lake_folder().exists(), "a trial leaves nothing behind");
+    }
 }
 
 #[test]
@@ -189,6 +246,79 @@ fn a_file_that_grows_or_shrinks_while_it_is_read_is_taken_as_it_is_in_the_end() 
         assert_eq!(place.cell("lines.yaml", "SELECT ids FROM total"), ids, "{then}");
         place.holds("lines.yaml");
     }
+}
+
+/// As much as is read of a local file at once.
+const PIECE_BYTES: u64 = 1 << 20;
+
+/// Runs the job over one file that becomes another in the middle: when more than a piece of it was
+/// read, and not half. None when the run was faster than that.
+fn changed_in_the_middle(job: &str, name: &str, before: &[u8], then: &[u8]) -> Option<Place> {
+    let place = Place::local();
+    place.write("lines.yaml", job);
+    fs::create_dir(place.path("input")).unwrap();
+    let file = place.path("input").join(name);
+    fs::write(&file, before).unwrap();
+    let mut run = place.job("run", "lines.yaml").env("SLUICE_STOP", "polled@1=freeze").start();
+    run.wait_frozen();
+    let at = run.bytes_read().unwrap();
+    run.signal("CONT");
+    let begun = wait::until("the first piece to be read", 120, || match run.ended() {
+        Some(_) => Some(false),
+        None => (run.bytes_read()? > at + PIECE_BYTES).then_some(true),
+    });
+    if !begun {
+        return None;
+    }
+    run.signal("STOP");
+    if !run.freezes() || run.bytes_read()? - at > before.len() as u64 / 2 {
+        return None;
+    }
+    fs::write(&file, then).unwrap();
+    let output = run.thaw();
+    assert_eq!(output.code, Some(0), "{name}\n{}", output.text());
+    output.says(&[name, "trying again"]);
+    Some(place)
+}
+
+/// What was read of a file before it changed is not kept, whatever becomes of it.
+#[test]
+fn a_file_that_changes_behind_its_first_piece_is_read_anew() {
+    const ROWS: u64 = 2_000_000;
+    let csv = LINES.replace("format: csv", "format: csv\n    split_bytes: 8MiB");
+    let parquet = csv.replace("format: csv", "format: parquet");
+    let text = noise(ROWS);
+    let (longer, ids) = (format!("{text}{ROWS},x\n"), ROWS * (ROWS - 1) / 2);
+    let other = text.replacen("\n0,", "\n9,", 1);
+    let (packed, rows) = (gzipped(&noise(ROWS / 2)), ROWS / 2);
+    let again = gzipped(&noise(rows + 1));
+    let (table, more) = (numbered(ROWS), numbered(ROWS + 1));
+    let few = "id,text\n1,a\n2,b\n";
+    let cases: [(&str, &str, &[u8], &[u8], [u64; 2]); 6] = [
+        (&csv, "grows.csv", text.as_bytes(), longer.as_bytes(), [ROWS + 1, ids + ROWS]),
+        (&csv, "shrinks.csv", text.as_bytes(), few.as_bytes(), [2, 3]),
+        (&csv, "other.csv", text.as_bytes(), other.as_bytes(), [ROWS, ids + 9]),
+        (&csv, "packed.csv.gz", &packed, &again, [rows + 1, rows * (rows + 1) / 2]),
+        (&parquet, "grows.parquet", &table, &more, [ROWS + 1, ids + ROWS]),
+        (&parquet, "shrinks.parquet", &table, &numbered(3), [3, 3]),
+    ];
+    for (job, name, before, then, figures) in cases {
+        let tries = (0..20).find_map(|_| changed_in_the_middle(job, name, before, then));
+        let place = tries.unwrap_or_else(|| panic!("{name} was never met in the middle"));
+        let figures = figures.map(|figure| figure.to_string());
+        for _ in 0..2 {
+            assert_eq!(place.sql("lines.yaml", "SELECT n, ids FROM total"), [figures.clone()]);
+            place.run("lines.yaml");
+        }
+        place.holds("lines.yaml");
+    }
+}
+
+/// The ids from 0 on in a Parquet file.
+fn numbered(rows: u64) -> Vec<u8> {
+    let ids = Int64Array::from_iter_values(0..rows as i64);
+    let text = StringArray::from_iter_values((0..rows).map(|id| format!("text {id}")));
+    parquet(vec![("id", Arc::new(ids) as ArrayRef), ("text", Arc::new(text))])
 }
 
 /// 3,000 small files, as a sensor writes them.

@@ -12,13 +12,9 @@ import sys
 
 import polars
 
+from storage import options
+
 what, where = sys.argv[1], sys.argv[2]
-
-
-def options():
-    names = ["AWS_ENDPOINT_URL", "AWS_ALLOW_HTTP", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"]
-    return {name: os.environ[name] for name in names if name in os.environ} or None
-
 
 ROWS = polars.DataFrame(
     {
@@ -32,8 +28,9 @@ ROWS = polars.DataFrame(
 
 def delta():
     partitioned = {"partition_by": ["country"]}
-    ROWS.head(2).write_delta(where, storage_options=options(), delta_write_options=partitioned)
-    ROWS.tail(2).write_delta(where, mode="append", storage_options=options())
+    reached = options() or None
+    ROWS.head(2).write_delta(where, storage_options=reached, delta_write_options=partitioned)
+    ROWS.tail(2).write_delta(where, mode="append", storage_options=reached)
 
 
 def unknown():

@@ -1,4 +1,4 @@
-"""Lists the objects of a folder of a lake, one name per line. Arguments: the lake, the folder."""
+"""Lists the objects of a folder of a lake, size and name of each on a line. Arguments: the lake, the folder."""
 
 import sys
 
@@ -11,4 +11,4 @@ lake, folder = sys.argv[1:]
 store = fs.PyFileSystem(DeltaStorageHandler(lake, options()))
 for found in store.get_file_info(fs.FileSelector(folder)):
     if found.is_file:
-        print(found.base_name)
+        print(found.size, found.base_name)

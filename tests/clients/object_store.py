@@ -4,9 +4,12 @@ Arguments: which of them (s3, gcs, or gcs-unconditional, which forgets the condi
 negative control); milliseconds to wait before each answer; of 1,000 requests, how many to refuse and
 how many to do and then answer with 500; and if it is to hold something from the start, a bucket and
 a folder whose files it holds, at the same path and as old as they are. Prints its address; ends when
-its standard input closes.
+its standard input closes. Until then a line there may be `outage REQUESTS MS`: after so many more
+requests it answers nothing but 503 and 429 for a while; or `refused`: it prints what it refused then.
 """
 
+import itertools
+import json
 import logging
 import re
 import sys
@@ -26,6 +29,9 @@ delay_ms, refused, lost = (int(argument) for argument in sys.argv[2:5])
 held = sys.argv[5:]
 logging.getLogger("werkzeug").setLevel(logging.ERROR)
 
+FAILED = "500 Internal Server Error"
+BUSY = ["503 Slow Down", "429 Too Many Requests"]
+
 
 class Faults:
     """Waits and fails by a fixed sequence, so that a run can be repeated."""
@@ -44,20 +50,68 @@ class Faults:
         if delay_ms:
             time.sleep(delay_ms / 1000)
         setting_up = environ.get("HTTP_X_NO_FAULTS") == "1"
+        status = None if setting_up else outage.meets(environ)
         drawn = 1000 if setting_up else self.draw()
-        if drawn < refused:
+        if status or drawn < refused:
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-            return self.fail(start_response)
+            return self.fail(start_response, status or FAILED)
         if drawn < refused + lost:
             for _ in self.app(environ, lambda *_: None):
                 pass
-            return self.fail(start_response)
+            return self.fail(start_response, FAILED)
         return self.app(environ, start_response)
 
     @staticmethod
-    def fail(start_response):
-        start_response("500 Internal Server Error", [("Content-Length", "0")])
+    def fail(start_response, status):
+        start_response(status, [("Content-Length", "0")])
         return [b""]
+
+
+class Outage:
+    """A while in which everything is refused, and what was asked then.
+
+    A request that is sent again is signed as it was: that tells it from another of the same kind.
+    """
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.statuses = itertools.cycle(BUSY)
+        self.ms = self.before = 0
+        self.end = None
+        self.asked = {}
+
+    def plan(self, requests, ms):
+        with self.lock:
+            self.before, self.ms, self.end = requests, ms, None
+
+    def meets(self, environ):
+        """How a request is to be refused, or nothing. The first of an outage begins it."""
+        now = time.monotonic()
+        names = ["REQUEST_METHOD", "RAW_URI", "HTTP_RANGE", "HTTP_AUTHORIZATION"]
+        request = tuple(environ.get(name, "") for name in names)
+        with self.lock:
+            if self.before:
+                self.before -= 1
+                return None
+            if self.ms and self.end is None:
+                self.end = now + self.ms / 1000
+            refuses = self.end is not None and now < self.end
+            if refuses or request in self.asked:
+                self.asked.setdefault(request, []).append(now)
+            return next(self.statuses) if refuses else None
+
+    def refused(self):
+        """Each request that was refused, how often, and the pauses before it came again."""
+        told = []
+        with self.lock:
+            for (method, url, *_), moments in self.asked.items():
+                count = sum(moment < self.end for moment in moments)
+                pauses = [after - before for before, after in itertools.pairwise(moments[: count + 1])]
+                told.append([f"{method} {url}", count, pauses])
+        return told
+
+
+outage = Outage()
 
 
 # Moto checks no signature, but lets nobody in who has none.
@@ -114,4 +168,9 @@ app = Faults(app if dialect == "s3" else Gcs(app))
 server = make_server("127.0.0.1", 0, app, threaded=True)
 threading.Thread(target=server.serve_forever, daemon=True).start()
 print(f"http://127.0.0.1:{server.server_port}", flush=True)
-sys.stdin.read()
+for line in sys.stdin:
+    command, *numbers = line.split()
+    if command == "outage":
+        outage.plan(*(int(number) for number in numbers))
+    else:
+        print(json.dumps(outage.refused()), flush=True)

@@ -1,11 +1,10 @@
-//! Avro files that nobody has described, written here byte by byte: their schema is that of the job.
+//! Avro files that nobody has described: their schema is that of the job.
 
 use std::fs;
 
 use super::init::{job_file, rejected, table, taken};
+use crate::support::files::{avro, bytes, list, long, one, text};
 use crate::support::place::Place;
-
-const SYNC: [u8; 16] = *b"sixteen bytes ..";
 
 /// A record with every kind of field that schemas know, and some that they do not.
 const SCHEMA: &str = r#"{"type": "record", "name": "order", "fields": [
@@ -25,42 +24,10 @@ const SCHEMA: &str = r#"{"type": "record", "name": "order", "fields": [
     {"name": "counts", "type": {"type": "map", "values": "long"}}MORE
 ]}"#;
 
-fn long(value: i64) -> Vec<u8> {
-    let mut rest = ((value << 1) ^ (value >> 63)) as u64;
-    let mut bytes = Vec::new();
-    while rest > 0x7F {
-        bytes.push(rest as u8 | 0x80);
-        rest >>= 7;
-    }
-    bytes.push(rest as u8);
-    bytes
-}
-
-fn text(value: &str) -> Vec<u8> {
-    [long(value.len() as i64), value.as_bytes().to_vec()].concat()
-}
-
-fn list(items: &[Vec<u8>]) -> Vec<u8> {
-    [long(items.len() as i64), items.concat(), long(0)].concat()
-}
-
-/// One of a union: which, and its value.
-fn one(branch: i64, value: Vec<u8>) -> Vec<u8> {
-    [long(branch), value].concat()
-}
-
-/// An object container file of one block.
-fn file(schema: &str, rows: &[Vec<u8>]) -> Vec<u8> {
-    let head = [b"Obj\x01".to_vec(), long(1), text("avro.schema"), text(schema), long(0)].concat();
-    let block = rows.concat();
-    let count = [long(rows.len() as i64), long(block.len() as i64)].concat();
-    [head, SYNC.to_vec(), count, block, SYNC.to_vec()].concat()
-}
-
 /// 12.50 and three days after 1970 began, in the state SENT.
 fn order(id: i64, who: Vec<u8>) -> Vec<u8> {
     let line = [text("x"), 1.5_f64.to_le_bytes().to_vec()].concat();
-    let total = [long(2), vec![0x04, 0xE2]].concat();
+    let total = bytes(&[0x04, 0xE2]);
     let counts = [long(1), text("a"), long(1), long(0)].concat();
     let fields = [
         long(id),
@@ -82,10 +49,10 @@ fn the_schema_of_the_files_is_that_of_the_job() {
     fs::create_dir(place.path("in")).unwrap();
     let person = [text("Ann"), text("A"), one(1, long(40)), long(0)].concat();
     let rows = [order(1, one(1, person)), order(2, one(0, Vec::new()))];
-    fs::write(place.path("in/a.avro"), file(&SCHEMA.replace("MORE", ""), &rows)).unwrap();
+    fs::write(place.path("in/a.avro"), avro(&SCHEMA.replace("MORE", ""), &rows)).unwrap();
     let more = r#", {"name": "note", "type": ["null", "string"]}"#;
     let row = [order(3, one(0, Vec::new())), one(1, text("late"))].concat();
-    fs::write(place.path("in/b.avro"), file(&SCHEMA.replace("MORE", more), &[row])).unwrap();
+    fs::write(place.path("in/b.avro"), avro(&SCHEMA.replace("MORE", more), &[row])).unwrap();
 
     let said = taken(&place, "in");
     assert_eq!((rejected(&said), said["rows"].as_u64()), (0, Some(3)), "{said}");
@@ -135,7 +102,7 @@ fn the_schema_of_the_files_is_that_of_the_job() {
 #[test]
 fn a_broken_header_is_told() {
     let place = Place::local();
-    fs::write(place.path("cut.avro"), &file(&SCHEMA.replace("MORE", ""), &[])[..100]).unwrap();
+    fs::write(place.path("cut.avro"), &avro(&SCHEMA.replace("MORE", ""), &[])[..100]).unwrap();
     let output = place.sluice(&["init", "--from", "cut.avro"]).expect(1);
     output.says(&["cannot be read as avro", "hint: "]);
     assert!(!place.path("jobs").exists());

@@ -179,6 +179,23 @@ fn who_insists_gets_what_others_can_spill_and_nothing_else() {
 }
 
 #[test]
+fn who_cannot_spill_has_a_little_room_beside_sorts_that_hold_too_much() {
+    let pool: Arc<dyn MemoryPool> = sluice::memory::pool(1600);
+    let consumer = |name: &str, spills| MemoryConsumer::new(name).with_can_spill(spills);
+    let sort = consumer("a sort", true).register(&pool);
+    sort.try_grow(1500).unwrap();
+    let merge = consumer("a merge", false).register(&pool);
+    merge.try_grow(200).unwrap();
+    assert!(merge.try_grow(1).is_err(), "a sixteenth of the pool and no more");
+    assert!(sort.try_grow(1).is_err());
+    sort.free();
+    merge.try_grow(1400).unwrap();
+    assert!(merge.try_grow(1).is_err(), "nobody is there who could give way");
+    merge.shrink(1600);
+    assert_eq!(pool.reserved(), 0);
+}
+
+#[test]
 fn the_size_of_a_machine_is_read_where_linux_says_it() {
     let text = "MemFree:  1 kB\nMemTotal:       16315652 kB\nCached: 2 kB\n";
     assert_eq!(sluice::memory::total_bytes(text), Some(16_315_652 * 1024));

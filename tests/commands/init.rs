@@ -355,15 +355,17 @@ views:
 
 #[test]
 fn files_in_an_object_store_are_described_like_others() {
-    let place = Place::new(Kind::S3);
-    place.write("numbers.yaml", NUMBERS);
-    place.job("run", "numbers.yaml").ok();
-    let from = format!("{}/export/", place.lake());
-    place.sluice(&["init", "--into", "pack", "--from", &from]).ok();
-    let job = job_file(&place);
-    assert!(job.contains(&format!("  files: \"{from}**/*.csv\"\n")), "{job}");
-    place.job("run", "pack").ok();
-    assert_eq!(place.cell("pack", &format!("SELECT sum(id) FROM {}", table(&job))), "210");
+    for kind in Kind::CLOUDS {
+        let place = Place::new(kind);
+        place.write("numbers.yaml", NUMBERS);
+        place.job("run", "numbers.yaml").ok();
+        let from = format!("{}/export/", place.lake());
+        place.sluice(&["init", "--into", "pack", "--from", &from]).ok();
+        let job = job_file(&place);
+        assert!(job.contains(&format!("  files: \"{from}**/*.csv\"\n")), "{job}");
+        place.job("run", "pack").ok();
+        assert_eq!(place.cell("pack", &format!("SELECT sum(id) FROM {}", table(&job))), "210");
+    }
 }
 
 #[test]

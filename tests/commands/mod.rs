@@ -4,6 +4,7 @@ mod answers;
 mod avro;
 mod formats;
 mod init;
+mod packed;
 mod plan;
 mod reset;
 mod shell;

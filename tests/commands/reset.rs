@@ -71,7 +71,7 @@ fn figures(place: &Place) -> Vec<String> {
 
 #[test]
 fn a_job_goes_whole_and_nothing_else_does() {
-    for kind in [Kind::Local, Kind::S3] {
+    for kind in Kind::ALL {
         let place = place(kind);
         let before = figures(&place);
         assert_eq!(before[0], "60");
@@ -94,6 +94,9 @@ fn a_job_goes_whole_and_nothing_else_does() {
             let left = files(place.lake_folder());
             let left: Vec<&String> = left.iter().filter(|file| !other(file)).collect();
             assert_eq!(left, ["_sluice/first/lock", "kept/notes.txt"]);
+        } else {
+            assert!(place.names("kept").is_empty(), "{kind:?}");
+            assert_eq!(place.names("_sluice/first"), ["lease.json"], "{kind:?}");
         }
         assert_eq!(place.cell(PACK, "SELECT count(*) FROM both"), "3", "another job's table");
         let status = place.job("status", PACK).ok().stdout;
@@ -178,7 +181,11 @@ fn a_view_is_built_afresh_once_and_its_job_goes_on() {
 
 #[test]
 fn a_table_is_made_again_from_the_sources() {
-    let place = place(Kind::Local);
+    Kind::ALL.into_iter().for_each(made_again_from_the_sources);
+}
+
+fn made_again_from_the_sources(kind: Kind) {
+    let place = place(kind);
     let before = figures(&place);
     let said = reset(&place, "kept").arg("--yes").ok();
     said.says(&["reads all its sources again", "by_region"]);

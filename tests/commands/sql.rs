@@ -35,7 +35,7 @@ fn answer(place: &Place, tables: &[(&str, &str)], query: &str) -> String {
 
 #[test]
 fn a_delta_table_of_others_is_read_as_they_read_it() {
-    for kind in [Kind::Local, Kind::S3] {
+    for kind in Kind::ALL {
         let place = Place::new(kind);
         let url = foreign(&place, "delta", "theirs/sales");
         let query = "SELECT count(*) AS n, sum(id) AS ids, sum(\"Amount\") AS amount FROM t";
@@ -184,7 +184,7 @@ fn place(kind: Kind) -> Place {
 /// Figures of system tables come from manifests, logs and footers; the same ones from the rows.
 #[test]
 fn the_system_tables_add_up() {
-    for kind in [Kind::Local, Kind::S3] {
+    for kind in Kind::ALL {
         let place = place(kind);
         let row = |query: &str| place.sql(JOB, query).remove(0);
         let query = "SELECT count(*), sum(epochs), sum(rows_taken), sum(rows_rejected), \
@@ -219,6 +219,20 @@ fn the_system_tables_add_up() {
         let query = "SELECT source, connector, rows_taken, rows_decoded, rows_rejected, last_epoch \
                      FROM _sluice.sources";
         assert_eq!(row(query), ["lines", "files", "6", "5", "1", "2"]);
+    }
+}
+
+/// Whoever does not have the job file reads its tables like those of anybody else.
+#[test]
+fn tables_of_a_job_are_read_without_it() {
+    for kind in Kind::ALL {
+        let place = place(kind);
+        let [bought, archive] =
+            ["bought", "archive"].map(|name| format!("{}/{name}", place.lake()));
+        let query = "SELECT (SELECT count(*) FROM b) AS n, (SELECT sum(id) FROM a) AS ids, \
+                     (SELECT count(*) FROM a WHERE country = 'FR') AS french";
+        let told = answer(&place, &[("b", &bought), ("a", &archive)], query);
+        assert_eq!(told, "n,ids,french\n4,15,2\n", "{kind:?}");
     }
 }
 

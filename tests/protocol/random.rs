@@ -15,8 +15,8 @@ use crate::support::place::{Kind, Place};
 use crate::support::wait::{pause, until};
 
 /// Kills of all scenarios together, unless `SLUICE_KILLS` asks for more.
-const KILLS: u32 = 240;
-const SCENARIOS: u32 = 6;
+const KILLS: u32 = 320;
+const SCENARIOS: u32 = 8;
 /// Input of one round, in epochs.
 const EPOCHS: u64 = 2;
 /// The latest moment of a kill after a process was started: about when it has done its work.
@@ -165,6 +165,11 @@ fn files_gcs() {
     files(Kind::Gcs, 5);
 }
 
+#[test]
+fn files_azure() {
+    files(Kind::Azure, 7);
+}
+
 const STREAM: &str = r#"job: stream
 lake: "${vars.lake}"
 vars: {lake: ./lake, rows: 0}
@@ -231,6 +236,11 @@ fn generate_local() {
 #[test]
 fn generate_s3() {
     generate(Kind::S3, 4);
+}
+
+#[test]
+fn generate_gcs() {
+    generate(Kind::Gcs, 8);
 }
 
 #[test]

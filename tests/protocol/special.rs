@@ -107,7 +107,7 @@ fn frozen_with_the_lease(kind: Kind) {
     ledger.feed(1);
     let zombie = frozen(ledger.run(), Step::LeaseTaken, ledger.next_epoch());
     take_over(&mut ledger);
-    stops_fenced(zombie, Step::LeaseTaken);
+    stops_fenced(zombie, Step::LeaseTaken, kind);
     ledger.complete();
 }
 
@@ -140,7 +140,7 @@ fn frozen_after_a_repair_was_sealed(kind: Kind) {
     let (mut ledger, epoch) = race_lost(kind);
     let zombie = frozen(ledger.run(), Step::RepairSealed, epoch);
     take_over(&mut ledger);
-    stops_fenced(zombie, Step::RepairSealed);
+    stops_fenced(zombie, Step::RepairSealed, kind);
     ledger.complete();
 }
 
@@ -170,7 +170,7 @@ fn frozen_with_a_compaction_written(kind: Kind) {
     let (mut ledger, compact, epoch) = scattered(kind);
     let zombie = frozen(compact, Step::CompactionWritten, epoch);
     take_over(&mut ledger);
-    stops_fenced(zombie, Step::CompactionWritten);
+    stops_fenced(zombie, Step::CompactionWritten, kind);
     ledger.complete();
 }
 

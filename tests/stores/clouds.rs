@@ -105,6 +105,10 @@ fn buckets_have_credentials_of_their_own() {
     keyed("run").ok();
     let rows = keyed("sql").arg("SELECT count(*) FROM kept").arg("--format").arg("csv").ok();
     assert_eq!(rows.stdout.lines().last(), Some("3"), "{}", rows.text());
+    // Tables that no job has are read with what the job says of their buckets.
+    let table = keyed("sql").arg("--table").arg(format!("again={url}/lake/kept"));
+    let rows = table.arg("SELECT sum(id) FROM again").arg("--format").arg("csv").ok();
+    assert_eq!(rows.stdout.lines().last(), Some("6"), "{}", rows.text());
     let wrong = call("run").env("INBOX_KEY", "S3RVER").env("LAKE_KEY", "d3Jvbmc=").expect(1);
     wrong.says(&["check the credentials", "AZURE_STORAGE_ACCOUNT_KEY", "`storage:`"]);
 }

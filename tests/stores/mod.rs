@@ -2,6 +2,8 @@
 
 mod clouds;
 mod containers;
+mod large;
+mod outages;
 
 use sluice_core::Step;
 

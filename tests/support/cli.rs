@@ -145,13 +145,24 @@ impl Running {
 
     /// Waits until it has stopped itself (or has ended, which the caller did not want).
     pub fn wait_frozen(&mut self) {
+        let frozen = self.freezes();
+        assert!(frozen, "sluice {} ended before it froze\n{}", self.shown, self.said());
+    }
+
+    /// Waits until it has stopped or ended; whether it has stopped.
+    pub fn freezes(&self) -> bool {
         let tasks = format!("/proc/{}/task", self.id());
-        let frozen = wait::until("a process to freeze", SECONDS_MAX, || {
+        wait::until("a process to freeze", SECONDS_MAX, || {
             let states = states(Path::new(&tasks))?;
             let ended = states.contains(&'Z');
             (ended || states.iter().all(|state| *state == 'T')).then_some(!ended)
-        });
-        assert!(frozen, "sluice {} ended before it froze\n{}", self.shown, self.said());
+        })
+    }
+
+    /// Bytes that it has read so far, as the kernel counts them; nothing when it has ended.
+    pub fn bytes_read(&self) -> Option<u64> {
+        let text = std::fs::read_to_string(format!("/proc/{}/io", self.id())).ok()?;
+        text.lines().find_map(|line| line.strip_prefix("rchar: "))?.parse().ok()
     }
 
     /// Thaws it until it has ended: it freezes again each time it reaches its step again.

@@ -1,9 +1,10 @@
 //! What the tests of the binary share: running it, places for a lake, object stores of their own,
-//! and other readers. It knows nothing about what is right; the tests do.
+//! files of other writers, and other readers. It knows nothing about what is right; the tests do.
 
 pub mod cli;
 pub mod clients;
 pub mod csv;
+pub mod files;
 pub mod place;
 pub mod store;
 pub mod wait;

@@ -32,6 +32,9 @@ impl Kind {
     /// All of them.
     pub const ALL: [Kind; 4] = [Kind::Local, Kind::S3, Kind::Gcs, Kind::Azure];
 
+    /// Those in a cloud.
+    pub const CLOUDS: [Kind; 3] = [Kind::S3, Kind::Gcs, Kind::Azure];
+
     fn dialect(self) -> Option<Dialect> {
         match self {
             Kind::Local => None,
@@ -98,9 +101,18 @@ impl Place {
             let entries = fs::read_dir(self.lake_folder().join(folder)).unwrap();
             return entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         }
+        self.objects(folder).into_iter().map(|(_, name)| name).collect()
+    }
+
+    /// The size and the name of each object in a folder of the lake, on an object store.
+    pub fn objects(&self, folder: &str) -> Vec<(u64, String)> {
         let script = root().join("tests/clients/names.py");
-        let names = super::clients::python(&script, &[&self.lake, folder], &self.env);
-        names.lines().map(str::to_string).collect()
+        let listed = super::clients::python(&script, &[&self.lake, folder], &self.env);
+        let object = |line: &str| {
+            let (size, name) = line.split_once(' ').unwrap();
+            (size.parse::<u64>().unwrap(), name.to_string())
+        };
+        listed.lines().map(object).collect()
     }
 
     /// Writes a file in the folder, with the folders above it, under its final name at once.

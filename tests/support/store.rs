@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
@@ -31,6 +31,7 @@ pub struct ObjectStore {
     endpoint: String,
     child: Child,
     lifeline: ChildStdin,
+    said: BufReader<ChildStdout>,
 }
 
 /// What the store does wrong, per request.
@@ -42,6 +43,17 @@ pub struct Faults {
     pub refused: u32,
     /// Of 1,000 requests, how many are done and get a 500 all the same.
     pub lost: u32,
+}
+
+/// A request that a store refused in an outage.
+#[derive(Debug)]
+pub struct Refused {
+    /// Its method and URL.
+    pub request: String,
+    /// How often it was refused.
+    pub times: usize,
+    /// Seconds until it came again, each time; the last time it may have been let through.
+    pub pauses: Vec<f64>,
 }
 
 /// The bucket of a store that holds something from the start.
@@ -103,10 +115,28 @@ impl ObjectStore {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
         let lifeline = child.stdin.take().unwrap();
+        let mut said = BufReader::new(child.stdout.take().unwrap());
         let mut endpoint = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut endpoint).unwrap();
+        said.read_line(&mut endpoint).unwrap();
         assert!(endpoint.starts_with("http://"), "the object store did not start: {command:?}");
-        Self { dialect, endpoint: endpoint.trim().to_string(), child, lifeline }
+        Self { dialect, endpoint: endpoint.trim().to_string(), child, lifeline, said }
+    }
+
+    /// An outage: after so many more requests it answers nothing but 503 and 429, in turn, for a
+    /// while.
+    pub fn outage(&mut self, requests: u32, ms: u32) {
+        assert_ne!(self.dialect, Dialect::Azure, "azurite has no outages");
+        writeln!(self.lifeline, "outage {requests} {ms}").unwrap();
+    }
+
+    /// What it has refused in its outage.
+    pub fn refused(&mut self) -> Vec<Refused> {
+        writeln!(self.lifeline, "refused").unwrap();
+        let mut told = String::new();
+        self.said.read_line(&mut told).unwrap();
+        let told: Vec<(String, usize, Vec<f64>)> = serde_json::from_str(&told).unwrap();
+        let refused = |(request, times, pauses)| Refused { request, times, pauses };
+        told.into_iter().map(refused).collect()
     }
 
     /// The URL of a new, empty bucket.

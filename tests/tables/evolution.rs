@@ -40,7 +40,7 @@ fn forty(place: &Place) {
 }
 
 /// What a client that is not ours reads.
-fn read_by(client: &str, place: &Place, table: &str, columns: &[&str]) -> String {
+pub(super) fn read_by(client: &str, place: &Place, table: &str, columns: &[&str]) -> String {
     let script = root().join("tests/clients/columns.py");
     let url = place.lake_folder().join(table).display().to_string();
     let args: Vec<&str> =

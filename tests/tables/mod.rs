@@ -6,4 +6,5 @@ mod epochs;
 mod evolution;
 mod learned;
 mod scans;
+mod typed;
 mod upkeep;

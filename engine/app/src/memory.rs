@@ -3,9 +3,12 @@
 //! In: a number of bytes, or what the machine has. Out: the pool in both shapes. What does not fit
 //! is an error that names its owner; spilling and waiting are up to that owner.
 
+use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use datafusion::error::Result as PlanResult;
 use datafusion::execution::memory_pool::{
     FairSpillPool, MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation, TrackConsumersPool,
 };
@@ -21,13 +24,98 @@ const MACHINE_BYTES_DEFAULT: u64 = 4 << 30;
 /// How many of the largest consumers an error of the pool names: enough to see who it was.
 const CONSUMERS_NAMED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4);
 
+/// Who cannot spill may exceed the pool by one part in so many, while spilling operators hold more
+/// than their share.
+const HEADROOM_DIVISOR: usize = 16;
+
 /// A pool that knows who holds how much of it.
-pub type Pool = TrackConsumersPool<FairSpillPool>;
+pub type Pool = TrackConsumersPool<FairPool>;
 
 /// A DataFusion pool of `bytes`, shared fairly between operators that can spill.
 pub fn pool(bytes: u64) -> Arc<Pool> {
     let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-    Arc::new(TrackConsumersPool::new(FairSpillPool::new(bytes), CONSUMERS_NAMED))
+    Arc::new(TrackConsumersPool::new(FairPool::new(bytes), CONSUMERS_NAMED))
+}
+
+/// [`FairSpillPool`] with headroom. A sort that began alone holds more than its share when another
+/// one joins, and gives way only when it grows the next time: until then there may be no room
+/// for the few batches that merging takes, which would end the run.
+#[derive(Debug)]
+pub struct FairPool {
+    inner: FairSpillPool,
+    bytes: usize,
+    /// What those hold who cannot spill.
+    fixed: AtomicUsize,
+}
+
+impl FairPool {
+    fn new(bytes: usize) -> Self {
+        Self { inner: FairSpillPool::new(bytes), bytes, fixed: AtomicUsize::new(0) }
+    }
+
+    /// Whether so much more fits, were all spilling operators to give way but for the headroom.
+    fn has_headroom(&self, additional: usize) -> bool {
+        let all = |held: usize| held.saturating_add(additional);
+        let most = self.bytes.saturating_add(self.bytes / HEADROOM_DIVISOR);
+        all(self.fixed.load(Relaxed)) <= self.bytes && all(self.inner.reserved()) <= most
+    }
+}
+
+impl fmt::Display for FairPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+impl MemoryPool for FairPool {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn register(&self, consumer: &MemoryConsumer) {
+        self.inner.register(consumer);
+    }
+
+    fn unregister(&self, consumer: &MemoryConsumer) {
+        self.inner.unregister(consumer);
+    }
+
+    fn grow(&self, reservation: &MemoryReservation, additional: usize) {
+        self.inner.grow(reservation, additional);
+        if !reservation.consumer().can_spill() {
+            self.fixed.fetch_add(additional, Relaxed);
+        }
+    }
+
+    fn shrink(&self, reservation: &MemoryReservation, shrink: usize) {
+        self.inner.shrink(reservation, shrink);
+        if !reservation.consumer().can_spill() {
+            self.fixed.fetch_sub(shrink, Relaxed);
+        }
+    }
+
+    fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> PlanResult<()> {
+        let grown = self.inner.try_grow(reservation, additional);
+        if reservation.consumer().can_spill() {
+            return grown;
+        }
+        if let Err(refused) = grown {
+            if !self.has_headroom(additional) {
+                return Err(refused);
+            }
+            self.inner.grow(reservation, additional);
+        }
+        self.fixed.fetch_add(additional, Relaxed);
+        Ok(())
+    }
+
+    fn reserved(&self) -> usize {
+        self.inner.reserved()
+    }
+
+    fn memory_limit(&self) -> MemoryLimit {
+        self.inner.memory_limit()
+    }
 }
 
 /// The pool's size when nobody chose one, in bytes.

@@ -37,7 +37,9 @@ impl Talk {
 
     /// Sends log events of `filter` (`warn`, `info,sluice_lake=debug`) here.
     pub(crate) fn log(&self, filter: &str) -> Result<()> {
-        let filter = EnvFilter::try_new(filter).map_err(|e| {
+        // What the library that reads foreign Delta tables complains of comes back as our error.
+        let directives = format!("buoyant_kernel=off,{filter}");
+        let filter = EnvFilter::try_new(directives).map_err(|e| {
             Error::config(format!("not a log level log={filter:?}"))
                 .hint(
                     "write error, warn, info, debug, trace, or a list like info,sluice_lake=debug",
