@@ -120,7 +120,7 @@ def load():
     ).filter(pl.col("montant").is_not_null() & pl.col("type_op").is_in(list(KINDS)))
     properties = WriterProperties(compression="ZSTD", compression_level=1)
     options = {"partition_by": BY, "writer_properties": properties}
-    frame.collect().write_delta(f"{lake}/delta", delta_write_options=options)
+    frame.sink_delta(f"{lake}/delta", delta_write_options=options)
 
 
 def views():

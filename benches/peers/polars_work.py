@@ -1,11 +1,12 @@
-"""One of the works of works.py in Polars: files to a partitioned Parquet dataset, streaming, or to
-a partitioned Delta table. Same files, columns, codec and partitions as Sluice; no manifests.
+"""One of the works of works.py in Polars, streaming: files to a partitioned Parquet dataset, or to a
+Delta table by Polars' own sink; or `converted`: to Parquet files that delta-rs makes a Delta table
+of, by hand the fastest way. Same files, columns, codec and partitions as Sluice; no manifests.
 
-usage: polars_work.py WORK FILES OUTPUT csv|json parquet|delta fsync|plain
+usage: polars_work.py WORK FILES OUTPUT csv|json parquet|delta|converted fsync|plain
 """
 
 import polars as pl
-from deltalake import WriterProperties
+from deltalake import Field, Schema, WriterProperties, convert_to_deltalake
 
 from works import arguments, measured
 
@@ -35,15 +36,32 @@ def rows():
     return frame.with_columns(pl.col(dated).cast(pl.Date).dt.truncate("1mo").alias(month))
 
 
-def parquet():
-    target = pl.PartitionBy(output, key=by)
+def sink(target):
     rows().sink_parquet(target, compression="zstd", compression_level=1, mkdir=True)
+
+
+def parquet():
+    sink(pl.PartitionBy(output, key=by))
 
 
 def delta():
     properties = WriterProperties(compression="ZSTD", compression_level=1)
     options = {"partition_by": by, "writer_properties": properties}
-    rows().collect().write_delta(output, delta_write_options=options)
+    rows().sink_delta(output, delta_write_options=options)
 
 
-measured(parquet if form == "parquet" else delta, output, fsync)
+def converted():
+    # Plain names of folders: of escaped ones a conversion commits paths that no reader finds again.
+    sink(pl.PartitionBy(output, key=by, include_key=False, file_path_provider=place))
+    keys = Schema([Field(column, "date" if column == month else "string") for column in by])
+    convert_to_deltalake(output, partition_by=keys, partition_strategy="hive")
+
+
+def place(file):
+    [values] = file.partition_keys.rows()
+    folders = "/".join(f"{column}={value}" for column, value in zip(by, values))
+    return f"{folders}/{file.index_in_partition}.parquet"
+
+
+ways = {"parquet": parquet, "delta": delta, "converted": converted}
+measured(ways[form], output, fsync)

@@ -1,5 +1,6 @@
-"""What compare.py gives to Polars and DuckDB, as data: columns with their types, what is derived,
-and the partitions, the same as in movements.yaml and sales.yaml. Nothing is run here."""
+"""What compare.py gives to everyone but Sluice, as data: columns with their types, what is derived,
+the partitions, the same as in movements.yaml and sales.yaml, and whose sums are compared. Nothing
+is run here."""
 
 import os
 import sys
@@ -18,6 +19,7 @@ MOVEMENTS = {
     "rename": {},
     "month_of": ("date_op", "mois"),
     "partition_by": ["pays", "produit"],
+    "sums": ["montant"],
 }
 
 SALES = {
@@ -43,9 +45,26 @@ SALES = {
     },
     "month_of": ("invoice_date", "month"),
     "partition_by": ["month"],
+    "sums": ["quantity", "unit_price"],
 }
 
 WORKS = {"movements": MOVEMENTS, "sales": SALES}
+
+
+def query(work, files, decode):
+    """All rows of a work in the SQL of DuckDB."""
+    dated, month = work["month_of"]
+    columns = "{" + ", ".join(f"'{c}': '{t}'" for c, t in work["columns"].items()) + "}"
+    named = ", ".join(f'"{c}" AS {work["rename"].get(c, c)}' for c in work["columns"])
+    reader = (
+        f"read_csv('{files}', header = true, columns = {columns})"
+        if decode == "csv"
+        else f"read_json('{files}', format = 'newline_delimited', columns = {columns})"
+    )
+    return f"""
+        SELECT *, CAST(date_trunc('month', {dated}) AS DATE) AS {month}
+        FROM (SELECT {named} FROM {reader})
+    """
 
 
 def arguments():

@@ -2,12 +2,20 @@
 
 use arrow::array::{ArrayRef, RecordBatch};
 use parquet::arrow::ArrowWriter;
+use parquet::file::properties::WriterProperties;
 
-/// A Parquet file of one row group.
+/// Rows of a row group of a Parquet file: few, so that a file of some megabytes has many.
+const GROUP_ROWS: usize = 50_000;
+
+/// Between the blocks of an Avro file.
+const SYNC: [u8; 16] = *b"sixteen bytes ..";
+
+/// A Parquet file.
 pub fn parquet(columns: Vec<(&str, ArrayRef)>) -> Vec<u8> {
     let rows = RecordBatch::try_from_iter(columns).unwrap();
+    let groups = WriterProperties::builder().set_max_row_group_row_count(Some(GROUP_ROWS)).build();
     let mut bytes = Vec::new();
-    let mut writer = ArrowWriter::try_new(&mut bytes, rows.schema(), None).unwrap();
+    let mut writer = ArrowWriter::try_new(&mut bytes, rows.schema(), Some(groups)).unwrap();
     writer.write(&rows).unwrap();
     writer.close().unwrap();
     bytes
@@ -20,9 +28,6 @@ pub fn avro(schema: &str, rows: &[Vec<u8>]) -> Vec<u8> {
     let count = [long(rows.len() as i64), long(block.len() as i64)].concat();
     [head, SYNC.to_vec(), count, block, SYNC.to_vec()].concat()
 }
-
-/// Between the blocks of an Avro file.
-const SYNC: [u8; 16] = *b"sixteen bytes ..";
 
 /// In Avro an `int` or a `long`, or how many or which of something.
 pub fn long(value: i64) -> Vec<u8> {

@@ -273,7 +273,7 @@ fn a_column_that_is_not_there_stops_the_job_or_is_null() {
         stopped.says(&["a column is missing in the file", "column=text", &file, "requires it"]);
         assert_eq!(all(&place, "kept"), before, "{}", kind.ending);
 
-        place.write(JOB, &job(kind.ending, "on_missing_column: \"null\"", ""));
+        place.write(JOB, &job(kind.ending, "on_missing_column: null", ""));
         place.run(JOB);
         let rows = place.sql(JOB, "SELECT id, text, text IS NULL FROM kept ORDER BY id");
         let row = |id: i64| [id.to_string(), text(id), "false".to_string()];

@@ -40,6 +40,12 @@ pub trait SourceFactory: Send + Sync {
     /// Whether rows may be taken back later by the object they came from ([`crate::Intake::retracted`]).
     fn retracts(&self, config: &Config) -> bool;
 
+    /// Whether a file at `path`, a path or URL, would be one of those that are read. Pure: no
+    /// files, no network.
+    fn takes(&self, _config: &Config, _path: &str) -> bool {
+        false
+    }
+
     /// Makes the source. May look at files and servers.
     async fn build(&self, config: &Config, context: &Context) -> Result<Box<dyn Source>>;
 }

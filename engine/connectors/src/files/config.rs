@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use sluice_core::{Config, DataSchema, Error, Problems, Result, parse_bytes, parse_duration};
 
@@ -60,6 +60,7 @@ pub struct SourceConfig {
     pub header: Option<bool>,
     /// When a file lacks a column of the schema. Default: `fail`.
     #[serde(default)]
+    #[schemars(schema_with = "fail_or_null")]
     pub on_missing_column: OnMissingColumn,
     /// When a file has a column that the schema does not have. Default: `fail`.
     #[serde(default)]
@@ -180,6 +181,11 @@ pub enum OnMissingColumn {
     Fail,
     /// Its values are null. A required column still fails.
     Null,
+}
+
+/// As plain choices, so that `null` is found among them.
+fn fail_or_null(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "enum": ["fail", "null"] })
 }
 
 /// What to do when a file has a column of its own.

@@ -67,6 +67,12 @@ impl SourceFactory for Factory {
         config.value.get("on_changed_file").and_then(|v| v.as_str()) == Some("replace")
     }
 
+    fn takes(&self, config: &Config, path: &str) -> bool {
+        let Ok(settings) = Settings::read(config) else { return false };
+        let endings = settings.format.endings();
+        settings.patterns.iter().any(|pattern| pattern.takes(path, endings))
+    }
+
     async fn build(&self, config: &Config, context: &Context) -> Result<Box<dyn Source>> {
         let settings = Settings::read(config).map_err(|faults| faults.first(config))?;
         let mut roots = Vec::with_capacity(settings.patterns.len());

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use object_store::path::Path;
-use object_store::{GetOptions, GetRange, ObjectMeta};
+use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStoreExt};
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::errors::ParquetError;
@@ -135,6 +135,19 @@ impl Object {
     }
 
     async fn request(&self, range: Range<u64>) -> Result<Bytes> {
+        let read = self.bytes(range).await;
+        if self.is_local() {
+            // There the answer has the metadata of before the read, and a file that got shorter is
+            // an error of its own.
+            let now = self.store.object_store().head(&self.location).await;
+            if now.is_ok_and(|now| !self.found.is(&now)) {
+                return Err(self.changed());
+            }
+        }
+        read
+    }
+
+    async fn bytes(&self, range: Range<u64>) -> Result<Bytes> {
         let length = range.end - range.start;
         let options = GetOptions { range: Some(GetRange::Bounded(range)), ..GetOptions::default() };
         let answer = self.store.object_store().get_opts(&self.location, options).await;

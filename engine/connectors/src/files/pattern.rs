@@ -3,6 +3,8 @@
 //! In: `./data/**/2024-*.csv`. Out: the folder that is listed, and which of the files below it are
 //! meant. It lists nothing itself.
 
+use std::path::{Path, PathBuf};
+
 use globset::{GlobBuilder, GlobMatcher};
 use sluice_core::{Error, Result};
 
@@ -69,6 +71,13 @@ impl Pattern {
         self.wild.as_ref().is_some_and(|wild| wild.flat)
     }
 
+    /// Whether a file at `path`, a path or URL, is meant.
+    pub(super) fn takes(&self, path: &str, endings: &[&str]) -> bool {
+        let (path, base) = (whole(path), whole(&self.base));
+        let relative = path.strip_prefix(base).ok().and_then(Path::to_str);
+        relative.is_some_and(|relative| self.admits(relative, endings))
+    }
+
     /// Whether the file at `relative` to the base is meant. A folder means its files with one of
     /// `endings`. Names that begin with `_` or `.` are work in progress or other systems' notes,
     /// and are meant only when the pattern names them.
@@ -83,6 +92,14 @@ impl Pattern {
                     && endings.iter().any(|e| ends_with(relative, e))
             }
         }
+    }
+}
+
+/// A path or URL to be compared with others.
+fn whole(path: &str) -> PathBuf {
+    match path.contains("://") {
+        true => Path::new(path).components().collect(),
+        false => std::path::absolute(path).unwrap_or_else(|_| path.into()),
     }
 }
 
@@ -126,6 +143,18 @@ mod tests {
             assert!(!pattern.is_flat() || !relative.contains('/') || !meant, "{text}");
             let endings = [".csv", ".csv.gz"];
             assert_eq!(pattern.admits(relative, &endings), meant, "{text} {relative}");
+        }
+        let here = std::env::current_dir().unwrap().join("data/sub/a.csv").display().to_string();
+        let cases = [
+            ("./data", "data/sub/a.csv", true),
+            ("data/**/*.csv", here.as_str(), true),
+            ("data/*.csv", here.as_str(), false),
+            ("s3://bucket/in", "s3://bucket/in/a.csv", true),
+            ("s3://bucket/in", "s3://bucket/inner/a.csv", false),
+            ("s3://bucket/in", "in/a.csv", false),
+        ];
+        for (text, path, taken) in cases {
+            assert_eq!(Pattern::new(text).unwrap().takes(path, &[".csv"]), taken, "{text} {path}");
         }
         assert!(Pattern::new("data/[a").is_err());
         assert!(Pattern::new(" ").is_err());

@@ -67,7 +67,10 @@ impl Pattern {
         let mut parsed = Parsed::new();
         let text = std::str::from_utf8(text).ok()?;
         chrono::format::parse(&mut parsed, text, self.items.iter()).ok()?;
-        Some(parsed)
+        // `%Y` of chrono reads any number of digits: `24` is no year of the first century.
+        let written =
+            |year: i32| (0..=9999).contains(&year) && text.contains(&format!("{year:04}"));
+        parsed.year().is_none_or(written).then_some(parsed)
     }
 }
 

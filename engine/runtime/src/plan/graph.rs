@@ -10,7 +10,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::prelude::SessionContext;
 use sluice_core::{Error, FieldSpec, Problems, Registry, rejected_schema};
 
-use super::places::check_places;
+use super::places::{check_circles, check_places};
 use super::statement::Names;
 use super::table::{Scope, plan_table};
 use super::view::{Growth, plan_view};
@@ -73,6 +73,7 @@ pub async fn build_pack(
         graphs.push(graph);
     }
     check_places(&graphs, registry, &mut problems);
+    check_circles(&graphs, registry, &mut problems);
     if problems.is_empty() { Ok(graphs) } else { Err(problems) }
 }
 

@@ -1,14 +1,18 @@
 //! Where a pack writes: no folder may lie inside another, since the one would take the other's
-//! files for its own, or delete them.
+//! files for its own, or delete them; and no job may read what it writes, which would never end.
 //!
-//! In: the graphs of a pack. Out: a problem per folder that is not its own. It looks at names only,
-//! never at a store.
+//! In: the graphs of a pack. Out: a problem per folder that is not its own, and per source that
+//! reads one. It looks at names only, never at a store.
 
 use std::path::{Component, Path, PathBuf};
 
 use sluice_core::{Problems, Registry};
 
 use super::{Graph, SharedJob, quarantine_name};
+
+/// How files may be called below the folder of a table, and directly in that of a sink.
+const OF_TABLES: [&str; 3] = ["1.parquet", "part=1/1.parquet", "part=1/day=2/1.parquet"];
+const OF_SINKS: [&str; 3] = ["1.parquet", "1.csv", "1.jsonl"];
 
 /// A folder that something is written to.
 struct Place {
@@ -34,6 +38,30 @@ pub(super) fn check_places(graphs: &[Graph], registry: &Registry, problems: &mut
             format!("{} and {} cannot lie in one folder path={path}", place.what, other.what);
         let hint = "give each a folder that is not inside another's".to_string();
         problems.push(&place.job.file, span, message, Some(hint));
+    }
+}
+
+/// Finds sources that read what their own job writes.
+pub(super) fn check_circles(graphs: &[Graph], registry: &Registry, problems: &mut Problems) {
+    for graph in graphs {
+        let places = of_job(graph, registry);
+        for source in &graph.job.sources {
+            let Some(factory) = registry.source(&source.connector) else { continue };
+            let takes = |place: &&Place| {
+                let files = if place.sink { OF_SINKS } else { OF_TABLES };
+                files.iter().any(|file| {
+                    let path = place.path.join(file).display().to_string();
+                    factory.takes(&source.config, &path.replacen(":/", "://", 1))
+                })
+            };
+            let Some(place) = places.iter().find(takes) else { continue };
+            let span = graph.job.span(&format!("{}/path", source.pointer));
+            let message =
+                format!("a source reads what its job writes source={} {}", source.name, place.what);
+            let hint = "what a job writes is read by its statements, by name; or read it in a job of \
+                        its own with a lake of its own";
+            problems.push(&graph.job.file, span, message, Some(hint.to_string()));
+        }
     }
 }
 

@@ -322,7 +322,10 @@ impl Opening<'_> {
 
     /// Says which tables begin without what their sources gave before.
     fn warn_of_new_tables(&self, relations: &Relations) {
-        let old = self.last.is_some() && !self.options.rebuild && !self.options.adopt;
+        // Before anything was taken, the next rows are all rows.
+        let taken = |last: &Entry| last.manifest.offsets.values().any(|source| !source.is_empty());
+        let old = self.last.as_ref().is_some_and(taken);
+        let old = old && !self.options.rebuild && !self.options.adopt;
         for relation in relations.values().filter(|r| old && r.kind == Kind::Table && !r.exists) {
             let table = &relation.name;
             tracing::warn!(

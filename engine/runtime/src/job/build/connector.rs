@@ -115,6 +115,26 @@ impl Builder<'_, '_> {
         self.report.at(&place, message, hint);
     }
 
+    /// `settings` with the text `null` where a connector has a choice of that name: it is written
+    /// without quotes as well.
+    fn chosen_nulls(
+        &self,
+        allowed: &Value,
+        pointer: &str,
+        mut settings: Map<String, Value>,
+    ) -> Map<String, Value> {
+        let nulls = &self.report.document.nulls;
+        for (key, value) in &mut settings {
+            let key = segment(key);
+            let choices = allowed.pointer(&format!("/properties{key}/enum"));
+            let may = choices.and_then(Value::as_array).is_some_and(|c| c.contains(&"null".into()));
+            if may && nulls.contains(&format!("{pointer}{key}")) {
+                *value = "null".into();
+            }
+        }
+        settings
+    }
+
     /// The entry as its connector sees it, and whether it fits the connector's schema.
     fn config(
         &mut self,
@@ -130,7 +150,7 @@ impl Builder<'_, '_> {
         if let Some(Value::Object(properties)) = allowed.get_mut("properties") {
             properties.insert(own.to_string(), Value::Bool(true));
         }
-        let settings = Value::Object(settings);
+        let settings = Value::Object(self.chosen_nulls(&allowed, pointer, settings));
         let failed = &self.tree.failed;
         let checked = check(&allowed, &settings, pointer, failed, &[], self.report);
         let below = format!("{pointer}/");

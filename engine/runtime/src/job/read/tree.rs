@@ -35,6 +35,8 @@ pub(crate) struct Document {
     pub(crate) keys: BTreeMap<String, Span>,
     /// Values that could not be read and are null, by JSON pointer.
     pub(crate) broken: BTreeSet<String>,
+    /// Values that are written as `null`, by JSON pointer; others are null because nothing is there.
+    pub(crate) nulls: BTreeSet<String>,
     text: Text,
     /// The characters each text scalar was read from.
     scalars: BTreeMap<String, (usize, usize)>,
@@ -86,8 +88,8 @@ impl Document {
         let span = reader.begin(root);
         reader.out.spans.insert(String::new(), span);
         let value = reader.value(root, "");
-        let Parts { spans, keys, scalars, broken } = reader.out;
-        Some(Self { file: file.to_path_buf(), value, spans, keys, broken, text, scalars })
+        let Parts { spans, keys, scalars, broken, nulls } = reader.out;
+        Some(Self { file: file.to_path_buf(), value, spans, keys, broken, nulls, text, scalars })
     }
 
     /// The place of the value at `pointer`, or of the nearest value around it.
@@ -132,6 +134,7 @@ struct Parts {
     keys: BTreeMap<String, Span>,
     scalars: BTreeMap<String, (usize, usize)>,
     broken: BTreeSet<String>,
+    nulls: BTreeSet<String>,
 }
 
 struct Reader<'a> {
@@ -165,9 +168,15 @@ impl Reader<'_> {
         match &node.data {
             YamlData::Value(scalar) => {
                 self.out.spans.insert(pointer.to_string(), span);
-                if let Scalar::String(_) = scalar {
-                    let range = (start, node.span.end.index());
-                    self.out.scalars.insert(pointer.to_string(), range);
+                let range = (start, node.span.end.index());
+                match scalar {
+                    Scalar::String(_) => {
+                        self.out.scalars.insert(pointer.to_string(), range);
+                    }
+                    Scalar::Null if range.1 > range.0 => {
+                        self.out.nulls.insert(pointer.to_string());
+                    }
+                    _ => {}
                 }
                 plain(scalar)
             }
