@@ -76,8 +76,8 @@ def compare(options, case, files, expected, fsync):
             if run == 0:
                 aside("check", who, work, output, form, expected)
     medians = {who: statistics.median(taken) for who, taken in seconds.items() if taken}
-    shown = lambda who: f"{medians[who]:.2f} s, {max(peaks[who]):.0f} MiB" if who in medians else "–"
-    cells = [shown(who) for who in WHO]
+    shown = {who: f"{medians[who]:.2f} s, {max(peaks[who]):.0f} MiB" for who in medians}
+    cells = [shown.get(who, "–") for who in WHO]
     # What nobody does who does not know that it can be done is told, and not the yardstick.
     best = min(medians[who] for who in ("Polars", "DuckDB", "libraries"))
     ratio = f"{medians['Sluice'] / best:.2f}"
