@@ -279,6 +279,10 @@ pub struct RunArgs {
     /// taken
     #[arg(long)]
     pub adopt: bool,
+    /// Go on where rows of a source are gone for good, such as Kafka offsets that were deleted before
+    /// they were read; what is lost is written into the epoch
+    #[arg(long)]
+    pub accept_loss: bool,
     /// Publish each epoch before the next one is worked on
     #[arg(long)]
     pub no_overlap: bool,

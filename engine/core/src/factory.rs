@@ -9,7 +9,9 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 
-use crate::{Clock, Config, FileSink, Memory, Problems, Result, Secrets, Source};
+use crate::{
+    Advance, Clock, Config, FileSink, Memory, Problems, Recount, Result, Secrets, Source, Standing,
+};
 
 /// What a connector is given when it is built.
 #[derive(Debug, Clone)]
@@ -20,6 +22,8 @@ pub struct Context {
     pub memory: Arc<dyn Memory>,
     /// The job's secrets.
     pub secrets: Secrets,
+    /// The job's name.
+    pub job: String,
 }
 
 /// Makes sources of one kind.
@@ -48,6 +52,21 @@ pub trait SourceFactory: Send + Sync {
 
     /// Makes the source. May look at files and servers.
     async fn build(&self, config: &Config, context: &Context) -> Result<Box<dyn Source>>;
+
+    /// What the source's partitions have now; nothing where that cannot be told. Asks servers.
+    async fn standing(&self, _config: &Config, _context: &Context) -> Result<Vec<Standing>> {
+        Ok(Vec::new())
+    }
+
+    /// Counts what lies in `ranges` again; nothing where positions are not rows. Asks servers.
+    async fn recount(
+        &self,
+        _config: &Config,
+        _context: &Context,
+        _ranges: &[Advance],
+    ) -> Result<Vec<Recount>> {
+        Ok(Vec::new())
+    }
 }
 
 /// Makes file sinks of one kind.

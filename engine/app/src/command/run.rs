@@ -110,6 +110,7 @@ fn options(args: &RunArgs) -> RunOptions {
         take_over: args.take_over,
         rebuild: args.rebuild,
         adopt: args.adopt,
+        accept_loss: args.accept_loss,
         overlap: !args.no_overlap,
         epochs_max: args.epochs,
         ..RunOptions::default()

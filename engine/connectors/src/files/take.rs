@@ -5,7 +5,7 @@
 //! epoch before it, and so does one with a column that is to be added. It remembers nothing.
 
 use futures::{FutureExt, StreamExt, TryStreamExt};
-use sluice_core::{Error, FieldSpec, Kind, Reader, Rejected, Result, Scan, Split};
+use sluice_core::{Error, FieldSpec, Held, Kind, Reader, Rejected, Result, Scan, Split};
 
 use super::config::{OnChangedFile, OnNewColumn};
 use super::cut::{Cut, cut};
@@ -109,6 +109,7 @@ impl FileSource {
                 bytes: piece.bytes,
                 detail: serde_json::to_value(detail)
                     .map_err(|e| Error::bug("a split cannot be described").because(e))?,
+                held: Held::default(),
             });
         }
         if careful && let Some(error) = self.read_through(&splits).await? {

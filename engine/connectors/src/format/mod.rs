@@ -12,6 +12,7 @@ use sluice_core::{Decoded, RESCUED_COLUMN, Result};
 pub mod avro;
 pub mod csv;
 pub mod json;
+pub mod message;
 pub mod parquet;
 
 pub mod compress;

@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use serde_json::Value;
 use sluice_core::{
-    Advance, Clock, Decoded, Error, Intake, Limit, Offset, Offsets, Reader, Result, RowStream,
-    Scan, Source, Split, Start,
+    Advance, Clock, Decoded, Error, Held, Intake, Limit, Offset, Offsets, Reader, Result,
+    RowStream, Scan, Source, Split, Start,
 };
 
 use super::config::Settings;
@@ -120,6 +120,7 @@ fn splits(from: u64, to: u64) -> Vec<Split> {
             rows: end - start,
             bytes: (end - start) * ROW_BYTES,
             detail: Value::Null,
+            held: Held::default(),
         }
     };
     (0..).zip(starts).map(split).collect()

@@ -23,7 +23,8 @@ fn config(value: Value) -> Config {
 }
 
 fn context(clock: &Arc<ManualClock>) -> Context {
-    Context { clock: clock.clone(), memory: Unbounded::shared(), secrets: Default::default() }
+    let (memory, secrets) = (Unbounded::shared(), Default::default());
+    Context { clock: clock.clone(), memory, secrets, job: "j".into() }
 }
 
 fn plan(columns: Value) -> Plan {

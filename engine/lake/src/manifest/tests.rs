@@ -57,7 +57,10 @@ fn manifest(epoch: u64, run: &str, previous: Option<&str>) -> Manifest {
         opened_at_ms: 5,
         host: "host".into(),
         kind: EpochKind::Data,
-        sources: BTreeMap::from([("s".into(), SourcePart { advances: vec![advance], rows })]),
+        sources: BTreeMap::from([(
+            "s".into(),
+            SourcePart { advances: vec![advance], rows, ..SourcePart::default() },
+        )]),
         offsets: BTreeMap::from([("s".into(), BTreeMap::from([("p".into(), at(epoch + 1))]))]),
         watermarks: BTreeMap::new(),
         state: BTreeMap::new(),

@@ -81,6 +81,17 @@ pub struct SourcePart {
     pub advances: Vec<Advance>,
     /// What became of the rows.
     pub rows: Counts,
+    /// Positions that hold no row; none where positions are not rows. Positions are rows and gaps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gaps: Option<u64>,
+    /// Positions whose rows were gone before they could be taken, as somebody accepted.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lost: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// Rows of a source.

@@ -27,7 +27,9 @@ use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
 use futures::StreamExt;
 use futures::future::ready;
 use parking_lot::Mutex;
-use sluice_core::{Decoded, Reader, Rejected, Result, RowStream, Scan, Split, rejected_schema};
+use sluice_core::{
+    Decoded, Held, Reader, Rejected, Result, RowStream, Scan, Split, rejected_schema,
+};
 
 use super::aside::Aside;
 use super::bound::bounds;
@@ -162,9 +164,16 @@ impl IntakeTable {
 
     /// An intake that would be estimated at `rows`, to plan with and not to run.
     pub fn supposed(schema: SchemaRef, rows: usize) -> Self {
-        let (rows, detail) = (rows as u64, serde_json::Value::Null);
-        let split =
-            Split { ordinal: 0, object: String::new(), range: (0, 0), rows, bytes: 0, detail };
+        let (rows, detail, held) = (rows as u64, serde_json::Value::Null, Held::default());
+        let split = Split {
+            ordinal: 0,
+            object: String::new(),
+            range: (0, 0),
+            rows,
+            bytes: 0,
+            detail,
+            held,
+        };
         Self::new(Arc::new(Supposed(schema)), &[split], 1, &Arc::default(), Behind::Position)
     }
 
@@ -416,7 +425,8 @@ mod tests {
 
     fn split(ordinal: u32, bytes: u64) -> Split {
         let detail = serde_json::Value::Null;
-        Split { ordinal, object: String::new(), range: (0, 0), rows: 0, bytes, detail }
+        let (object, held) = (String::new(), Held::default());
+        Split { ordinal, object, range: (0, 0), rows: 0, bytes, detail, held }
     }
 
     #[test]

@@ -48,6 +48,10 @@ pub struct Taken {
     pub retracted: Vec<String>,
     /// Files that cannot be read at all.
     pub unreadable: Vec<Rejected>,
+    /// Positions that hold no row, where positions are rows.
+    pub gaps: Option<u64>,
+    /// Positions whose rows were gone.
+    pub lost: u64,
     /// What reading found.
     pub tally: Arc<Tally>,
 }
@@ -72,6 +76,8 @@ pub struct Facts {
     pub open_for: Duration,
     /// Whether some source has more right now.
     pub more: bool,
+    /// Whether some source can hold no more.
+    pub full: bool,
     /// Whether the run goes on when sources are empty.
     pub follow: bool,
 }
@@ -91,7 +97,7 @@ pub enum Next {
 
 /// Whether an intake is closed: the only place that decides it.
 pub fn decide(facts: Facts, limits: &EpochLimits) -> Next {
-    let full = facts.rows >= limits.rows || facts.bytes >= limits.bytes;
+    let full = facts.full || facts.rows >= limits.rows || facts.bytes >= limits.bytes;
     let late = limits.every.is_none_or(|every| facts.open_for >= every);
     match (facts.splits > 0, facts.more) {
         (true, _) if full => Next::Close,
@@ -127,8 +133,15 @@ pub async fn take(
     let clock = &env.clock;
     let opened = clock.monotonic();
     let mut taken: Vec<Taken> = Vec::new();
-    let mut facts =
-        Facts { rows: 0, bytes: 0, splits: 0, open_for: Duration::ZERO, more: false, follow };
+    let mut facts = Facts {
+        rows: 0,
+        bytes: 0,
+        splits: 0,
+        open_for: Duration::ZERO,
+        more: false,
+        full: false,
+        follow,
+    };
     loop {
         facts.more = false;
         let mut trouble = None;
@@ -151,6 +164,7 @@ pub async fn take(
                 tracing::warn!(source = run.name, "{note}");
             }
             facts.more |= intake.more;
+            facts.full |= intake.full;
             if !intake.columns.is_empty() {
                 wider.insert(run.name.clone(), intake.columns.clone());
             }
@@ -202,6 +216,8 @@ fn add(taken: &mut Vec<Taken>, run: &mut SourceRun, intake: Intake, memory: &dyn
                 splits: Vec::new(),
                 retracted: Vec::new(),
                 unreadable: Vec::new(),
+                gaps: None,
+                lost: 0,
                 tally: Arc::new(Tally::new(Aside::of(
                     memory,
                     &format!("rejected rows of source {}", run.name),
@@ -226,6 +242,11 @@ fn add(taken: &mut Vec<Taken>, run: &mut SourceRun, intake: Intake, memory: &dyn
     entry.state.extend(intake.state);
     entry.retracted.extend(intake.retracted);
     entry.unreadable.extend(intake.unreadable);
+    entry.lost += intake.lost;
+    entry.gaps = match (entry.gaps, intake.gaps) {
+        (Some(before), Some(more)) => Some(before + more),
+        (before, more) => before.or(more),
+    };
     entry.reader = run.source.reader();
 }
 
@@ -235,7 +256,7 @@ mod tests {
 
     fn facts(rows: u64, splits: u64, more: bool, follow: bool, ms: u64) -> Facts {
         let open_for = Duration::from_millis(ms);
-        Facts { rows, bytes: 0, splits, open_for, more, follow }
+        Facts { rows, bytes: 0, splits, open_for, more, full: false, follow }
     }
 
     #[test]

@@ -82,8 +82,13 @@ impl Environment {
     }
 
     /// What a connector is given.
-    pub fn context(&self, secrets: &Secrets) -> Context {
-        Context { clock: self.clock.clone(), memory: self.memory.clone(), secrets: secrets.clone() }
+    pub fn context(&self, job: &str, secrets: &Secrets) -> Context {
+        Context {
+            clock: self.clock.clone(),
+            memory: self.memory.clone(),
+            secrets: secrets.clone(),
+            job: job.to_string(),
+        }
     }
 }
 

@@ -345,7 +345,8 @@ impl Worker {
                     pruned: taken.tally.pruned(),
                 },
             };
-            let part = SourcePart { advances: taken.advances.clone(), rows };
+            let (advances, gaps, lost) = (taken.advances.clone(), taken.gaps, taken.lost);
+            let part = SourcePart { advances, rows, gaps, lost };
             sources.insert(taken.name.clone(), part);
             offsets.insert(taken.name.clone(), taken.offsets.clone());
         }
@@ -359,7 +360,7 @@ impl Worker {
             let from = before.insert(partition.clone(), to.clone()).unwrap_or(Offset::ZERO);
             if from != to {
                 let advances = vec![Advance { partition, from, to }];
-                sources.insert(source, SourcePart { advances, rows: Counts::default() });
+                sources.insert(source, SourcePart { advances, ..SourcePart::default() });
             }
         }
         let mut tables = open.tables;

@@ -43,6 +43,10 @@ pub struct RecoverOptions {
     pub marks: bool,
     /// Read what sources have to its end before the first epoch takes it.
     pub careful: bool,
+    /// Take nothing that comes after the opening.
+    pub bounded: bool,
+    /// Go on behind what sources lost.
+    pub accept_loss: bool,
 }
 
 /// The lake of a job.
@@ -409,7 +413,7 @@ impl Opening<'_> {
         for node in &self.graph.sources {
             let factory = self.env.registry.source(&node.spec.connector);
             let factory = factory.ok_or_else(|| Error::bug("a source has no connector"))?;
-            let context = self.env.context(secrets);
+            let context = self.env.context(&self.identity.job, secrets);
             let mut source = factory.build(&node.spec.config, &context).await?;
             let name = node.spec.name.clone();
             let offsets: Offsets = worker.state.offsets.get(&name).cloned().unwrap_or_default();
@@ -418,8 +422,10 @@ impl Opening<'_> {
                 Some(files) => worker.folder.read(files).await?,
                 None => Vec::new(),
             };
-            let careful = self.options.careful;
-            source.seek(Start { offsets: offsets.clone(), state, careful }).await?;
+            let RecoverOptions { careful, bounded, accept_loss, .. } = self.options;
+            let offsets_now = offsets.clone();
+            let start = Start { offsets: offsets_now, state, careful, bounded, accept_loss };
+            source.seek(start).await?;
             runs.push(SourceRun { name, source, offsets });
         }
         Ok(runs)

@@ -64,6 +64,8 @@ impl Attempts<'_> {
             adopt: options.adopt,
             marks: true,
             careful: false,
+            bounded: !options.follow,
+            accept_loss: options.accept_loss,
         };
         let mut failures = 0;
         let mut done = 0;
@@ -78,7 +80,13 @@ impl Attempts<'_> {
                     done = run.done;
                     if run.began_anew() && !run.adopting {
                         // The new life has begun: a failure from here on continues it.
-                        how = RecoverOptions { marks: true, ..RecoverOptions::default() };
+                        how = RecoverOptions {
+                            take_over: false,
+                            rebuild: false,
+                            adopt: false,
+                            marks: true,
+                            ..how
+                        };
                     }
                     ended
                 }

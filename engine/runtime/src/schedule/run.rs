@@ -42,6 +42,8 @@ pub struct RunOptions {
     pub rebuild: bool,
     /// Keep the tables as they are and take what comes from now on.
     pub adopt: bool,
+    /// Go on behind what sources lost.
+    pub accept_loss: bool,
     /// Let an epoch run while the one before is published.
     pub overlap: bool,
     /// End after this many epochs.
@@ -59,6 +61,7 @@ impl Default for RunOptions {
             take_over: false,
             rebuild: false,
             adopt: false,
+            accept_loss: false,
             overlap: true,
             epochs_max: None,
             compaction: Some(Compaction::default()),

@@ -135,6 +135,7 @@ fn sources(entries: &[Entry], base: Option<&Base>) -> Check {
     let mut incarnation = String::new();
     let mut findings = Vec::new();
     let mut rows = Counts::default();
+    let (mut gaps, mut lost) = (0, 0);
     for Entry { manifest, .. } in entries {
         if manifest.incarnation != incarnation {
             at.clear();
@@ -152,26 +153,30 @@ fn sources(entries: &[Entry], base: Option<&Base>) -> Check {
             let mut counted = 0;
             for advance in &part.advances {
                 let key = (source.clone(), advance.partition.clone());
-                let before = at.insert(key, advance.to.clone()).unwrap_or(Offset::ZERO);
+                let before = at.insert(key, advance.to.clone());
+                // Where positions are rows the first one is the source's to choose.
+                let first = if part.gaps.is_some() { advance.from.clone() } else { Offset::ZERO };
+                let before = before.unwrap_or(first);
                 if before != advance.from {
                     findings.push(format!(
                         "epoch {} takes {source}/{} from {:?}, the one before ended at {before:?}",
                         manifest.epoch, advance.partition, advance.from
                     ));
                 }
-                if let ("rows", Some(from), Some(to)) =
-                    (advance.partition.as_str(), advance.from.at(), advance.to.at())
-                {
+                let rows = part.gaps.is_some() || advance.partition == "rows";
+                if let (true, Some(from), Some(to)) = (rows, advance.from.at(), advance.to.at()) {
                     counted += to.saturating_sub(from);
                 }
             }
-            let told = part.rows.taken();
+            let told = part.rows.taken() + part.gaps.unwrap_or(0) + part.lost;
+            gaps += part.gaps.unwrap_or(0);
+            lost += part.lost;
             // An adopted source is taken note of, not read.
             let read = manifest.kind == EpochKind::Data;
             if counted > 0 && counted != told && read {
                 findings.push(format!(
-                    "epoch {} takes {counted} rows of {source}, {told} are decoded, rejected or \
-                     pruned",
+                    "epoch {} takes {counted} rows of {source}, {told} are decoded, rejected, \
+                     pruned, gaps or lost",
                     manifest.epoch
                 ));
             }
@@ -179,7 +184,13 @@ fn sources(entries: &[Entry], base: Option<&Base>) -> Check {
     }
     let Counts { decoded, rejected, pruned } = rows;
     let decoded = format_count(decoded, "row");
-    let counted = format!("{decoded} decoded, {rejected} rejected, {pruned} pruned");
+    let mut counted = format!("{decoded} decoded, {rejected} rejected, {pruned} pruned");
+    if gaps > 0 {
+        counted += &format!(", {gaps} positions without a row");
+    }
+    if lost > 0 {
+        counted += &format!(", {lost} rows lost, as accepted");
+    }
     Check::new("sources", counted, &findings)
 }
 

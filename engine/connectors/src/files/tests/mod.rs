@@ -44,7 +44,7 @@ fn config(value: Value) -> Config {
 
 fn context() -> Context {
     let clock = Arc::new(ManualClock::at(1_800_000_000_000));
-    Context { clock, memory: Unbounded::shared(), secrets: Secrets::default() }
+    Context { clock, memory: Unbounded::shared(), secrets: Secrets::default(), job: "j".into() }
 }
 
 /// The source in a pool of its own, at its beginning.

@@ -3,6 +3,9 @@
 //! A source knows partitions and offsets, not SQL, and owns no control loop: the epoch loop asks.
 //! The path is `poll → Intake { splits or batches } → Reader::open → Decoded`.
 
+mod held;
+mod standing;
+
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
@@ -11,6 +14,9 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 
 use crate::{Advance, FieldSpec, Offsets, Result};
+
+pub use held::Held;
+pub use standing::{Lag, Recount, Standing};
 
 /// The hidden last column of decoded rows (Int64): the row's order within its epoch. Larger is
 /// later; unique within one intake.
@@ -48,6 +54,10 @@ pub struct Start {
     /// Read what the first poll is to take to its end before taking it: an error of kind
     /// `Unreadable` came up while it was read.
     pub careful: bool,
+    /// Take nothing that comes after this call: the run is to end.
+    pub bounded: bool,
+    /// Go on behind what is lost instead of refusing to: somebody looked at it and said so.
+    pub accept_loss: bool,
 }
 
 /// A readable piece of a source.
@@ -65,6 +75,8 @@ pub struct Split {
     pub bytes: u64,
     /// Whatever else the reader needs; small.
     pub detail: serde_json::Value,
+    /// What is to be decoded, where it was fetched before the plan runs.
+    pub held: Held,
 }
 
 /// What one poll found.
@@ -76,8 +88,16 @@ pub struct Intake {
     pub splits: Vec<Split>,
     /// State rows to seal with the epoch (a file source's newly seen files); always one schema.
     pub state: Option<RecordBatch>,
+    /// Positions in the advances that hold no row and never did, or none any more: markers of
+    /// transactions, aborted rows, rows compacted away. None where positions are not rows.
+    pub gaps: Option<u64>,
+    /// Positions in the advances whose rows were gone before they could be taken
+    /// ([`Start::accept_loss`]).
+    pub lost: u64,
     /// Whether more is there right now.
     pub more: bool,
+    /// Whether nothing more can be held: the intake has to close.
+    pub full: bool,
     /// Things a person should know, such as a changed file; each ends as a log line.
     pub notes: Vec<String>,
     /// Paths whose earlier rows are to be retracted by `_source_file` (`on_changed_file: replace`).
@@ -209,6 +229,12 @@ pub trait Source: Send {
 
     /// Says that everything before `offsets` is published. Idempotent.
     async fn acknowledge(&mut self, offsets: &Offsets) -> Result<()>;
+
+    /// How far the last poll is behind what its partitions have, as far as that is known without
+    /// asking anybody.
+    fn lag(&self) -> Vec<Lag> {
+        Vec::new()
+    }
 }
 
 /// `schema` with [`POSITION_COLUMN`] appended.
