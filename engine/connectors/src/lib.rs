@@ -5,6 +5,7 @@
 pub mod files;
 pub mod format;
 pub mod generate;
+pub mod message;
 
 use std::sync::Arc;
 
