@@ -47,7 +47,8 @@ impl Reader for MessageReader {
         let decoded = async move {
             let held = split.held.get::<Messages>();
             let strange = || Error::bug(format!("a split of another source object={}", split.object));
-            reader.decode(&held.ok_or_else(strange)?).await
+            let held = held.ok_or_else(strange)?;
+            reader.decode(&held).await
         };
         futures::stream::once(decoded).boxed()
     }
