@@ -196,7 +196,8 @@ impl Settings {
 
     /// Who decodes the messages.
     pub(super) fn reader(&self, format: Arc<dyn MessageFormat>) -> MessageReader {
-        let (metadata, null_rows) = (self.metadata.clone(), self.tombstones == Some(Tombstones::Row));
+        let (metadata, null_rows) =
+            (self.metadata.clone(), self.tombstones == Some(Tombstones::Row));
         MessageReader { format, metadata, null_rows }
     }
 
@@ -262,7 +263,11 @@ fn begin(start: StartAt, topics: &[Topics], faults: &mut Faults) -> Begin {
                 };
                 if !name.is_some_and(known) {
                     let message = format!("not a partition of these topics partition={key}");
-                    faults.add("/start/offsets", &message, "write topic/number, as in orders/0: 17");
+                    faults.add(
+                        "/start/offsets",
+                        &message,
+                        "write topic/number, as in orders/0: 17",
+                    );
                 }
             }
             Begin::Offsets(offsets)

@@ -137,7 +137,8 @@ impl ConnectionConfig {
 
 fn is_address(text: &str) -> bool {
     let text = text.split_once("://").map_or(text, |(_, rest)| rest);
-    text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+    text.rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
 }
 
 impl Connection {
@@ -191,9 +192,9 @@ pub(super) fn failed(what: &str, bootstrap: &str, error: &rdkafka::error::KafkaE
         }
         _ => match error {
             rdkafka::error::KafkaError::ClientConfig(..) => Error::config(message).because(cause),
-            _ => Error::unavailable(message)
-                .because(cause)
-                .hint("is the broker running, and can its advertised address be reached from here?"),
+            _ => Error::unavailable(message).because(cause).hint(
+                "is the broker running, and can its advertised address be reached from here?",
+            ),
         },
     }
 }

@@ -77,10 +77,7 @@ impl Shared {
     }
 
     /// Does something with the lanes, quickly.
-    pub(super) fn with_lanes<T>(
-        &self,
-        act: impl FnOnce(&mut BTreeMap<Arc<str>, Lane>) -> T,
-    ) -> T {
+    pub(super) fn with_lanes<T>(&self, act: impl FnOnce(&mut BTreeMap<Arc<str>, Lane>) -> T) -> T {
         act(&mut self.state.lock().lanes)
     }
 }

@@ -79,7 +79,8 @@ impl Metadata {
                 Arc::new(Int64Array::from_iter_values(offsets))
             }
             Metadata::Timestamp => {
-                let micros = |row: &usize| messages.timestamps[*row].map(|ms| ms.saturating_mul(1000));
+                let micros =
+                    |row: &usize| messages.timestamps[*row].map(|ms| ms.saturating_mul(1000));
                 let times: TimestampMicrosecondArray = rows.iter().map(micros).collect();
                 Arc::new(times.with_timezone("UTC"))
             }
@@ -97,18 +98,12 @@ impl Metadata {
 
 /// What is to be kept of messages for these columns.
 pub(super) fn kept(columns: &[Metadata]) -> Kept {
-    Kept {
-        keys: columns.contains(&Metadata::Key),
-        headers: columns.contains(&Metadata::Headers),
-    }
+    Kept { keys: columns.contains(&Metadata::Key), headers: columns.contains(&Metadata::Headers) }
 }
 
 fn header_fields() -> Fields {
-    vec![
-        Field::new("key", DataType::Utf8, true),
-        Field::new("value", DataType::Binary, true),
-    ]
-    .into()
+    vec![Field::new("key", DataType::Utf8, true), Field::new("value", DataType::Binary, true)]
+        .into()
 }
 
 fn headers(messages: &Messages, rows: &[usize]) -> ArrayRef {

@@ -82,7 +82,8 @@ impl SourceFactory for Factory {
             let connection = settings.connection.connection();
             Broker::new(&connection, settings.isolation.name())?.look(&settings.topics)
         });
-        let topics = look.await.map_err(|e| Error::bug("a look at topics broke off").because(e))??;
+        let topics =
+            look.await.map_err(|e| Error::bug("a look at topics broke off").because(e))??;
         let of_topic = |topic: &broker::Topic| {
             let standing = |b: &broker::Bounds| Standing {
                 partition: format!("{}/{}", topic.name, b.number),

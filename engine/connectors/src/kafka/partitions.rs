@@ -367,7 +367,8 @@ mod tests {
 
     fn topic(id: &str, bounds: &[(u64, u64)]) -> Topic {
         let bounds = bounds.iter().zip(0..);
-        let partitions = bounds.map(|((low, high), number)| Bounds { number, low: *low, high: *high });
+        let partitions =
+            bounds.map(|((low, high), number)| Bounds { number, low: *low, high: *high });
         Topic { name: "t".into(), id: Some(id.into()), partitions: partitions.collect() }
     }
 
@@ -418,8 +419,7 @@ mod tests {
             ("a#0", 7, at("t~1/0", 4, 0)),
         ];
         for (life, recorded, expected) in cases {
-            let known =
-                [("t", Offset::Cursor(life.into())), ("t/0", Offset::At(recorded))];
+            let known = [("t", Offset::Cursor(life.into())), ("t/0", Offset::At(recorded))];
             let refused = placed(&now, &known, &Begin::Earliest, false).unwrap_err();
             assert_eq!(refused.kind(), Kind::Data);
             assert!(refused.hint_text().unwrap().contains("--accept-loss"));

@@ -99,8 +99,7 @@ mod tests {
 
     #[test]
     fn what_is_lost_is_told_and_nothing_else_is() {
-        let plain =
-            Facts { recorded: None, recreated: false, low: 10, high: 20, start: 0 };
+        let plain = Facts { recorded: None, recreated: false, low: 10, high: 20, start: 0 };
         let read = |recorded| Facts { recorded: Some(recorded), ..plain };
         let cases = [
             (plain, Place::At(10)),
@@ -109,10 +108,7 @@ mod tests {
             (read(20), Place::At(20)),
             (read(9), Place::Gone { from: 9, to: 10 }),
             (read(21), Place::Backwards { recorded: 21, high: 20 }),
-            (
-                Facts { recreated: true, ..read(12) },
-                Place::Recreated { recorded: 12, low: 10 },
-            ),
+            (Facts { recreated: true, ..read(12) }, Place::Recreated { recorded: 12, low: 10 }),
             (Facts { recreated: true, ..plain }, Place::At(10)),
             // An empty partition whose messages were all deleted.
             (Facts { low: 20, ..read(20) }, Place::At(20)),

@@ -46,7 +46,8 @@ impl Reader for MessageReader {
         let reader = self.clone();
         let decoded = async move {
             let held = split.held.get::<Messages>();
-            let strange = || Error::bug(format!("a split of another source object={}", split.object));
+            let strange =
+                || Error::bug(format!("a split of another source object={}", split.object));
             let held = held.ok_or_else(strange)?;
             reader.decode(&held).await
         };

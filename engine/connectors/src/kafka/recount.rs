@@ -106,8 +106,7 @@ fn compacts(connection: &Connection, topic: &str) -> Result<bool> {
     let wrong = |e: &KafkaError| failed(&what, connection.bootstrap(), e);
     let admin: AdminClient<Events> =
         connection.client().create_with_context(Events::default()).map_err(|e| wrong(&e))?;
-    let options = AdminOptions::new()
-        .request_timeout(Some(Duration::from_millis(ANSWER_WAIT_MS)));
+    let options = AdminOptions::new().request_timeout(Some(Duration::from_millis(ANSWER_WAIT_MS)));
     let asked = [ResourceSpecifier::Topic(topic)];
     let told = futures::executor::block_on(admin.describe_configs(asked.iter(), &options));
     let told = told.map_err(|e| wrong(&e))?;

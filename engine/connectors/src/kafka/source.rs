@@ -140,8 +140,7 @@ impl KafkaSource {
         let kept = kept(&self.settings.metadata);
         let skip = self.settings.skips_tombstones(self.reader.format.as_ref());
         let (name, bootstrap) = (&self.name, self.connection.bootstrap());
-        let fetcher =
-            Fetcher::start(name, bootstrap, consumer, kept, skip, self.room.clone())?;
+        let fetcher = Fetcher::start(name, bootstrap, consumer, kept, skip, self.room.clone())?;
         fetcher.assign(partitions);
         self.fetcher = Some(fetcher);
         Ok(())
@@ -193,7 +192,8 @@ impl KafkaSource {
     /// A run that is to end waits until much is there, or all.
     async fn gather(&mut self, limit: Limit) -> Result<()> {
         let Some(fetcher) = self.fetcher.as_ref().filter(|_| self.bounded) else { return Ok(()) };
-        let enough = usize::try_from(limit.bytes).unwrap_or(usize::MAX).min(self.room.bytes_max / 2);
+        let enough =
+            usize::try_from(limit.bytes).unwrap_or(usize::MAX).min(self.room.bytes_max / 2);
         let (begun, mut heard, mut before) = (self.clock.monotonic(), self.clock.monotonic(), 0);
         loop {
             let ended = fetcher.shared.with_lanes(|lanes| lanes.values().all(|lane| lane.at_end));
@@ -365,4 +365,3 @@ impl Source for KafkaSource {
         self.partitions.lag()
     }
 }
-

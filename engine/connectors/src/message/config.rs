@@ -153,7 +153,10 @@ impl RegistryConfig {
 impl fmt::Debug for RegistryConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { url, user, .. } = self;
-        f.debug_struct("RegistryConfig").field("url", url).field("user", user).finish_non_exhaustive()
+        f.debug_struct("RegistryConfig")
+            .field("url", url)
+            .field("user", user)
+            .finish_non_exhaustive()
     }
 }
 

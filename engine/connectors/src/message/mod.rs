@@ -26,9 +26,7 @@ use crate::files::dialect::dialect;
 use crate::format::csv;
 use crate::format::message::{MessageFormat, Tombstones};
 
-pub use config::{
-    Envelope, Format, Framing, OnNewColumn, Proto, RegistryConfig, Settings, Times,
-};
+pub use config::{Envelope, Format, Framing, OnNewColumn, Proto, RegistryConfig, Settings, Times};
 pub use registry::{Registry, Schema, SchemaType};
 pub use rows::{OP_COLUMN, SOURCE_TS_COLUMN};
 pub use wire::framed;
@@ -155,7 +153,9 @@ impl Settings {
             ("/envelope", self.envelope.is_some(), &[Debezium]),
             ("/times", self.times.is_some(), &[Debezium]),
         ];
-        for (pointer, _, formats) in keys.iter().filter(|(_, given, of)| *given && !of.contains(&self.format)) {
+        for (pointer, _, formats) in
+            keys.iter().filter(|(_, given, of)| *given && !of.contains(&self.format))
+        {
             let (key, format) = (&pointer[1..], self.format.name());
             let of: Vec<&str> = formats.iter().map(|format| format.name()).collect();
             let hint = format!("remove it, or use `format: {}`", of.join("` or `"));

@@ -197,9 +197,9 @@ impl Column {
                         bytes.extend_from_slice(value.as_bytes());
                         true
                     }
-                    (DataType::Utf8, other) => {
-                        written(other).map(|text| bytes.extend_from_slice(text.as_bytes())).is_some()
-                    }
+                    (DataType::Utf8, other) => written(other)
+                        .map(|text| bytes.extend_from_slice(text.as_bytes()))
+                        .is_some(),
                     _ => false,
                 };
                 if stored {
