@@ -4,6 +4,7 @@
 //! The path is `poll → Intake { splits or batches } → Reader::open → Decoded`.
 
 mod held;
+mod shard;
 mod standing;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use futures::stream::BoxStream;
 use crate::{Advance, FieldSpec, Offsets, Result};
 
 pub use held::Held;
+pub use shard::{Membership, Shard};
 pub use standing::{Lag, Recount, Standing};
 
 /// The hidden last column of decoded rows (Int64): the row's order within its epoch. Larger is
@@ -75,6 +77,9 @@ pub struct Start {
     pub bounded: bool,
     /// Go on behind what is lost instead of refusing to: somebody looked at it and said so.
     pub accept_loss: bool,
+    /// Take only this slice of the partitions: others take the rest, under chains of their own. Only
+    /// where the source's factory says that there are slices.
+    pub shard: Option<Shard>,
 }
 
 /// A readable piece of a source.
