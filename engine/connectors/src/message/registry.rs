@@ -108,7 +108,8 @@ impl Registry {
     pub fn new(config: &RegistryConfig, clock: Arc<dyn Clock>) -> Result<Self> {
         let url = config.parsed_url()?;
         let client = Client::builder().timeout(TIMEOUT).build();
-        let client = client.map_err(|e| Error::config("no client for http can be made").because(e))?;
+        let client =
+            client.map_err(|e| Error::config("no client for http can be made").because(e))?;
         Ok(Self { client, url, config: config.clone(), clock })
     }
 
@@ -176,7 +177,12 @@ impl Registry {
     }
 
     /// Asks until there is an answer, a few times; none when what is asked for does not exist.
-    async fn ask(&self, method: Method, path: &[&str], body: Option<&Value>) -> Result<Option<Value>> {
+    async fn ask(
+        &self,
+        method: Method,
+        path: &[&str],
+        body: Option<&Value>,
+    ) -> Result<Option<Value>> {
         let mut url = self.url.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(path);
@@ -238,11 +244,13 @@ impl Registry {
                 _ => Err(self.strange("nothing is found there")),
             },
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                let text = format!("the schema registry refuses us url={}: {message}", self.shown());
+                let text =
+                    format!("the schema registry refuses us url={}: {message}", self.shown());
                 Err(Error::config(text).hint("check `registry.user`, `password` or `token`"))
             }
             status if status.is_server_error() || is_passing(status) => {
-                let text = format!("the schema registry fails url={} status={status}", self.shown());
+                let text =
+                    format!("the schema registry fails url={} status={status}", self.shown());
                 Err(Error::unavailable(text).hint("look at the registry's own log"))
             }
             _ => {

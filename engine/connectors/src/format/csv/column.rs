@@ -140,13 +140,12 @@ impl Column {
         if spelling.is_null(cell, self.is_text()) {
             return !self.required;
         }
-        let reads = |read: &dyn Fn(&[u8]) -> bool| plainly(cell, |t| read(t).then_some(())).is_some();
+        let reads =
+            |read: &dyn Fn(&[u8]) -> bool| plainly(cell, |t| read(t).then_some(())).is_some();
         let pattern = self.pattern.as_ref();
         match &self.data_type {
             DataType::Binary => true,
-            DataType::Utf8 => {
-                std::str::from_utf8(&spelling.encoding.text(&cell.value())).is_ok()
-            }
+            DataType::Utf8 => std::str::from_utf8(&spelling.encoding.text(&cell.value())).is_ok(),
             DataType::Boolean => reads(&|t| value::boolean(t).is_some()),
             DataType::Int8 => reads(&|t| spelling.number(t, number::<i8>).is_some()),
             DataType::Int16 => reads(&|t| spelling.number(t, number::<i16>).is_some()),

@@ -47,7 +47,7 @@ pub(crate) struct Rescued {
 
 impl Rescued {
     /// Says that all of `fields` stand within `outer`.
-    fn nest(fields: &mut [Rescued], outer: &str) {
+    pub(crate) fn nest(fields: &mut [Rescued], outer: &str) {
         for field in fields {
             field.path = joined(outer, &field.path);
             field.nested = true;
@@ -60,6 +60,8 @@ impl Rescued {
 pub(crate) struct Record {
     pub(super) columns: Vec<Column>,
     pub(super) places: HashMap<Vec<u8>, usize>,
+    /// Who said last what texts stand for, see [`Record::mean`].
+    pub(super) said: u64,
 }
 
 /// The values of one field.
@@ -99,7 +101,7 @@ impl Record {
         let columns: Vec<Column> = fields.iter().map(Column::new).collect::<Result<_>>()?;
         let places = columns.iter().enumerate();
         let places = places.map(|(i, c)| (c.origin.clone().into_bytes(), i)).collect();
-        Ok(Self { columns, places })
+        Ok(Self { columns, places, said: 0 })
     }
 
     /// Takes the object that comes next as one row. After an error the columns have to be cut back.
@@ -292,9 +294,15 @@ impl Column {
     /// Appends a value that is not null; false if the text is none.
     #[inline]
     fn push(&mut self, text: &[u8]) -> bool {
-        if self.meaning != Meaning::Itself {
-            return self.push_meant(text);
+        match self.meaning {
+            Meaning::Itself => self.push_itself(text),
+            _ => self.push_meant(text),
         }
+    }
+
+    /// The same for text that stands for what it says.
+    #[inline]
+    pub(super) fn push_itself(&mut self, text: &[u8]) -> bool {
         let pattern = self.pattern.as_ref();
         match &mut self.values {
             Values::Bools(values) => value::boolean(text).map(|v| values.push(v)).is_some(),

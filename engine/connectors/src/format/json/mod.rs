@@ -24,12 +24,12 @@ mod typed;
 
 pub(crate) use column::{Column, Reading, Record, Rescued};
 pub(crate) use decode::object;
-pub(crate) use scan::{Cursor, Wrong, joined};
-pub(crate) use typed::{Meaning, Unit, Value};
 pub use decode::{Decoder, Layout, Origin, Unknown};
 pub use encode::Encoder;
 pub use keys::{Keys, LEARNED_MAX};
 pub use record::begins_list;
+pub(crate) use scan::{Cursor, Wrong, joined};
+pub(crate) use typed::{Meaning, Unit, Value, to_base64, unscaled, written};
 
 /// An object larger than this is rejected: it bounds the memory that a missing line break can take.
 pub const RECORD_BYTES_MAX: usize = 16 * 1024 * 1024;
