@@ -212,7 +212,8 @@ fn messages_are_read_as_lines_are() {
     bolero::check!().with_iterations(10_000).with_max_len(30).for_each(|choices: &[u8]| {
         let text: String =
             choices.iter().map(|c| FRAGMENTS[usize::from(*c) % FRAGMENTS.len()]).collect();
-        if text.trim_ascii().is_empty() {
+        let text = text.trim_ascii();
+        if text.is_empty() {
             return;
         }
         let origin = Origin { object: String::new(), file: 0, start: 0, list: false };

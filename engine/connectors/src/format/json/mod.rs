@@ -10,6 +10,7 @@
 //! Of a key that comes twice in one object the last value holds. Numbers never pass through a
 //! float unless the column is one.
 
+mod array;
 mod column;
 mod decode;
 mod encode;

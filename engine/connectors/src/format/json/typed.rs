@@ -359,7 +359,10 @@ pub(crate) fn unscaled(bytes: &[u8]) -> Option<i128> {
 fn base64(text: &[u8]) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len() / 4 * 3 + 2);
     let padding = text.iter().rev().take_while(|b| **b == b'=').count();
-    if padding > 2 || (padding > 0 && text.len() % 4 != 0) || (text.len() - padding) % 4 == 1 {
+    if padding > 2
+        || (padding > 0 && !text.len().is_multiple_of(4))
+        || (text.len() - padding) % 4 == 1
+    {
         return None;
     }
     for group in text[..text.len() - padding].chunks(4) {

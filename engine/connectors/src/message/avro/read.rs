@@ -43,7 +43,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The same at another place.
-    pub(in crate::message) fn from(&self, at: usize) -> Self {
+    pub(in crate::message) fn moved(&self, at: usize) -> Self {
         Self { types: self.types, bytes: self.bytes, at, depth: 0, items: 0 }
     }
 

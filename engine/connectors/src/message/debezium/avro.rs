@@ -18,6 +18,18 @@ pub(in crate::message) struct Changes {
     fields: Vec<(String, usize)>,
     before: Part,
     after: Part,
+    /// Where the database's own time stands, if it does.
+    source: Option<Time>,
+}
+
+/// A time in a record of an envelope.
+#[derive(Debug)]
+struct Time {
+    place: usize,
+    branch: Option<usize>,
+    /// The types of the fields before it.
+    before: Vec<usize>,
+    id: usize,
 }
 
 /// A row in an envelope.
@@ -47,7 +59,8 @@ impl Changes {
         let part =
             |name: &str| Part::find(&types, &fields, name, columns.record(), columns.unknown());
         let (before, after) = (part("before")?, part("after")?);
-        Ok(Arc::new(Self { types, fields, before, after }))
+        let source = Time::find(&types, &fields);
+        Ok(Arc::new(Self { types, fields, before, after, source }))
     }
 }
 
@@ -61,18 +74,43 @@ impl Part {
     ) -> Result<Self, String> {
         let place = fields.iter().position(|(field, _)| field == name);
         let place = place.ok_or_else(|| format!("no change event: there is no `{name}` in it"))?;
-        let branches = match &types.get(fields[place].1).node {
-            Node::Union(branches) => branches.clone(),
-            _ => vec![fields[place].1],
-        };
-        let is_union = matches!(types.get(fields[place].1).node, Node::Union(_));
-        for (branch, id) in branches.iter().enumerate() {
-            if let Node::Record(inner) = &types.get(*id).node {
-                let steps = steps(types, inner, record, unknown)?;
-                return Ok(Self { place, branch: is_union.then_some(branch), steps });
-            }
+        let (branch, inner) =
+            record_of(types, fields[place].1).ok_or_else(|| format!("`{name}` is no record"))?;
+        Ok(Self { place, branch, steps: steps(types, inner, record, unknown)? })
+    }
+}
+
+impl Time {
+    fn find(types: &Types, fields: &[(String, usize)]) -> Option<Self> {
+        let place = fields.iter().position(|(field, _)| field == "source")?;
+        let (branch, inner) = record_of(types, fields[place].1)?;
+        let at = inner.iter().position(|(field, _)| field == "ts_ms")?;
+        let before = inner[..at].iter().map(|(_, id)| *id).collect();
+        Some(Self { place, branch, before, id: inner[at].1 })
+    }
+
+    fn read(&self, mut reader: Reader<'_>) -> Result<Option<i64>, Wrong> {
+        if !reader.enters(self.branch)? {
+            return Ok(None);
         }
-        Err(format!("`{name}` is no record"))
+        for id in &self.before {
+            reader.skip(*id)?;
+        }
+        Ok(reader.json(self.id)?.as_i64())
+    }
+}
+
+/// The fields of a record; and which branch it is where it stands in a union.
+fn record_of(types: &Types, id: usize) -> Option<(Option<usize>, &[(String, usize)])> {
+    match &types.get(id).node {
+        Node::Record(fields) => Some((None, fields)),
+        Node::Union(branches) => {
+            branches.iter().enumerate().find_map(|(branch, id)| match &types.get(*id).node {
+                Node::Record(fields) => Some((Some(branch), fields.as_slice())),
+                _ => None,
+            })
+        }
+        _ => None,
     }
 }
 
@@ -91,21 +129,24 @@ impl Body for Changes {
             reader.skip(*id).map_err(|wrong| wrong.within(name))?;
         }
         reader.end()?;
-        let (mut op, mut own_ms, mut source_ms) = (None, None, None);
+        let (mut op, mut own_ms) = (None, None);
         for ((name, id), start) in self.fields.iter().zip(&starts) {
             match name.as_str() {
-                "op" => op = reader.from(*start).json(*id)?.as_str().map(str::to_string),
-                "ts_ms" => own_ms = reader.from(*start).json(*id)?.as_i64(),
-                "source" => source_ms = reader.from(*start).json(*id)?["ts_ms"].as_i64(),
+                "op" => op = reader.moved(*start).json(*id)?.as_str().map(str::to_string),
+                "ts_ms" => own_ms = reader.moved(*start).json(*id)?.as_i64(),
                 _ => {}
             }
         }
+        let source_ms = match &self.source {
+            Some(time) => time.read(reader.moved(starts[time.place]))?,
+            None => None,
+        };
         let op = Op::parse(op.unwrap_or_default().as_bytes())?;
         let part = match op {
             Op::Delete => &self.before,
             _ => &self.after,
         };
-        let mut reader = reader.from(starts[part.place]);
+        let mut reader = reader.moved(starts[part.place]);
         if !reader.enters(part.branch)? {
             return Err(no_row(op));
         }

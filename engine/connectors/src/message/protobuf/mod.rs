@@ -99,7 +99,9 @@ fn add(
     message: MessageDescriptor,
     columns: &Columns,
 ) {
-    for (number, inner) in (0..).zip(message.child_messages()) {
+    // The entries of maps are types too, but none that anybody wrote.
+    let written = message.child_messages().filter(|inner| !inner.is_map_entry());
+    for (number, inner) in (0..).zip(written) {
         let path = path.iter().copied().chain([number]).collect();
         add(messages, path, inner, columns);
     }
