@@ -100,8 +100,11 @@ impl Time {
     }
 }
 
+/// The names and types of a record's fields.
+type Fields = [(String, usize)];
+
 /// The fields of a record; and which branch it is where it stands in a union.
-fn record_of(types: &Types, id: usize) -> Option<(Option<usize>, &[(String, usize)])> {
+fn record_of(types: &Types, id: usize) -> Option<(Option<usize>, &Fields)> {
     match &types.get(id).node {
         Node::Record(fields) => Some((None, fields)),
         Node::Union(branches) => {
