@@ -411,7 +411,7 @@ pub(super) fn says_nothing(
     }
 }
 
-pub(super) fn size(faults: &mut Faults, pointer: &str, size: Option<&Size>) -> Option<u64> {
+pub(crate) fn size(faults: &mut Faults, pointer: &str, size: Option<&Size>) -> Option<u64> {
     let bytes = match size? {
         Size::Bytes(bytes) => *bytes,
         Size::Text(text) => faults.keep(pointer, parse_bytes(text))?,
@@ -445,6 +445,11 @@ impl Faults {
 
     pub(crate) fn keep<T>(&mut self, pointer: &str, result: Result<T>) -> Option<T> {
         result.map_err(|error| self.list.push((pointer.to_string(), error))).ok()
+    }
+
+    pub(crate) fn and(mut self, more: Self) -> Self {
+        self.list.extend(more.list);
+        self
     }
 
     /// As problems of the job file.
