@@ -36,7 +36,8 @@ pub enum Tombstones {
     Skip,
 }
 
-/// Columns that messages are read into.
+/// Columns that messages are read into. They hold a gibibyte of messages at most before they are
+/// finished: places in a column are 31 bits wide.
 pub trait DecodeMessages: Send {
     /// Takes one message as one row. A message that is none leaves nothing behind; the reason names
     /// the field.

@@ -19,7 +19,7 @@ pub mod compress;
 pub mod encoding;
 pub mod sniff;
 mod time;
-mod value;
+pub(crate) mod value;
 
 /// Rows per batch at most, as readers promise.
 pub const BATCH_ROWS_MAX: usize = 65_536;

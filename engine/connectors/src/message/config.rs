@@ -11,15 +11,14 @@ use serde_json::Value;
 use sluice_core::{Error, Result};
 use url::Url;
 
-use crate::format::json::Unknown;
+use crate::format::json::{Unit, Unknown};
 
 /// What messages hold.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 pub struct Settings {
     /// What a message is written in.
     pub format: Format,
-    /// What stands before a message. Default: `confluent` for `avro` and `protobuf` with a
-    /// registry, else `none`.
+    /// What stands before a message. Default: `confluent` with a registry, else `none`.
     #[serde(default)]
     pub framing: Option<Framing>,
     /// The schema registry that messages name their schemas in.
@@ -196,4 +195,14 @@ pub enum Times {
     Micros,
     /// Nanoseconds.
     Nanos,
+}
+
+impl Times {
+    pub(super) fn unit(self) -> Unit {
+        match self {
+            Times::Millis => Unit::Millis,
+            Times::Micros => Unit::Micros,
+            Times::Nanos => Unit::Nanos,
+        }
+    }
 }

@@ -6,11 +6,17 @@
 //! ones are taken back). Schemas come from a `registry` and are `known` from then on. Where messages
 //! come from is not known here.
 
+mod avro;
 mod config;
+mod connect;
+mod debezium;
 mod json;
 mod known;
+mod protobuf;
 mod raw;
 mod registry;
+#[cfg(test)]
+mod registry_tests;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -19,13 +25,14 @@ mod wire;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use sluice_core::{Clock, DataSchema};
+use sluice_core::{Clock, DataSchema, Error, Result};
 
 use crate::files::config::{Faults, check_fields};
 use crate::files::dialect::dialect;
 use crate::format::csv;
 use crate::format::message::{MessageFormat, Tombstones};
 
+pub use avro::Encoder as AvroEncoder;
 pub use config::{Envelope, Format, Framing, OnNewColumn, Proto, RegistryConfig, Settings, Times};
 pub use registry::{Registry, Schema, SchemaType};
 pub use rows::{OP_COLUMN, SOURCE_TS_COLUMN};
@@ -108,32 +115,67 @@ impl Settings {
         clock: Arc<dyn Clock>,
         faults: &mut Faults,
     ) -> Option<Lookup> {
-        let known = |compile: Compile, faults: &mut Faults| {
-            let config = self.registry.as_ref()?;
-            let registry = faults.keep("/registry/url", Registry::new(config, clock.clone()))?;
-            Some(Lookup::Registry(Arc::new(Known::new(registry, clock.clone(), compile)), None))
-        };
-        let body = |body: Arc<dyn Body>| match self.is_framed() {
-            true => Lookup::Prefixed(body),
-            false => Lookup::Fixed(body),
-        };
+        let with = columns.clone();
         match self.format {
             Format::Json if self.is_framed() && self.registry.is_some() => {
-                known(Box::new(json::of_schema), faults)
+                self.known(json::of_schema, clock, faults)
             }
-            Format::Json => Some(body(Arc::new(json::Json))),
-            _ => {
-                faults.add("/format", "not a format of messages", "use json, csv or raw");
-                None
-            }
+            Format::Json => Some(self.alike(Arc::new(json::Json))),
+            Format::Avro => match &self.avro_schema {
+                Some(schema) => {
+                    let text = schema.as_str().map_or_else(|| schema.to_string(), str::to_string);
+                    let avro = avro::Avro::new(&text, &[], columns).map_err(|e| {
+                        Error::config(format!("messages of avro_schema cannot be read: {e}"))
+                            .hint("check it, and the fields of the schema")
+                    });
+                    Some(self.alike(Arc::new(faults.keep("/avro_schema", avro)?)))
+                }
+                None => self.known(move |s| avro::Avro::of_schema(s, &with), clock, faults),
+            },
+            Format::Protobuf => match &self.proto {
+                Some(proto) => {
+                    let read = protobuf::Protobuf::of_config(proto, columns);
+                    Some(self.alike(Arc::new(faults.keep("/proto", read)?)))
+                }
+                None => self.known(move |s| protobuf::OfFile::of_schema(s, &with), clock, faults),
+            },
+            Format::Debezium => match self.envelope.unwrap_or_default() {
+                Envelope::Json => Some(
+                    self.alike(Arc::new(debezium::JsonChanges::new(self.times.map(Times::unit)))),
+                ),
+                Envelope::Avro => {
+                    self.known(move |s| debezium::AvroChanges::of_schema(s, &with), clock, faults)
+                }
+            },
+            Format::Csv | Format::Raw => None,
         }
+    }
+
+    /// All messages are read alike.
+    fn alike(&self, body: Arc<dyn Body>) -> Lookup {
+        match self.is_framed() {
+            true => Lookup::Prefixed(body),
+            false => Lookup::Fixed(body),
+        }
+    }
+
+    /// Messages are read as the registry's schemas say.
+    fn known(
+        &self,
+        compile: impl Fn(&Schema) -> Result<Arc<dyn Body>, String> + Send + Sync + 'static,
+        clock: Arc<dyn Clock>,
+        faults: &mut Faults,
+    ) -> Option<Lookup> {
+        let registry = Registry::new(self.registry.as_ref()?, clock.clone());
+        let registry = faults.keep("/registry/url", registry)?;
+        Some(Lookup::Registry(Arc::new(Known::new(registry, clock, compile)), None))
     }
 
     /// Whether a schema's id stands before each message.
     fn is_framed(&self) -> bool {
-        let default = match (&self.registry, self.format) {
-            (Some(_), Format::Avro | Format::Protobuf | Format::Debezium) => Framing::Confluent,
-            _ => Framing::None,
+        let default = match self.registry {
+            Some(_) => Framing::Confluent,
+            None => Framing::None,
         };
         self.framing.unwrap_or(default) == Framing::Confluent
     }
@@ -160,6 +202,39 @@ impl Settings {
             let of: Vec<&str> = formats.iter().map(|format| format.name()).collect();
             let hint = format!("remove it, or use `format: {}`", of.join("` or `"));
             faults.add(pointer, &format!("{key} says nothing about {format}"), &hint);
+        }
+        self.check_registry(faults);
+    }
+
+    /// Reports what does not go together where schemas come from.
+    fn check_registry(&self, faults: &mut Faults) {
+        let in_place = match self.format {
+            Format::Avro => Some(("avro_schema", self.avro_schema.is_some())),
+            Format::Protobuf => Some(("proto", self.proto.is_some())),
+            Format::Debezium if self.envelope == Some(Envelope::Avro) => {
+                Some(("envelope: json", false))
+            }
+            _ => None,
+        };
+        match (in_place, &self.registry) {
+            (Some((key, false)), None) => {
+                let hint = format!("add `registry: {{url: …}}`, or `{key}`");
+                faults.add("/format", "nothing says what schema messages have", &hint);
+            }
+            (Some((key, true)), Some(_)) => {
+                let message = format!("both a registry and {key} are given");
+                faults.add("/registry", &message, "remove one of them");
+            }
+            _ => {}
+        }
+        if self.registry.is_some() && self.framing == Some(Framing::None) {
+            let hint = "remove `framing`, or the registry";
+            faults.add("/framing", "messages without framing name no schema of a registry", hint);
+        }
+        if let Some(proto) = &self.proto
+            && proto.file.is_some() == proto.text.is_some()
+        {
+            faults.add("/proto", "a type is in a file or in a text", "give one of them");
         }
         if let Some(registry) = &self.registry {
             faults.keep("/registry/url", registry.parsed_url());
@@ -191,6 +266,3 @@ impl Layout {
         }
     }
 }
-
-/// Who reads the messages of a schema.
-type Compile = Box<dyn Fn(&Schema) -> Result<Arc<dyn Body>, String> + Send + Sync>;

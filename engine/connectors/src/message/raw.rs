@@ -15,6 +15,9 @@ use crate::format::message::{DecodeMessages, MessageFormat, Tombstones};
 /// The column where no schema names one.
 const VALUE_COLUMN: &str = "value";
 
+/// Bytes of the messages that are taken at once: places in a column are 31 bits wide.
+const BYTES_MAX: usize = 1 << 30;
+
 /// Messages of anything.
 #[derive(Debug)]
 pub(super) struct Raw {
@@ -79,6 +82,9 @@ impl DecodeMessages for Bytes {
     fn take(&mut self, message: &[u8]) -> Result<(), String> {
         if self.text && std::str::from_utf8(message).is_err() {
             return Err(format!("column {}: not valid UTF-8", self.name));
+        }
+        if self.values.values_slice().len() + message.len() > BYTES_MAX {
+            return Err("too many bytes of messages at once".into());
         }
         self.values.append_value(message);
         Ok(())

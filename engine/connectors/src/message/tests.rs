@@ -1,5 +1,6 @@
-//! Messages of text: cases by hand.
+//! Messages of text: cases by hand; JSON against the decoder of lines; bytes by chance.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -170,4 +171,135 @@ fn raw_messages_are_bytes_or_text() {
     assert_eq!(one(text.as_ref(), b"").as_deref(), Ok(r#"{"line":""}"#));
     assert!(one(text.as_ref(), b"\xFF").is_err());
     assert!(read(text.as_ref(), &[None]).1[0].is_some());
+}
+
+/// What messages are made of: most of what comes out is nearly JSON, and some of it is.
+const FRAGMENTS: [&str; 20] = [
+    "{\"a\":",
+    "{\"a\": 1}",
+    "{\"b\":\"x\"}",
+    "1",
+    "-2.50",
+    "\"",
+    "\"b\"",
+    ",",
+    ",\"b\":",
+    ",\"c\":{\"x\":",
+    "{",
+    "}",
+    "}}",
+    "[",
+    "]",
+    " ",
+    "null",
+    "\\u00e9",
+    "{\"c\":{\"x\":[\"p\",null]}}",
+    ",\"d\":[1]",
+];
+
+#[test]
+fn messages_are_read_as_lines_are() {
+    use crate::format::encoding::Encoding;
+    use crate::format::json::{Decoder, Layout as Lines, Origin, Unknown};
+    let fields = schema(json!([
+        {"name": "a", "type": "decimal(6, 2)"},
+        {"name": "b", "type": "string", "required": false},
+        {"name": "c", "type": "struct", "fields": [{"name": "x", "type": "list(string)"}]},
+    ]));
+    let settings = json!({"format": "json", "on_new_column": "rescue"});
+    let format = AssertUnwindSafe(format(settings, Some(&fields)));
+    let layout = Arc::new(Lines::new(&fields, Unknown::Rescue, Encoding::Utf8).unwrap());
+    bolero::check!().with_iterations(10_000).with_max_len(30).for_each(|choices: &[u8]| {
+        let text: String =
+            choices.iter().map(|c| FRAGMENTS[usize::from(*c) % FRAGMENTS.len()]).collect();
+        let text = text.trim_ascii();
+        if text.is_empty() {
+            return;
+        }
+        let origin = Origin { object: String::new(), file: 0, start: 0, list: false };
+        let mut decoder = Decoder::new(layout.clone(), origin);
+        decoder.push(text.as_bytes());
+        let decoded = decoder.next(true).unwrap().unwrap();
+        let columns: Vec<usize> = (0..decoded.rows.num_columns() - 1).collect();
+        let (found, reasons) = read(format.as_ref(), &[Some(text.as_bytes())]);
+        assert_eq!(found, lines(&decoded.rows.project(&columns).unwrap()), "{text}");
+        let reason = decoded.rejected.first().map(|rejected| rejected.reason.clone());
+        assert_eq!(reasons[0], reason, "{text}");
+    });
+}
+
+#[test]
+fn no_bytes_make_a_decoder_panic() {
+    let fields = schema(json!([
+        {"name": "a", "type": "int64"}, {"name": "b", "type": "string"},
+        {"name": "c", "type": "list(struct)", "fields": [{"name": "x", "type": "float64"}]},
+    ]));
+    let flat = schema(json!([{"name": "a", "type": "int64"}, {"name": "b", "type": "date"}]));
+    let avro = json!({"type": "record", "name": "R", "fields": [
+        {"name": "a", "type": "long"}, {"name": "b", "type": ["null", "string"]},
+        {"name": "c", "type": {"type": "array", "items": {"type": "record", "name": "X", "fields": [
+            {"name": "x", "type": "double"}, {"name": "next", "type": ["null", "R"]},
+        ]}}},
+    ]});
+    let proto = "syntax = \"proto3\"; message R { int64 a = 1; string b = 2; repeated X c = 3; \
+                 message X { double x = 1; R next = 2; } }";
+    let formats = AssertUnwindSafe([
+        format(json!({"format": "json"}), Some(&fields)),
+        format(json!({"format": "json", "framing": "confluent"}), Some(&fields)),
+        format(json!({"format": "csv"}), Some(&flat)),
+        format(json!({"format": "raw"}), None),
+        format(
+            json!({"format": "avro", "avro_schema": avro, "on_new_column": "rescue"}),
+            Some(&fields),
+        ),
+        format(
+            json!({"format": "protobuf", "proto": {"text": proto}, "on_new_column": "rescue"}),
+            Some(&fields),
+        ),
+        format(json!({"format": "debezium", "times": "millis"}), Some(&fields)),
+    ]);
+    bolero::check!().with_iterations(5_000).with_max_len(80).for_each(|bytes: &[u8]| {
+        for format in formats.iter() {
+            let half = &bytes[..bytes.len() / 2];
+            read(format.as_ref(), &[Some(bytes), None, Some(half)]);
+        }
+    });
+}
+
+#[test]
+fn settings_that_do_not_go_together_are_all_told() {
+    let fields = schema(json!([{"name": "id", "type": "int64"}]));
+    let faults = |settings: Value| {
+        let settings: Settings = serde_json::from_value(settings).unwrap();
+        settings.check(Some(&fields)).map_err(|faults| format!("{faults:?}"))
+    };
+    let registry = json!({"url": "http://registry:8081"});
+    let good = [
+        json!({"format": "avro", "registry": registry}),
+        json!({"format": "protobuf", "registry": registry}),
+        json!({"format": "debezium", "envelope": "avro", "registry": registry}),
+        json!({"format": "json", "registry": registry}),
+    ];
+    for settings in good {
+        assert!(faults(settings.clone()).is_ok(), "{settings}");
+    }
+    let bad: [(Value, &[&str]); 7] = [
+        (json!({"format": "json", "delimiter": ";", "times": "nanos"}), &["/delimiter", "/times"]),
+        (json!({"format": "avro"}), &["/format"]),
+        (json!({"format": "protobuf"}), &["/format"]),
+        (json!({"format": "avro", "avro_schema": "x", "registry": registry}), &["/registry"]),
+        (json!({"format": "json", "registry": {"url": "ftp://x"}}), &["/registry/url"]),
+        (
+            json!({"format": "json", "registry": {"url": "http://a:b@x", "password": "p"}}),
+            &["/registry/url", "/registry/password"],
+        ),
+        (json!({"format": "avro", "registry": registry, "framing": "none"}), &["/framing"]),
+    ];
+    for (settings, pointers) in bad {
+        let found = faults(settings.clone()).unwrap_err();
+        assert!(pointers.iter().all(|pointer| found.contains(pointer)), "{settings} {found}");
+    }
+    let config: RegistryConfig =
+        serde_json::from_value(json!({"url": "http://x", "token": "hidden"})).unwrap();
+    assert!(!format!("{config:?}").contains("hidden"));
 }

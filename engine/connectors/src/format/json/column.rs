@@ -7,17 +7,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::types::{
-    ArrowPrimitiveType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type,
-    Int32Type, Int64Type, TimestampMicrosecondType,
-};
+use arrow::array::types::{Decimal128Type, Float32Type, Float64Type};
 use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, ListArray, PrimitiveArray, StringArray, StructArray,
 };
-use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::buffer::{Buffer, NullBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Field, Fields};
-use sluice_core::{Error, FieldSpec, Result, type_name};
+use sluice_core::{FieldSpec, Result, type_name};
 
+use super::array::{longs, offsets, primitive, strange};
 use super::decode::Unknown;
 use super::scan::{Cursor, Wrong, joined};
 use super::typed::Meaning;
@@ -47,7 +45,7 @@ pub(crate) struct Rescued {
 
 impl Rescued {
     /// Says that all of `fields` stand within `outer`.
-    fn nest(fields: &mut [Rescued], outer: &str) {
+    pub(crate) fn nest(fields: &mut [Rescued], outer: &str) {
         for field in fields {
             field.path = joined(outer, &field.path);
             field.nested = true;
@@ -60,6 +58,8 @@ impl Rescued {
 pub(crate) struct Record {
     pub(super) columns: Vec<Column>,
     pub(super) places: HashMap<Vec<u8>, usize>,
+    /// Who said last what texts stand for, see [`Record::mean`].
+    pub(super) said: u64,
 }
 
 /// The values of one field.
@@ -99,7 +99,7 @@ impl Record {
         let columns: Vec<Column> = fields.iter().map(Column::new).collect::<Result<_>>()?;
         let places = columns.iter().enumerate();
         let places = places.map(|(i, c)| (c.origin.clone().into_bytes(), i)).collect();
-        Ok(Self { columns, places })
+        Ok(Self { columns, places, said: 0 })
     }
 
     /// Takes the object that comes next as one row. After an error the columns have to be cut back.
@@ -292,9 +292,15 @@ impl Column {
     /// Appends a value that is not null; false if the text is none.
     #[inline]
     fn push(&mut self, text: &[u8]) -> bool {
-        if self.meaning != Meaning::Itself {
-            return self.push_meant(text);
+        match self.meaning {
+            Meaning::Itself => self.push_itself(text),
+            _ => self.push_meant(text),
         }
+    }
+
+    /// The same for text that stands for what it says.
+    #[inline]
+    pub(super) fn push_itself(&mut self, text: &[u8]) -> bool {
         let pattern = self.pattern.as_ref();
         match &mut self.values {
             Values::Bools(values) => value::boolean(text).map(|v| values.push(v)).is_some(),
@@ -431,43 +437,4 @@ pub(super) fn fits(value: i64, data_type: &DataType) -> bool {
         DataType::Int32 => i32::try_from(value).is_ok(),
         _ => true,
     }
-}
-
-/// Values that were checked to fit into `data_type`.
-fn longs(data_type: &DataType, values: Vec<i64>, nulls: Option<NullBuffer>) -> ArrayRef {
-    let values = values.into_iter();
-    match data_type {
-        DataType::Int8 => primitive::<Int8Type>(values.map(|v| v as i8), nulls),
-        DataType::Int16 => primitive::<Int16Type>(values.map(|v| v as i16), nulls),
-        DataType::Int32 => primitive::<Int32Type>(values.map(|v| v as i32), nulls),
-        DataType::Date32 => primitive::<Date32Type>(values.map(|v| v as i32), nulls),
-        DataType::Timestamp(_, _) => {
-            let values = values.collect::<Vec<_>>().into();
-            let array = PrimitiveArray::<TimestampMicrosecondType>::new(values, nulls);
-            Arc::new(array.with_data_type(data_type.clone()))
-        }
-        _ => primitive::<Int64Type>(values, nulls),
-    }
-}
-
-fn primitive<T: ArrowPrimitiveType>(
-    values: impl Iterator<Item = T::Native>,
-    nulls: Option<NullBuffer>,
-) -> ArrayRef {
-    let values: Vec<T::Native> = values.collect();
-    Arc::new(PrimitiveArray::<T>::new(ScalarBuffer::from(values), nulls))
-}
-
-fn offsets(ends: Vec<usize>) -> Result<OffsetBuffer<i32>> {
-    let mut offsets = Vec::with_capacity(ends.len() + 1);
-    offsets.push(0);
-    for end in ends {
-        let end = i32::try_from(end);
-        offsets.push(end.map_err(|e| Error::bug("a chunk of more than 2 GiB").because(e))?);
-    }
-    Ok(OffsetBuffer::new(ScalarBuffer::from(offsets)))
-}
-
-fn strange() -> Error {
-    Error::bug("a column holds values of another type")
 }

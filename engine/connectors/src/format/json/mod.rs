@@ -10,6 +10,7 @@
 //! Of a key that comes twice in one object the last value holds. Numbers never pass through a
 //! float unless the column is one.
 
+mod array;
 mod column;
 mod decode;
 mod encode;
@@ -29,7 +30,7 @@ pub use encode::Encoder;
 pub use keys::{Keys, LEARNED_MAX};
 pub use record::begins_list;
 pub(crate) use scan::{Cursor, Wrong, joined};
-pub(crate) use typed::{Meaning, Unit, Value};
+pub(crate) use typed::{Meaning, Unit, Value, to_base64, unscaled, written};
 
 /// An object larger than this is rejected: it bounds the memory that a missing line break can take.
 pub const RECORD_BYTES_MAX: usize = 16 * 1024 * 1024;

@@ -13,7 +13,6 @@ use crate::format::{time, value};
 /// What a whole number of time counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unit {
-    Seconds,
     Millis,
     Micros,
     Nanos,
@@ -23,7 +22,6 @@ impl Unit {
     /// So many of it in microseconds; none when that loses something.
     pub(crate) fn micros(self, count: i64) -> Option<i64> {
         match self {
-            Unit::Seconds => count.checked_mul(1_000_000),
             Unit::Millis => count.checked_mul(1_000),
             Unit::Micros => Some(count),
             Unit::Nanos => (count % 1_000 == 0).then_some(count / 1_000),
@@ -58,8 +56,12 @@ pub(crate) enum Meaning {
     Itself,
     /// Days since 1970-01-01.
     Days,
+    /// Days since 1970-01-01 if they are a number, else what they say.
+    NumberOfDays,
     /// Time since 1970-01-01 UTC.
     Time(Unit),
+    /// The same if they are a number, else what they say.
+    Number(Unit),
     /// Bytes, as base64.
     Bytes,
     /// The bytes of an unscaled number, as base64, and the digits after its point.
@@ -82,8 +84,11 @@ impl Record {
         &self.columns
     }
 
-    /// Says of each column what its texts stand for.
-    pub(crate) fn mean(&mut self, meaning: impl Fn(&Column) -> Meaning) {
+    /// Says of each column what its texts stand for; nothing new when `said` is what it was.
+    pub(crate) fn mean(&mut self, said: u64, meaning: impl Fn(&Column) -> Meaning) {
+        if std::mem::replace(&mut self.said, said) == said {
+            return;
+        }
         for column in &mut self.columns {
             column.meaning = meaning(column);
         }
@@ -221,8 +226,15 @@ impl Column {
             Meaning::Days | Meaning::Time(_) if !self.is_time() => {
                 count().is_some_and(|count| self.store(Value::Long(count)))
             }
-            Meaning::Days => count().is_some_and(|days| self.store(Value::Days(days))),
-            Meaning::Time(unit) => count().is_some_and(|n| self.store(Value::Time(n, unit))),
+            Meaning::NumberOfDays | Meaning::Number(_) if count().is_none() => {
+                self.push_itself(text)
+            }
+            Meaning::Days | Meaning::NumberOfDays => {
+                count().is_some_and(|days| self.store(Value::Days(days)))
+            }
+            Meaning::Time(unit) | Meaning::Number(unit) => {
+                count().is_some_and(|n| self.store(Value::Time(n, unit)))
+            }
             Meaning::Bytes => match (is_binary, base64(text)) {
                 (true, Some(bytes)) => self.store(Value::Bytes(&bytes)),
                 (false, _) => std::str::from_utf8(text).is_ok_and(|t| self.store(Value::Text(t))),
@@ -344,10 +356,13 @@ pub(crate) fn unscaled(bytes: &[u8]) -> Option<i128> {
 }
 
 /// The bytes of base64 with the plain alphabet, padded or not.
-pub(crate) fn base64(text: &[u8]) -> Option<Vec<u8>> {
+fn base64(text: &[u8]) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len() / 4 * 3 + 2);
     let padding = text.iter().rev().take_while(|b| **b == b'=').count();
-    if padding > 2 || (padding > 0 && text.len() % 4 != 0) || (text.len() - padding) % 4 == 1 {
+    if padding > 2
+        || (padding > 0 && !text.len().is_multiple_of(4))
+        || (text.len() - padding) % 4 == 1
+    {
         return None;
     }
     for group in text[..text.len() - padding].chunks(4) {
@@ -368,6 +383,22 @@ pub(crate) fn base64(text: &[u8]) -> Option<Vec<u8>> {
         bytes.extend_from_slice(&whole[1..4 - missing]);
     }
     Some(bytes)
+}
+
+/// Bytes in base64 with the plain alphabet, padded.
+pub(crate) fn to_base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let mut wide = [0; 4];
+        wide[1..=group.len()].copy_from_slice(group);
+        let bits = u32::from_be_bytes(wide);
+        for i in 0..4 {
+            let digit = DIGITS[(bits >> (18 - 6 * i)) as usize & 0x3F];
+            text.push(if i <= group.len() { char::from(digit) } else { '=' });
+        }
+    }
+    text
 }
 
 /// A decimal as people write it.
