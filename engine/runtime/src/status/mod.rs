@@ -4,6 +4,7 @@
 //! figures of every column, for which all rows are read. Nothing is changed and no lease is taken.
 
 mod bar;
+mod sink;
 mod stats;
 mod upkeep;
 
@@ -18,6 +19,7 @@ use crate::query::{Readable, TableFacts, held, published};
 use crate::recover::lake_of;
 
 pub use bar::Bar;
+pub use sink::SinkFacts;
 pub use stats::{ColumnStats, TableStats, stats};
 pub use upkeep::TableUpkeep;
 
@@ -40,6 +42,8 @@ pub struct Status {
     pub tables: Vec<TableFacts>,
     /// What waits in its Delta tables to be looked after.
     pub upkeep: Vec<TableUpkeep>,
+    /// Its sinks outside of the lake.
+    pub sinks: Vec<SinkFacts>,
     /// Who holds the lease, if somebody does.
     pub holder: Option<Holder>,
 }
@@ -62,6 +66,7 @@ pub async fn status(env: &Environment, job: &Readable) -> Result<Status> {
         sources: last.map(|m| m.offsets).unwrap_or_default(),
         tables,
         upkeep: upkeep::upkeep(job, published.as_ref()).await?,
+        sinks: sink::sinks(job, &lake).await?,
         holder: Lease::holder(&lake.root, &job.graph.job.name).await?,
     })
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use sluice_core::{Offset, Result, format_count};
 use sluice_lake::manifest::{Action, Base, Chain, Counts, Entry, EpochKind, TableCounts};
 
-use super::tables;
+use super::{outboxes, tables};
 use crate::epoch::Environment;
 use crate::plan::rejected_name;
 use crate::query::{Readable, published};
@@ -67,6 +67,7 @@ pub async fn audit(env: &Environment, job: &Readable) -> Result<Audit> {
         return Ok(Audit { job: name, checks: vec![check] });
     }
     let lake = lake_of(env, &job.graph, &job.secrets)?;
+    let records = outboxes::records(job, &lake).await?;
     let base = lake.chain.base().await?;
     let (entries, mut checks) = read_chain(&lake.chain, base.as_ref()).await?;
     checks.push(sources(&entries, base.as_ref()));
@@ -83,6 +84,7 @@ pub async fn audit(env: &Environment, job: &Readable) -> Result<Audit> {
         Totals::of(&lake.chain, &entries, base.as_ref()).await?,
     ];
     checks.extend(tables::check_tables(job, &lake, published.as_ref(), &totals).await?);
+    checks.extend(outboxes::check(job, &lake, (&entries, base.as_ref()), records).await?);
     Ok(Audit { job: name, checks })
 }
 
@@ -285,7 +287,7 @@ impl Totals {
 impl Total {
     fn apply(&mut self, action: &Action) {
         match action {
-            Action::None => {}
+            Action::None | Action::Outbox(_) => {}
             Action::Delta(delta) => {
                 if delta.replace {
                     *self = Self::default();

@@ -5,6 +5,7 @@
 
 mod audit;
 mod compare;
+mod outboxes;
 mod tables;
 
 use std::collections::BTreeMap;
