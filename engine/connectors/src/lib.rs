@@ -5,6 +5,7 @@
 pub mod files;
 pub mod format;
 pub mod generate;
+pub mod kafka;
 
 use std::sync::Arc;
 
@@ -16,4 +17,5 @@ pub fn registry() -> Registry {
         .with_source(Arc::new(files::Factory))
         .with_source(Arc::new(generate::Factory))
         .with_sink(Arc::new(files::Factory))
+        .with_sink(Arc::new(kafka::Factory))
 }

@@ -163,7 +163,7 @@ impl Deliverer {
     }
 
     async fn keep_refused(
-        &self,
+        &mut self,
         at: OutboxPosition,
         file: &sluice_lake::manifest::OutboxFile,
         refused: &[Refused],
@@ -228,7 +228,7 @@ impl Deliverer {
     }
 
     /// Something failed.
-    async fn tell(&self, error: &Error, failures: u32) {
+    async fn tell(&mut self, error: &Error, failures: u32) {
         self.given.send_modify(|given| given.failures = failures);
         let (sink, text) = (self.outbox.sink(), error.chain());
         tracing::warn!(sink, failures, error = text, "rows wait for a sink");
