@@ -6,6 +6,7 @@ pub mod files;
 pub mod format;
 pub mod generate;
 pub mod kafka;
+pub mod message;
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ pub fn registry() -> Registry {
     Registry::default()
         .with_source(Arc::new(files::Factory))
         .with_source(Arc::new(generate::Factory))
+        .with_source(Arc::new(kafka::Factory))
         .with_sink(Arc::new(files::Factory))
         .with_sink(Arc::new(kafka::Factory))
 }

@@ -383,7 +383,7 @@ fn decoding(
 }
 
 /// Reports fields that cannot be columns beside each other.
-fn check_fields(faults: &mut Faults, schema: &DataSchema) {
+pub(crate) fn check_fields(faults: &mut Faults, schema: &DataSchema) {
     for (i, field) in schema.fields.iter().enumerate() {
         if schema.fields[..i].iter().any(|f| f.name == field.name) {
             let message = format!("a field comes twice in the schema field={}", field.name);
@@ -424,7 +424,7 @@ pub(crate) fn size(faults: &mut Faults, pointer: &str, size: Option<&Size>) -> O
 
 /// What is wrong with an entry.
 #[derive(Debug, Default)]
-pub(crate) struct Faults {
+pub struct Faults {
     list: Vec<(String, Error)>,
 }
 
@@ -445,6 +445,11 @@ impl Faults {
 
     pub(crate) fn keep<T>(&mut self, pointer: &str, result: Result<T>) -> Option<T> {
         result.map_err(|error| self.list.push((pointer.to_string(), error))).ok()
+    }
+
+    pub(crate) fn and(mut self, more: Self) -> Self {
+        self.list.extend(more.list);
+        self
     }
 
     /// As problems of the job file.

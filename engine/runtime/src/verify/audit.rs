@@ -10,6 +10,7 @@ use serde::Serialize;
 use sluice_core::{Offset, Result, format_count};
 use sluice_lake::manifest::{Action, Base, Chain, Counts, Entry, EpochKind, TableCounts};
 
+use super::recount::recounted;
 use super::{outboxes, tables};
 use crate::epoch::Environment;
 use crate::plan::rejected_name;
@@ -59,8 +60,8 @@ impl Check {
     }
 }
 
-/// Recounts a job.
-pub async fn audit(env: &Environment, job: &Readable) -> Result<Audit> {
+/// Recounts a job; with `at_sources` what its sources hold as well, which reads all of it again.
+pub async fn audit(env: &Environment, job: &Readable, at_sources: bool) -> Result<Audit> {
     let name = job.graph.job.name.clone();
     if let Some(finding) = past(env, &job.graph, &job.secrets).await?.finding() {
         let check = Check::new("manifests", String::new(), &[finding]);
@@ -73,6 +74,9 @@ pub async fn audit(env: &Environment, job: &Readable) -> Result<Audit> {
     checks.push(sources(&entries, base.as_ref()));
     checks.push(balances(job, &entries));
     checks.push(rejected(job, &entries));
+    if at_sources {
+        checks.extend(recounted(env, job, &entries, base.as_ref()).await?);
+    }
     let published = published(job).await?;
     let seen = published.as_ref().map(|p| p.epoch);
     checks.extend(unpublished(seen, &entries));

@@ -6,6 +6,7 @@
 mod audit;
 mod compare;
 mod outboxes;
+mod recount;
 mod tables;
 
 use std::collections::BTreeMap;

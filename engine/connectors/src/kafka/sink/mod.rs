@@ -26,32 +26,42 @@ use std::sync::Arc;
 use arrow::datatypes::Schema;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
-use sluice_core::{BuiltSink, Config, Delivery, Outlet, OutletContext, Problems, Result};
+use sluice_core::{
+    BuiltSink, Config, Delivery, Outlet, OutletContext, Problems, Result, SinkFactory,
+};
 
+use super::Factory;
 use columns::Columns;
 use config::{Settings, SinkConfig};
 use delivery::KafkaDelivery;
 
-/// JSON Schema of the settings.
-pub(super) fn config_schema() -> Value {
-    let settings = SchemaSettings::draft2020_12().with(|s| s.inline_subschemas = true);
-    let mut schema = settings.into_generator().into_root_schema_for::<SinkConfig>();
-    schema.remove("$schema");
-    schema.remove("title");
-    schema.to_value()
-}
-
-/// Finds what the JSON Schema cannot say.
-pub(super) fn check(config: &Config, problems: &mut Problems) {
-    if let Err(faults) = Settings::read(config) {
-        faults.report(config, problems);
+impl SinkFactory for Factory {
+    fn name(&self) -> &'static str {
+        "kafka"
     }
-}
 
-/// Makes the sink; nobody is asked.
-pub(super) fn build(config: &Config) -> Result<BuiltSink> {
-    let settings = Settings::read(config).map_err(|faults| faults.first(config))?;
-    Ok(BuiltSink::Outlet(Arc::new(KafkaSink { config: config.clone(), settings })))
+    fn config_schema(&self) -> Value {
+        let settings = SchemaSettings::draft2020_12().with(|s| s.inline_subschemas = true);
+        let mut schema = settings.into_generator().into_root_schema_for::<SinkConfig>();
+        schema.remove("$schema");
+        schema.remove("title");
+        schema.to_value()
+    }
+
+    fn check(&self, config: &Config, problems: &mut Problems) {
+        if let Err(faults) = Settings::read(config) {
+            faults.report(config, problems);
+        }
+    }
+
+    fn is_outlet(&self) -> bool {
+        true
+    }
+
+    fn build(&self, config: &Config) -> Result<BuiltSink> {
+        let settings = Settings::read(config).map_err(|faults| faults.first(config))?;
+        Ok(BuiltSink::Outlet(Arc::new(KafkaSink { config: config.clone(), settings })))
+    }
 }
 
 /// A topic that rows go to.
