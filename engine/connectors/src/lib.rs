@@ -19,4 +19,5 @@ pub fn registry() -> Registry {
         .with_source(Arc::new(generate::Factory))
         .with_source(Arc::new(kafka::Factory))
         .with_sink(Arc::new(files::Factory))
+        .with_sink(Arc::new(kafka::Factory))
 }

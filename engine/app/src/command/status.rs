@@ -67,7 +67,8 @@ fn text(status: &Status, now_ms: i64) -> String {
         None => "nobody runs it\n".to_string(),
     };
     text.push_str(&runner);
-    let grids = [offsets(status), chains(status), tables(status, now_ms), upkeep(status)];
+    let grids =
+        [offsets(status), chains(status), tables(status, now_ms), sinks(status), upkeep(status)];
     for grid in grids.iter().filter(|grid| !grid.is_empty()) {
         text.push_str(&format!("{grid}\n"));
     }
@@ -140,6 +141,23 @@ fn tables(status: &Status, now_ms: i64) -> Grid {
         let kind = format!("{} {}", t.format, t.kind);
         let (name, location) = (t.name.clone(), t.location.clone());
         grid.row([name, kind, rows, files, bytes, per_file, oldest, newest, location]);
+    }
+    grid
+}
+
+fn sinks(status: &Status) -> Grid {
+    let figures = ["epoch", "delivered", "refused", "waiting epochs", "rows", "bytes"];
+    let figures = figures.map(|name| (name, Align::Right));
+    let columns = [("sink", Align::Left)].into_iter().chain(figures);
+    let mut grid = Grid::new(columns.chain(["target", "trouble"].map(|n| (n, Align::Left))));
+    for s in &status.sinks {
+        let epoch = s.delivered_epoch.map(|n| n.to_string()).unwrap_or_default();
+        let (delivered, refused) = (count(s.delivered), count(s.undelivered));
+        let (epochs, rows) = (count(s.waiting.epochs), count(s.waiting.rows));
+        let bytes = format_bytes(s.waiting.bytes);
+        let trouble = s.trouble.as_ref().map(|t| t.error.clone()).unwrap_or_default();
+        let (name, target) = (s.name.clone(), s.target.clone());
+        grid.row([name, epoch, delivered, refused, epochs, rows, bytes, target, trouble]);
     }
     grid
 }

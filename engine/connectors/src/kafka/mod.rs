@@ -3,7 +3,7 @@
 //! In: the settings of [`config`]. Out: a source of rows. The way of a message is `broker (what is
 //! there?) → partitions, place (where to go on?) → fetch (a thread, ahead of the epochs) → messages →
 //! source (intakes) → reader (rows)`; formats are [`crate::message`]'s. The engine's manifests keep the
-//! offsets: those of a consumer group are only for people.
+//! offsets: those of a consumer group are only for people. The way out is `sink`'s.
 
 mod broker;
 pub mod config;
@@ -16,6 +16,7 @@ mod partitions;
 mod place;
 mod reader;
 mod recount;
+mod sink;
 mod source;
 mod topic_id;
 

@@ -33,7 +33,7 @@ pub use lease::{Holder, LEASE_TTL, Lease, Renewed};
 pub use seal::Sealed;
 pub use types::{
     Action, Copy, Counts, DataFile, DeltaAction, EpochKind, FORMAT, FileRef, FilesAction, Manifest,
-    SourcePart, TableCounts, TableMeta, TablePart,
+    OutboxAction, OutboxFile, SourcePart, TableCounts, TableMeta, TablePart,
 };
 
 /// The folder of a lake that holds everything that is not a table.

@@ -191,6 +191,8 @@ pub enum Action {
     Delta(DeltaAction),
     /// Copy staged files to their final names.
     Files(FilesAction),
+    /// Nothing: rows wait in files of an outbox to be delivered.
+    Outbox(OutboxAction),
     /// Nothing.
     None,
 }
@@ -286,6 +288,24 @@ pub struct FilesAction {
     /// Whether files of earlier lives of the job are deleted.
     #[serde(default)]
     pub clear: bool,
+}
+
+/// Rows that wait for a sink outside of the lake.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutboxAction {
+    /// Parquet files in the order in which they are delivered.
+    pub files: Vec<OutboxFile>,
+}
+
+/// A file of an outbox.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutboxFile {
+    /// From the store's root.
+    pub path: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Rows.
+    pub rows: u64,
 }
 
 /// One staged file and its final name.

@@ -26,6 +26,7 @@ use sluice_core::{Clock, Context, Ids, Memory, Registry, Secrets, Shard};
 use sluice_lake::manifest::Chain;
 use sluice_lake::store::Location;
 
+pub use crate::plan::sink_name;
 pub use clean::Cleaner;
 pub use compact::Compaction;
 pub use intake::{Closed, SourceRun, Taken, take};
@@ -33,7 +34,7 @@ pub use kept::{read_windows, remembered_owner, source_owner, windows_owner};
 pub use publish::{PublishOutcome, Publisher, PublisherTable, fenced};
 pub use relation::{Kind, Relation, Relations};
 pub use routing::{Outcome, Router};
-pub use sink::{sink_location, sink_name};
+pub use sink::sink_location;
 pub use upsert::upsert_spec;
 pub use work::{ForeignTables, Worker, WorkerState, gone_on};
 

@@ -276,8 +276,27 @@ pub struct SinkSpec {
     pub from: String,
     /// The connector's settings, checked by it.
     pub config: Config,
+    /// What may wait for it, where it is outside of the lake.
+    pub backlog: BacklogLimits,
     /// JSON pointer of the entry.
     pub pointer: String,
+}
+
+/// What may wait in the outbox of a sink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BacklogLimits {
+    /// Epochs with rows for it.
+    pub epochs: u64,
+    /// Bytes of their files.
+    pub bytes: u64,
+}
+
+impl Default for BacklogLimits {
+    /// Three hours of an epoch a second, and what a small disk has room for: long enough for
+    /// somebody to look after what does not take the rows, short enough to be noticed.
+    fn default() -> Self {
+        Self { epochs: 10_000, bytes: 10 << 30 }
+    }
 }
 
 /// When an epoch closes: at the first limit that is reached.

@@ -249,9 +249,23 @@ pub struct SinkEntry {
     pub connector: String,
     /// The source, table or view whose rows it gets.
     pub from: String,
+    /// What may wait for a sink outside of the lake before the job stops.
+    pub backlog: Option<BacklogEntry>,
     /// The connector's own settings.
     #[serde(flatten)]
     pub settings: Map<String, Value>,
+}
+
+/// What may wait in the outbox of a sink: at the first limit that is reached no new epoch begins,
+/// and where nothing can be delivered the job stops.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BacklogEntry {
+    /// Epochs with rows for the sink; default: 10,000.
+    #[schemars(range(min = 1))]
+    pub epochs: Option<u64>,
+    /// Bytes of their files, such as `500MiB`; default: `10GiB`.
+    pub bytes: Option<Size>,
 }
 
 /// When an epoch closes: at the first limit that is reached.

@@ -58,12 +58,7 @@ pub fn lake_of(env: &Environment, graph: &Graph, secrets: &Secrets) -> Result<La
 }
 
 /// The lake of a job, with one of its chains.
-pub fn lake_with(
-    env: &Environment,
-    graph: &Graph,
-    secrets: &Secrets,
-    chain: &str,
-) -> Result<Lake> {
+pub fn lake_with(env: &Environment, graph: &Graph, secrets: &Secrets, chain: &str) -> Result<Lake> {
     let root = store::open(&graph.job.lake, secrets)?;
     let chain = Chain::new(&root, chain, env.clock.clone());
     Ok(Lake { root, chain })
@@ -124,11 +119,7 @@ pub async fn open(
 }
 
 /// From the last manifest to a job that can go on.
-async fn restore(
-    opening: Opening<'_>,
-    secrets: &Secrets,
-    lease: Lease,
-) -> Result<Running> {
+async fn restore(opening: Opening<'_>, secrets: &Secrets, lease: Lease) -> Result<Running> {
     let (env, graph, options) = (opening.env, opening.graph, opening.options);
     let mut relations = opening.relations()?;
     opening.refuse_delta_under_datasets(&relations).await?;
@@ -296,7 +287,8 @@ impl Opening<'_> {
                     relation.files = head.files.values().cloned().collect();
                     let known = manifest.filter(|_| !self.options.adopt && !beside);
                     let away = was_away(relation, known)?;
-                    let fit = if beside { fit_beside(relation, head)? } else { fit(relation, head)? };
+                    let fit =
+                        if beside { fit_beside(relation, head)? } else { fit(relation, head)? };
                     let afresh = self.afresh.contains(&relation.name);
                     relation.exists = fit != Fit::Afresh && !away && !afresh;
                     relation.evolves = matches!(fit, Fit::Wider(_));
@@ -428,7 +420,8 @@ impl Opening<'_> {
 
     async fn sources(&self, worker: &Worker, secrets: &Secrets) -> Result<Vec<SourceRun>> {
         let mut runs = Vec::new();
-        for node in self.graph.sources.iter().filter(|_| self.reads_sources() && !self.options.idle) {
+        for node in self.graph.sources.iter().filter(|_| self.reads_sources() && !self.options.idle)
+        {
             let factory = self.env.registry.source(&node.spec.connector);
             let factory = factory.ok_or_else(|| Error::bug("a source has no connector"))?;
             let context = self.env.context(&self.identity.job, secrets);

@@ -97,6 +97,7 @@ impl Attempts<'_> {
                     *opened = true;
                     let mut run = Run::new(env, &graph, options, *progress, running, stop);
                     run.done = done;
+                    run.secrets = Some(secrets);
                     let ended = run.until_done(summary).await;
                     done = run.done;
                     if run.began_anew() && !run.adopting {

@@ -4,6 +4,7 @@
 //! In: a graph and options. Out: a summary. When a run starts is the caller's decision.
 
 mod attempt;
+mod delivery;
 mod held;
 mod keeper;
 mod limit;

@@ -14,11 +14,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sluice_core::{Error, FieldSpec, Kind, Offsets, Phase, Result, Step, format_count, reach};
+use sluice_core::{
+    Error, FieldSpec, Kind, Offsets, Phase, Result, Secrets, Step, format_count, reach,
+};
 use sluice_lake::manifest::{Action, EpochKind, Manifest, Sealed};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::delivery::Deliveries;
 use super::keeper::{Keeper, Moment};
 use super::report::{EpochReport, Progress, Summary};
 use super::request::Requests;
@@ -94,6 +97,9 @@ pub(super) struct Run<'a> {
     publishing: Option<Publishing>,
     cleaner: Cleaner,
     keeper: Keeper,
+    deliveries: Deliveries,
+    /// What sinks outside of the lake are reached with; without, nothing is delivered.
+    pub(super) secrets: Option<&'a Secrets>,
     /// Whether it still takes note of what its sources have.
     pub(super) adopting: bool,
     first_epoch: u64,
@@ -134,6 +140,8 @@ impl<'a> Run<'a> {
             publishing: None,
             cleaner: Cleaner::default(),
             keeper: Keeper::new(last),
+            deliveries: Deliveries::default(),
+            secrets: None,
             adopting: running.adopting,
             first_epoch,
             done: 0,
@@ -145,25 +153,42 @@ impl<'a> Run<'a> {
         self.worker.state.epoch > self.first_epoch
     }
 
-    /// Runs epochs until there is nothing left to do, and publishes what was sealed.
+    /// Runs epochs until there is nothing left to do, publishes what was sealed, and delivers what
+    /// waits.
     pub(super) async fn until_done(&mut self, summary: &mut Summary) -> Result<Ended> {
-        let ended = self.epochs(summary).await;
+        let ended = match self.begin_deliveries().await {
+            Ok(()) => self.epochs(summary).await,
+            Err(error) => Err(error),
+        };
         self.close(ended, summary).await
     }
 
-    /// Publishes what was sealed, and gives the lease back.
+    /// Publishes what was sealed, delivers what waits, and gives the lease back.
     async fn close(&mut self, ended: Result<Ended>, summary: &mut Summary) -> Result<Ended> {
         // Whatever was sealed is published before the run ends, even when it ends by an error.
         let published = self.finish_publishing(None).await;
         let published = published.and(self.cleaner.finish().await);
         self.keeper.finish().await;
+        // A run that is to end ends when everything is delivered.
+        let drain = matches!(ended, Ok(Ended::Over)) && published.is_ok();
+        let drain = drain && !self.stop.is_cancelled();
+        let deliveries = std::mem::take(&mut self.deliveries);
+        let delivered = deliveries.end(drain, self.stop, summary).await;
         summary.hold(&self.worker.state.relations);
         summary.spent(&self.worker.phases.take());
         if let Some(tender) = self.tender.take() {
             tender.end().await?.release().await?;
         }
         let ended = ended?;
-        published.map(|()| ended)
+        published.and(delivered).map(|()| ended)
+    }
+
+    async fn begin_deliveries(&mut self) -> Result<()> {
+        if let Some(secrets) = self.secrets {
+            self.deliveries =
+                Deliveries::start(self.env, self.graph, secrets, &self.worker).await?;
+        }
+        Ok(())
     }
 
     async fn epochs(&mut self, summary: &mut Summary) -> Result<Ended> {
@@ -174,7 +199,8 @@ impl<'a> Run<'a> {
         }
         while self.options.epochs_max.is_none_or(|max| self.done < max) {
             self.upkeep(summary).await?;
-            if self.stop.is_cancelled() {
+            self.deliveries.room(self.stop).await?;
+            if self.stop.is_cancelled() || self.deliveries.failed() {
                 return Ok(Ended::Over);
             }
             let taken = match self.next().await? {
@@ -204,7 +230,9 @@ impl<'a> Run<'a> {
     async fn next(&mut self) -> Result<Closed> {
         let stop = self.stop.clone();
         let tender = self.tender.as_ref();
-        let stopped = || stop.is_cancelled() || tender.is_some_and(Tender::is_asked);
+        let deliveries = &self.deliveries;
+        let stopped =
+            || stop.is_cancelled() || tender.is_some_and(Tender::is_asked) || deliveries.failed();
         if self.worker.stale_views() {
             return Ok(Closed::Epoch(Vec::new()));
         }
@@ -296,6 +324,7 @@ impl<'a> Run<'a> {
                 }
             }
         }
+        self.deliveries.published(&manifest);
         self.acknowledge(&manifest.offsets).await?;
         reach(Step::Acknowledged, manifest.epoch);
         if let Some(publisher) = self.publisher.as_ref().filter(|_| self.options.upkeep) {

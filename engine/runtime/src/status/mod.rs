@@ -4,6 +4,7 @@
 //! figures of every column, for which all rows are read. Nothing is changed and no lease is taken.
 
 mod bar;
+mod sink;
 mod stats;
 mod upkeep;
 
@@ -19,6 +20,7 @@ use crate::query::{Readable, TableFacts, held, published};
 use crate::recover::{beside, lake_of, lake_with};
 
 pub use bar::Bar;
+pub use sink::SinkFacts;
 pub use stats::{ColumnStats, TableStats, stats};
 pub use upkeep::TableUpkeep;
 
@@ -58,6 +60,8 @@ pub struct Status {
     pub tables: Vec<TableFacts>,
     /// What waits in its Delta tables to be looked after.
     pub upkeep: Vec<TableUpkeep>,
+    /// Its sinks outside of the lake.
+    pub sinks: Vec<SinkFacts>,
     /// Who holds the lease, if somebody does.
     pub holder: Option<Holder>,
     /// The chains beside its own.
@@ -88,6 +92,7 @@ pub async fn status(env: &Environment, job: &Readable) -> Result<Status> {
         sources: last.map(|m| m.offsets).unwrap_or_default(),
         tables,
         upkeep: upkeep::upkeep(job, published.as_ref()).await?,
+        sinks: sink::sinks(job, &lake).await?,
         holder: Lease::holder(&lake.root, name).await?,
         chains,
     })

@@ -5,6 +5,7 @@
 
 mod audit;
 mod compare;
+mod outboxes;
 mod recount;
 mod tables;
 
