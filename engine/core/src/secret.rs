@@ -32,6 +32,12 @@ impl Secrets {
         self.values.get(name).map(String::as_str)
     }
 
+    /// The value that a setting's text stands for: a secret's, or itself. Use it, do not print it.
+    pub fn fill(&self, text: &str) -> String {
+        let name = text.strip_prefix("${secrets.").and_then(|rest| rest.strip_suffix('}'));
+        name.and_then(|name| self.get(name)).unwrap_or(text).to_string()
+    }
+
     /// The names, which may be shown.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.values.keys().map(String::as_str)

@@ -365,6 +365,7 @@ impl Source for FileSource {
             retracted: retracted.map(|c| c.object.found().path.clone()).collect(),
             unreadable,
             columns,
+            ..Intake::default()
         })
     }
 

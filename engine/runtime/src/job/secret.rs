@@ -19,17 +19,11 @@ pub fn resolve_secrets(job: &Job, environment: impl Fn(&str) -> Option<String>) 
     let mut secrets = Secrets::new(values);
     for store in &job.stores {
         let settings = store.settings.iter();
-        let settings = settings.map(|(key, text)| (key.clone(), fill(text, &secrets)));
+        let settings = settings.map(|(key, text)| (key.clone(), secrets.fill(text)));
         let settings = settings.collect();
         secrets = secrets.with_store(&store.url, settings);
     }
     Ok(secrets)
-}
-
-/// The value that a setting's text stands for: a secret's, or itself.
-fn fill(text: &str, secrets: &Secrets) -> String {
-    let name = text.strip_prefix("${secrets.").and_then(|rest| rest.strip_suffix('}'));
-    name.and_then(|name| secrets.get(name)).unwrap_or(text).to_string()
 }
 
 fn value(

@@ -39,7 +39,7 @@ pub(super) async fn init(app: &App, args: &InitArgs) -> Result<(), Failure> {
         write(app, &folder, &drafts).await?;
         return app.answer(|| json(&drafts, None), || text(&folder, &drafts, None));
     }
-    let context = app.environment.context(&Secrets::default());
+    let context = app.environment.context("init", &Secrets::default());
     let found = infer(&args.from, &context).await?;
     let folder = args.into.clone().unwrap_or_else(|| Path::new(PACKS).join(&found.name));
     let schema = folder.join("schemas").join(format!("{}.v1.yaml", found.name));
