@@ -5,3 +5,10 @@
 //! brokers have their own.
 
 mod broker;
+mod faults;
+mod loss;
+mod offsets;
+mod poison;
+mod source;
+mod storm;
+mod stream;

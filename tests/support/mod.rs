@@ -8,6 +8,7 @@ pub mod files;
 pub mod kafka;
 pub mod place;
 pub mod proxy;
+pub mod registry;
 pub mod store;
 pub mod wait;
 
