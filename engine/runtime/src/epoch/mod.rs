@@ -22,6 +22,7 @@ use std::sync::Arc;
 
 use datafusion::execution::memory_pool::{MemoryLimit, MemoryPool};
 use object_store::path::Path;
+use sluice_core::metric::Recorder;
 use sluice_core::{Clock, Context, Ids, Memory, Registry, Secrets};
 use sluice_lake::manifest::Chain;
 use sluice_lake::store::Location;
@@ -50,6 +51,8 @@ pub struct Environment {
     pub pool: Option<Arc<dyn MemoryPool>>,
     /// The same pool, as connectors and writers see it.
     pub memory: Arc<dyn Memory>,
+    /// Told what is measured.
+    pub metrics: Arc<dyn Recorder>,
     /// How many cores to use.
     pub partitions: usize,
     /// The name of this computer, for people.

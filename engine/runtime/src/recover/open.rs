@@ -411,10 +411,11 @@ impl Opening<'_> {
     async fn sources(&self, worker: &Worker, secrets: &Secrets) -> Result<Vec<SourceRun>> {
         let mut runs = Vec::new();
         for node in &self.graph.sources {
+            let at = |error: Error| error.at_source(&node.spec.name);
             let factory = self.env.registry.source(&node.spec.connector);
             let factory = factory.ok_or_else(|| Error::bug("a source has no connector"))?;
             let context = self.env.context(&self.identity.job, secrets);
-            let mut source = factory.build(&node.spec.config, &context).await?;
+            let mut source = factory.build(&node.spec.config, &context).await.map_err(at)?;
             let name = node.spec.name.clone();
             let offsets: Offsets = worker.state.offsets.get(&name).cloned().unwrap_or_default();
             let files = worker.state.files.get(&source_owner(&name));
@@ -425,7 +426,7 @@ impl Opening<'_> {
             let RecoverOptions { careful, bounded, accept_loss, .. } = self.options;
             let offsets_now = offsets.clone();
             let start = Start { offsets: offsets_now, state, careful, bounded, accept_loss };
-            source.seek(start).await?;
+            source.seek(start).await.map_err(at)?;
             runs.push(SourceRun { name, source, offsets });
         }
         Ok(runs)

@@ -4,11 +4,13 @@
 //! In: a graph and options. Out: a summary. When a run starts is the caller's decision.
 
 mod attempt;
+mod circuit;
 mod keeper;
 mod limit;
 mod report;
 mod request;
 mod run;
+mod tell;
 mod tender;
 mod upkeep;
 

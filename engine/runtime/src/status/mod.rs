@@ -4,6 +4,7 @@
 //! figures of every column, for which all rows are read. Nothing is changed and no lease is taken.
 
 mod bar;
+mod runner;
 mod stats;
 mod upkeep;
 
@@ -18,6 +19,7 @@ use crate::query::{Readable, TableFacts, held, published};
 use crate::recover::lake_of;
 
 pub use bar::Bar;
+pub use runner::{At, Circuit, RunnerNote, Trouble};
 pub use stats::{ColumnStats, TableStats, stats};
 pub use upkeep::TableUpkeep;
 

@@ -8,10 +8,12 @@ use std::sync::Arc;
 use sluice_core::Result;
 use tokio_util::sync::CancellationToken;
 
-use super::{Run, RunOptions};
+use super::{Around, Run, RunOptions};
 use crate::epoch::{Compaction, Environment};
 use crate::plan::Graph;
 use crate::recover::Running;
+use crate::schedule::circuit::Circuits;
+use crate::schedule::tell::Teller;
 use crate::schedule::{Silent, Summary};
 
 /// Rounds of compaction that somebody who asks gets at once: 400 GiB. More are for the next time.
@@ -28,7 +30,10 @@ pub async fn compact_job(env: &Environment, graph: &Arc<Graph>, running: Running
     };
     let stop = CancellationToken::new();
     let mut summary = Summary::new(graph);
-    let mut run = Run::new(env, graph, &options, &Silent, running, &stop);
+    let teller = Teller::new(env, &graph.job.name, false);
+    let circuits = Circuits::new(env, &teller);
+    let around = Around { progress: &Silent, stop: &stop, teller: &teller, circuits: &circuits };
+    let mut run = Run::new(env, graph, &options, around, running);
     let compacted = run.compact_all(&mut summary).await;
     let ended = run.until_done(&mut summary).await;
     compacted.and_then(|rounds| ended.map(|_| rounds))
