@@ -9,3 +9,4 @@ mod plan;
 mod reset;
 mod shell;
 mod sql;
+mod watch;

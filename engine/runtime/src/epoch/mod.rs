@@ -36,7 +36,7 @@ pub use relation::{Kind, Relation, Relations};
 pub use routing::{Outcome, Router};
 pub use sink::{sink_location, sink_name};
 pub use upsert::upsert_spec;
-pub use work::{ForeignTables, Worker, WorkerState, gone_on};
+pub use work::{ForeignTables, Worker, WorkerState, gone_on, other_epochs};
 
 /// What every run of a process shares.
 #[derive(Debug, Clone)]
