@@ -1,13 +1,14 @@
 //! The words and contracts that every other crate of Sluice shares.
 //!
 //! In: nothing. Out: errors and problems, schemas, offsets, what a source and a sink promise, the
-//! clock and the other things that are injected. There is no tokio, no DataFusion and no I/O here.
+//! clock and the other things that are injected, names of what is measured. There is no tokio, no DataFusion and no I/O here.
 
 mod clock;
 mod config;
 mod error;
 mod factory;
 mod memory;
+pub mod metric;
 mod offset;
 mod outlet;
 mod problem;

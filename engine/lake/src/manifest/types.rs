@@ -197,6 +197,20 @@ pub enum Action {
     None,
 }
 
+impl Action {
+    /// Whether rows of the table may be others afterwards.
+    pub fn changes(&self) -> bool {
+        match self {
+            Action::None | Action::Outbox(_) => false,
+            Action::Delta(delta) => {
+                let moves = !delta.adds.is_empty() || !delta.removes.is_empty();
+                delta.replace || (moves && delta.data_change)
+            }
+            Action::Files(files) => files.replace || !files.copies.is_empty(),
+        }
+    }
+}
+
 /// A file that the epoch wrote.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileRef {

@@ -10,6 +10,7 @@ use sluice_core::{
     Advance, FieldSpec, Intake, Kind, Limit, Memory, Offsets, Reader, Rejected, Result,
 };
 use sluice_core::{Source, Split};
+use tokio_util::sync::CancellationToken;
 
 use super::Environment;
 use crate::catalog::{Aside, Tally};
@@ -122,13 +123,16 @@ pub enum Closed {
     End,
 }
 
-/// Asks all sources until the intake is closed.
+/// Asks all sources until the intake is closed, or until `stop` is cancelled: an answer that does not
+/// come at once is not waited for then. `over` is asked after each round in which all sources answered
+/// whether that was the last one.
 pub async fn take(
     sources: &mut [SourceRun],
     limits: &EpochLimits,
     follow: bool,
     env: &Environment,
-    stop: &(dyn Fn() -> bool + Send + Sync),
+    stop: &CancellationToken,
+    over: &(dyn Fn(&[SourceRun]) -> bool + Send + Sync),
 ) -> Result<Closed> {
     let clock = &env.clock;
     let opened = clock.monotonic();
@@ -152,7 +156,12 @@ pub async fn take(
                 bytes: limits.bytes.saturating_sub(facts.bytes).max(1),
                 files: limits.files,
             };
-            let intake = match run.source.poll(limit).await {
+            let answer = tokio::select! {
+                biased;
+                answer = run.source.poll(limit) => answer,
+                () = stop.cancelled() => break,
+            };
+            let intake = match answer.map_err(|e| e.at_source(&run.name)) {
                 Ok(intake) => intake,
                 Err(error) if error.kind() == Kind::Data => {
                     trouble.get_or_insert(error);
@@ -181,7 +190,7 @@ pub async fn take(
             // What came before it is an epoch of its own; the next one meets the error first.
             return if taken.is_empty() { Err(error) } else { Ok(Closed::Epoch(taken)) };
         }
-        if stop() {
+        if stop.is_cancelled() || over(&*sources) {
             return Ok(if taken.is_empty() { Closed::End } else { Closed::Epoch(taken) });
         }
         if !wider.is_empty() {

@@ -485,6 +485,14 @@ pub fn gone_on(epochs: &BTreeMap<String, u64>, offsets: &BTreeMap<String, Offset
     epochs.iter().filter(has).map(|(job, _)| job.clone()).collect()
 }
 
+/// How many epochs of another job `offsets` have seen.
+pub fn other_epochs(offsets: &BTreeMap<String, Offsets>, job: &str) -> u64 {
+    match offsets.get(&job_source(job)).and_then(|o| o.get(EPOCHS_PARTITION)) {
+        Some(Offset::At(epochs)) => *epochs,
+        _ => 0,
+    }
+}
+
 /// The partition under which the epochs of another job are counted.
 const EPOCHS_PARTITION: &str = "epochs";
 

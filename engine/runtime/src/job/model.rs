@@ -261,8 +261,21 @@ pub struct ViewSpec {
     pub folder: String,
     /// How it is kept.
     pub refresh: Refresh,
+    /// Which of its columns are shown as gauges.
+    pub metrics: Option<MetricsSpec>,
     /// What the view is, for people; empty when nobody said.
     pub doc: String,
+}
+
+/// Gauges made of the rows of a view; its rows are the same without.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetricsSpec {
+    /// The columns that are shown, at least one.
+    pub values: Vec<String>,
+    /// The columns that tell series apart.
+    pub labels: Vec<String>,
+    /// What the gauges' names begin with; none: the names of job and view.
+    pub name: Option<String>,
 }
 
 /// One sink.

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use sluice_core::DataSchema;
 
 use super::model::{ExpectAction, Merge, Refresh, TableFormat};
-use super::named::{Named, Plain, Size};
+use super::named::{Named, OneOrMore, Plain, Size};
 
 /// A job: what is read, what is kept, and how.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -237,9 +237,26 @@ pub struct ViewEntry {
     /// `full`.
     #[serde(default)]
     pub refresh: Refresh,
+    /// Which of its columns `run --metrics` shows as gauges; default: none.
+    pub metrics: Option<MetricsEntry>,
     /// What the view is, for people.
     #[serde(default)]
     pub doc: String,
+}
+
+/// Gauges made of the rows of a view: a series per row and value, at most 200 for a view.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MetricsEntry {
+    /// The columns that are shown: numbers, booleans (0 and 1) or timestamps (seconds since 1970).
+    pub value: OneOrMore,
+    /// The columns that tell series apart: texts, whole numbers, booleans or dates; default: none.
+    #[serde(default)]
+    pub labels: Vec<String>,
+    /// What the gauges' names begin with, behind `sluice_view_` and before the column's; default: the
+    /// names of job and view.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9_]+$"))]
+    pub name: Option<String>,
 }
 
 /// One sink.

@@ -10,6 +10,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::prelude::SessionContext;
 use sluice_core::{Error, FieldSpec, Problems, Registry, rejected_schema};
 
+use super::columns::check_metrics;
 use super::places::{check_circles, check_places};
 use super::statement::Names;
 use super::table::{Scope, plan_table};
@@ -302,6 +303,7 @@ impl<'a> Builder<'a> {
                 let growth = |name: &str| *self.growth.get(name).unwrap_or(&Growth::Changing);
                 let planned = plan_view(&self.context, spec, &self.names, &growth, problems).await;
                 let Some(node) = planned else { return false };
+                check_metrics(spec, &node.schema, &job, problems);
                 let append = matches!(node.strategy, super::Strategy::Append);
                 let growth = if append { Growth::Append } else { Growth::Changing };
                 self.names.insert(spec.name.clone(), node.schema.clone());

@@ -422,10 +422,11 @@ impl Opening<'_> {
         let mut runs = Vec::new();
         for node in self.graph.sources.iter().filter(|_| self.reads_sources() && !self.options.idle)
         {
+            let at = |error: Error| error.at_source(&node.spec.name);
             let factory = self.env.registry.source(&node.spec.connector);
             let factory = factory.ok_or_else(|| Error::bug("a source has no connector"))?;
             let context = self.env.context(&self.identity.job, secrets);
-            let mut source = factory.build(&node.spec.config, &context).await?;
+            let mut source = factory.build(&node.spec.config, &context).await.map_err(at)?;
             let name = node.spec.name.clone();
             let offsets: Offsets = worker.state.offsets.get(&name).cloned().unwrap_or_default();
             let files = worker.state.files.get(&source_owner(&name));
@@ -437,7 +438,7 @@ impl Opening<'_> {
             let shard = if let Strand::Shard(shard) = strand { Some(shard) } else { None };
             let offsets_now = offsets.clone();
             let start = Start { offsets: offsets_now, state, careful, bounded, accept_loss, shard };
-            source.seek(start).await?;
+            source.seek(start).await.map_err(at)?;
             runs.push(SourceRun { name, source, offsets });
         }
         Ok(runs)

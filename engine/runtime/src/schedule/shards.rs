@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::attempt::Attempts;
 use super::report::{Silent, Summary};
-use super::run::{Run, RunOptions};
+use super::run::{Run, RunOptions, Told};
 use crate::epoch::Strand;
 use crate::recover::{RecoverOptions, lake_of, open, shard_chain};
 
@@ -185,7 +185,8 @@ impl<'a> Shards<'a> {
         let lake = lake_of(env, graph, secrets)?;
         let running = open(env, graph, lake, secrets, how).await?;
         *opened = true;
-        let mut run = Run::new(env, graph, options, &Silent, running, stop);
+        let told = Told::of(env, &graph.job.name);
+        let mut run = Run::new(env, graph, options, told.around(&Silent, stop), running);
         match what {
             House::Found => run.found(summary).await,
             House::Once => run.tidy(summary).await,
