@@ -79,7 +79,7 @@ pub enum Command {
     Verify(PackArgs),
     /// Recount instead of believing: offsets, rows, files
     #[command(after_help = AUDIT)]
-    Audit(PackArgs),
+    Audit(AuditArgs),
     /// Show the last epoch, the offsets, the tables, and who runs the job
     #[command(after_help = STATUS)]
     Status(StatusArgs),
@@ -169,10 +169,13 @@ Exit codes: 0 all views are right, 1 one is not, 2 the job file is wrong.";
 
 const AUDIT: &str = "\
 Offsets must join without gap or overlap over all epochs, every row that came in must be
-accounted for, and the tables' files must be there with the rows they claim.
+accounted for, and the tables' files must be there with the rows they claim. With --sources the rows
+are counted again where they came from, as far as a source can: of Kafka every message in the ranges
+that were taken is read once more, and gaps between offsets are told apart from loss.
 
-Example:
+Examples:
   sluice audit jobs/insurance-movements
+  sluice audit jobs/quality-control --sources
 
 Exit codes: 0 everything holds, 1 something does not, 2 the job file is wrong.";
 
@@ -330,6 +333,17 @@ pub struct SqlArgs {
     /// How the rows are written; default: table, with --json: json
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub format: Option<Format>,
+}
+
+/// `sluice audit`.
+#[derive(Debug, Clone, Args)]
+pub struct AuditArgs {
+    /// Which jobs.
+    #[command(flatten)]
+    pub pack: PackArgs,
+    /// Count again what the sources hold in the ranges that were taken of them
+    #[arg(long)]
+    pub sources: bool,
 }
 
 /// `sluice status`.

@@ -5,6 +5,8 @@
 pub mod files;
 pub mod format;
 pub mod generate;
+pub mod kafka;
+pub mod message;
 
 use std::sync::Arc;
 
@@ -15,5 +17,6 @@ pub fn registry() -> Registry {
     Registry::default()
         .with_source(Arc::new(files::Factory))
         .with_source(Arc::new(generate::Factory))
+        .with_source(Arc::new(kafka::Factory))
         .with_sink(Arc::new(files::Factory))
 }

@@ -6,7 +6,7 @@
 
 pub mod config;
 mod cut;
-mod dialect;
+pub(crate) mod dialect;
 pub mod infer;
 mod inspect;
 mod object;

@@ -69,6 +69,6 @@ fn shown(text: &[u8]) -> String {
 }
 
 /// At most [`REJECTED_BYTES_MAX`] of a bad row.
-fn cut(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn cut(bytes: &[u8]) -> Vec<u8> {
     bytes[..bytes.len().min(REJECTED_BYTES_MAX)].to_vec()
 }

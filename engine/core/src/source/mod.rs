@@ -31,6 +31,23 @@ pub const SOURCE_FILE_COLUMN: &str = "_source_file";
 /// has no column for, as the text of a JSON object; null where there is nothing.
 pub const RESCUED_COLUMN: &str = "_rescued";
 
+/// Columns that sources add beside what their data has, and that tables may keep under these names.
+/// All other names that begin with `_` are the engine's.
+pub const PASSED_COLUMNS: [&str; 12] = [
+    RESCUED_COLUMN,
+    "_topic",
+    "_partition",
+    "_offset",
+    "_timestamp",
+    "_key",
+    "_headers",
+    "_op",
+    "_source_ts",
+    "_commit_version",
+    "_commit_timestamp",
+    "_change_type",
+];
+
 /// The column of rejected rows that says which file they stood in.
 pub const REJECTED_FILE_COLUMN: &str = "source_file";
 

@@ -11,6 +11,7 @@ use sluice_core::{Offset, Result, format_count};
 use sluice_lake::manifest::{Action, Base, Chain, Counts, Entry, EpochKind, TableCounts};
 use sluice_lake::snapshot::Snapshots;
 
+use super::recount::recounted;
 use super::tables;
 use crate::epoch::Environment;
 use crate::plan::rejected_name;
@@ -60,19 +61,19 @@ impl Check {
     }
 }
 
-/// Recounts a job.
-pub async fn audit(env: &Environment, job: &Readable) -> Result<Audit> {
+/// Recounts a job; with `at_sources` what its sources hold as well, which reads all of it again.
+pub async fn audit(env: &Environment, job: &Readable, at_sources: bool) -> Result<Audit> {
     let name = job.graph.job.name.clone();
     if let Some(finding) = past(env, &job.graph, &job.secrets).await?.finding() {
         let check = Check::new("manifests", String::new(), &[finding]);
         return Ok(Audit { job: name, checks: vec![check] });
     }
     let lake = lake_of(env, &job.graph, &job.secrets)?;
-    let own = recount(env, job, &name, None).await?;
+    let own = recount(env, job, (&name, None), at_sources).await?;
     let life = own.life.clone();
     let Recounted { mut checks, mut totals, .. } = own;
     for chain in beside(&lake.root, &name).await? {
-        let other = recount(env, job, &chain, life.as_deref()).await?;
+        let other = recount(env, job, (&chain, life.as_deref()), at_sources).await?;
         let of = |check: Check| Check { name: format!("{} of {chain}", check.name), ..check };
         checks.extend(other.checks.into_iter().map(of));
         for (sum, more) in totals.iter_mut().zip(other.totals) {
@@ -99,8 +100,8 @@ struct Recounted {
 async fn recount(
     env: &Environment,
     job: &Readable,
-    name: &str,
-    life: Option<&str>,
+    (name, life): (&str, Option<&str>),
+    at_sources: bool,
 ) -> Result<Recounted> {
     let chain = lake_with(env, &job.graph, &job.secrets, name)?;
     let (root, chain) = (chain.root, chain.chain);
@@ -111,6 +112,9 @@ async fn recount(
     checks.push(balances(job, &entries));
     // What is taken again and cannot be decoded stands in `__rejected` already.
     checks.extend((!replay).then(|| rejected(job, &entries)));
+    if at_sources && !replay {
+        checks.extend(recounted(env, job, &entries, base.as_ref()).await?);
+    }
     let seen = Snapshots::new(&root, name).latest().await?.map(|p| p.epoch);
     checks.extend(unpublished(seen, &entries));
     let of_life = |found: &str| life.is_none_or(|life| life == found);

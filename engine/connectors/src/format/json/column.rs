@@ -20,28 +20,29 @@ use sluice_core::{Error, FieldSpec, Result, type_name};
 
 use super::decode::Unknown;
 use super::scan::{Cursor, Wrong, joined};
+use super::typed::Meaning;
 use crate::format::time::{self, Pattern};
 use crate::format::{shown, value};
 
 /// What reading one row needs besides its text.
 #[derive(Debug, Default)]
-pub(super) struct Reading {
+pub(crate) struct Reading {
     unknown: Unknown,
     /// Fields of the row that the schema does not have.
-    pub(super) rescued: Vec<Rescued>,
+    pub(crate) rescued: Vec<Rescued>,
     key: Vec<u8>,
     text: Vec<u8>,
 }
 
 /// A field that the schema does not have.
 #[derive(Debug)]
-pub(super) struct Rescued {
+pub(crate) struct Rescued {
     /// Its key, behind those it stands within.
-    pub(super) path: String,
+    pub(crate) path: String,
     /// Its value as it stands.
-    pub(super) value: String,
+    pub(crate) value: String,
     /// Whether it stands within another.
-    pub(super) nested: bool,
+    pub(crate) nested: bool,
 }
 
 impl Rescued {
@@ -56,24 +57,26 @@ impl Rescued {
 
 /// The fields of objects.
 #[derive(Debug, Clone)]
-pub(super) struct Record {
-    columns: Vec<Column>,
-    places: HashMap<Vec<u8>, usize>,
+pub(crate) struct Record {
+    pub(super) columns: Vec<Column>,
+    pub(super) places: HashMap<Vec<u8>, usize>,
 }
 
 /// The values of one field.
 #[derive(Debug, Clone)]
-struct Column {
-    origin: String,
-    data_type: DataType,
+pub(crate) struct Column {
+    pub(super) origin: String,
+    pub(super) data_type: DataType,
     required: bool,
     pattern: Option<Pattern>,
-    valid: Vec<bool>,
-    values: Values,
+    /// How numbers stand for what is none, where that is known.
+    pub(super) meaning: Meaning,
+    pub(super) valid: Vec<bool>,
+    pub(super) values: Values,
 }
 
 #[derive(Debug, Clone)]
-enum Values {
+pub(super) enum Values {
     Bools(Vec<bool>),
     Longs(Vec<i64>),
     Doubles(Vec<f64>),
@@ -85,14 +88,14 @@ enum Values {
 
 impl Reading {
     /// For rows whose unknown fields are dealt with like this.
-    pub(super) fn new(unknown: Unknown) -> Self {
+    pub(crate) fn new(unknown: Unknown) -> Self {
         Self { unknown, ..Self::default() }
     }
 }
 
 impl Record {
     /// Columns for `fields`. Errors: `Config` for an unknown type or a wrong `format`.
-    pub(super) fn new(fields: &[FieldSpec]) -> Result<Self> {
+    pub(crate) fn new(fields: &[FieldSpec]) -> Result<Self> {
         let columns: Vec<Column> = fields.iter().map(Column::new).collect::<Result<_>>()?;
         let places = columns.iter().enumerate();
         let places = places.map(|(i, c)| (c.origin.clone().into_bytes(), i)).collect();
@@ -100,7 +103,7 @@ impl Record {
     }
 
     /// Takes the object that comes next as one row. After an error the columns have to be cut back.
-    pub(super) fn read(
+    pub(crate) fn read(
         &mut self,
         row: usize,
         cursor: &mut Cursor<'_>,
@@ -128,6 +131,11 @@ impl Record {
                 cursor.expect(b'}')?;
             }
         }
+        self.fill(row)
+    }
+
+    /// Ends row `row`: columns that it did not reach are null.
+    pub(crate) fn fill(&mut self, row: usize) -> Result<(), Wrong> {
         for column in &mut self.columns {
             if column.valid.len() == row {
                 column.push_null().map_err(|w| w.within(&column.origin))?;
@@ -137,12 +145,12 @@ impl Record {
     }
 
     /// Forgets all rows from `rows` on.
-    pub(super) fn truncate(&mut self, rows: usize) {
+    pub(crate) fn truncate(&mut self, rows: usize) {
         self.columns.iter_mut().for_each(|column| column.truncate(rows));
     }
 
     /// The columns, which are empty then.
-    pub(super) fn finish(&mut self) -> Result<Vec<ArrayRef>> {
+    pub(crate) fn finish(&mut self) -> Result<Vec<ArrayRef>> {
         self.columns.iter_mut().map(Column::finish).collect()
     }
 
@@ -210,7 +218,8 @@ impl Column {
             _ => Values::Longs(Vec::new()),
         };
         let origin = field.origin().to_string();
-        Ok(Self { origin, data_type, required, pattern, valid: Vec::new(), values })
+        let (meaning, valid) = (Meaning::default(), Vec::new());
+        Ok(Self { origin, data_type, required, pattern, meaning, valid, values })
     }
 
     /// Takes the value of this field in row `row`; instead of an earlier one of the same row.
@@ -283,6 +292,9 @@ impl Column {
     /// Appends a value that is not null; false if the text is none.
     #[inline]
     fn push(&mut self, text: &[u8]) -> bool {
+        if self.meaning != Meaning::Itself {
+            return self.push_meant(text);
+        }
         let pattern = self.pattern.as_ref();
         match &mut self.values {
             Values::Bools(values) => value::boolean(text).map(|v| values.push(v)).is_some(),
@@ -318,7 +330,7 @@ impl Column {
         }
     }
 
-    fn push_null(&mut self) -> Result<(), Wrong> {
+    pub(super) fn push_null(&mut self) -> Result<(), Wrong> {
         if self.required {
             return Err(Wrong::new("required but empty"));
         }
@@ -404,7 +416,7 @@ impl Column {
 }
 
 /// The type as schemas write it.
-fn name_of(data_type: &DataType) -> String {
+pub(super) fn name_of(data_type: &DataType) -> String {
     match data_type {
         DataType::Struct(_) => "struct".into(),
         DataType::List(item) => format!("list({})", name_of(item.data_type())),
@@ -412,7 +424,7 @@ fn name_of(data_type: &DataType) -> String {
     }
 }
 
-fn fits(value: i64, data_type: &DataType) -> bool {
+pub(super) fn fits(value: i64, data_type: &DataType) -> bool {
     match data_type {
         DataType::Int8 => i8::try_from(value).is_ok(),
         DataType::Int16 => i16::try_from(value).is_ok(),
