@@ -40,10 +40,7 @@ fn job(amount: &str, bound: &str) -> String {
 fn started() -> Place {
     let place = Place::local();
     place.write(JOB, &job("int64", "< 1000"));
-    place.write(
-        "input/1.csv",
-        "id,amount,region\n1,10,a\n2,20.5,b\n3,30,a\n4,5000,b\nx,1,a\n",
-    );
+    place.write("input/1.csv", "id,amount,region\n1,10,a\n2,20.5,b\n3,30,a\n4,5000,b\nx,1,a\n");
     place.run(JOB);
     place.write("input/2.csv", "region,amount,id\nb,7,5\na,8.25,6\nc,9,7\nc,6000,8\n");
     place.run(JOB);

@@ -29,16 +29,13 @@ fn runners(stream: &Stream<'_>) -> BTreeSet<u64> {
 /// Waits until each of these runs at least one shard, and nobody else does.
 fn shared_by(stream: &Stream<'_>, all: &[u32]) {
     let all: BTreeSet<u64> = all.iter().map(|id| u64::from(*id)).collect();
-    wait::until("shards to be shared out", SECONDS_MAX, || {
-        (runners(stream) == all).then_some(())
-    });
+    wait::until("shards to be shared out", SECONDS_MAX, || (runners(stream) == all).then_some(()));
 }
 
 /// Waits for rows that are not there yet.
 fn goes_on(stream: &Stream<'_>) {
-    let count = |stream: &Stream<'_>| {
-        stream.cell("SELECT count(*) FROM kept").parse::<u64>().unwrap()
-    };
+    let count =
+        |stream: &Stream<'_>| stream.cell("SELECT count(*) FROM kept").parse::<u64>().unwrap();
     let before = count(stream);
     wait::until("more rows", SECONDS_MAX, || (count(stream) > before + 200).then_some(()));
 }

@@ -69,12 +69,8 @@ type Ended = (Part, Summary, Result<()>);
 
 impl<'a> Shards<'a> {
     pub fn new(base: Attempts<'a>) -> Self {
-        let options = RunOptions {
-            rebuild: false,
-            adopt: false,
-            compaction: None,
-            ..base.options.clone()
-        };
+        let options =
+            RunOptions { rebuild: false, adopt: false, compaction: None, ..base.options.clone() };
         Self { base, options }
     }
 
@@ -272,9 +268,7 @@ impl<'a> Shards<'a> {
                     let shard = Shard { index, count: self.base.graph.job.shards };
                     self.shard(shard, take_over, own, done, &mut opened).await
                 }
-                Part::House => {
-                    self.house(take_over, &own, done, House::Always, &mut opened).await
-                }
+                Part::House => self.house(take_over, &own, done, House::Always, &mut opened).await,
             };
             match ended {
                 Err(error) if error.kind() == Kind::Fenced => {
