@@ -77,7 +77,7 @@ fn each_row_is_taken_again_once() {
     let place = started();
     assert_eq!(figures(&place), ["4", "2", "3", "3"]);
     // Nothing is mended: nothing changes.
-    place.write(JOB, &job("double", "< 1000"));
+    place.write(JOB, &job("float64", "< 1000"));
     let told = replay(&place, "rejected").ok().stdout;
     assert!(told.contains("3 rows of orders__rejected taken again, 1 still"), "{told}");
     assert_eq!(figures(&place), ["6", "2", "3", "6"]);
@@ -87,7 +87,7 @@ fn each_row_is_taken_again_once() {
     place.job("verify", JOB).expect(1);
     place.run(JOB);
     place.holds(JOB);
-    place.write(JOB, &job("double", "< 10000"));
+    place.write(JOB, &job("float64", "< 10000"));
     replay(&place, "quarantine").ok();
     replay(&place, "quarantine").ok();
     complete(&place);
@@ -117,7 +117,7 @@ fn killed_at_each_step() {
     ];
     for step in steps {
         let place = started();
-        place.write(JOB, &job("double", "< 10000"));
+        place.write(JOB, &job("float64", "< 10000"));
         killed(replay(&place, "rejected"), step, 0);
         replay(&place, "rejected").ok();
         killed(replay(&place, "quarantine"), step, 0);
@@ -130,11 +130,15 @@ fn killed_at_each_step() {
 #[test]
 fn what_cannot_be_taken_again_is_refused() {
     let place = started();
-    place.write(JOB, &job("double", "< 1000").replace(", sequence_by: id", ""));
+    place.write(JOB, &job("float64", "< 1000").replace(", sequence_by: id", ""));
     replay(&place, "rejected").expect(1).says(&["has a key and no `sequence_by`", "table=latest"]);
-    place.write(JOB, &job("double", "< 1000"));
+    let remembered =
+        job("float64", "< 1000").replace("sequence_by: id", "sequence_by: id, delete_when: id < 0");
+    place.write(JOB, &remembered);
+    replay(&place, "rejected").expect(1).says(&["what is remembered", "table=latest"]);
+    place.write(JOB, &job("float64", "< 1000"));
     replay(&place, "rejected").arg("--source").arg("none").expect(2).says(&["no such job"]);
     let other = Place::local();
-    other.write(JOB, &job("double", "< 1000"));
+    other.write(JOB, &job("float64", "< 1000"));
     replay(&other, "rejected").expect(1).says(&["no epoch was ever sealed here"]);
 }

@@ -347,6 +347,15 @@ impl Opening<'_> {
         }
     }
 
+    /// The tables that an earlier life has left.
+    fn there(&self, publisher: &Publisher) -> BTreeSet<String> {
+        let tables = publisher.tables.iter();
+        let is_there = |t: &PublisherTable| {
+            t.head.is_some() || (self.options.adopt && t.format == TableFormat::Parquet && t.exists)
+        };
+        tables.filter(|(_, t)| is_there(t)).map(|(name, _)| name.clone()).collect()
+    }
+
     async fn start(
         self,
         relations: Relations,
@@ -360,12 +369,7 @@ impl Opening<'_> {
                 table.files = relation.files.len() as u64;
             }
         }
-        let tables = publisher.tables.iter();
-        let is_there = |t: &PublisherTable| {
-            t.head.is_some() || (self.options.adopt && t.format == TableFormat::Parquet && t.exists)
-        };
-        let there: BTreeSet<String> =
-            tables.filter(|(_, t)| is_there(t)).map(|(name, _)| name.clone()).collect();
+        let there = self.there(&publisher);
         let time = self.graph.time.clone();
         let context = session(&SessionOptions {
             memory: self.env.pool.clone(),
