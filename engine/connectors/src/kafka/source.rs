@@ -291,7 +291,8 @@ impl Source for KafkaSource {
         let known = Known::read(&start.offsets)?;
         let (broker, begin) = (self.broker.clone(), self.settings.begin.clone());
         let wanted = self.settings.topics.clone();
-        let how = How { bounded: start.bounded, accept_loss: start.accept_loss };
+        let Start { bounded, accept_loss, shard, .. } = start;
+        let how = How { bounded, accept_loss, shard };
         let placed = tokio::task::spawn_blocking(move || {
             Partitions::place(&broker, &wanted, topics, &known, &begin, how)
         });

@@ -2,11 +2,12 @@
 //! missing.
 
 mod relations;
+mod sources;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use sluice_core::{Error, Kind as ErrorKind, Offsets, Phases, Result, Secrets, Start, Step, reach};
+use sluice_core::{Error, Kind as ErrorKind, Phases, Result, Secrets, Step, reach};
 use sluice_lake::delta::{self, Head};
 use sluice_lake::manifest::{Chain, Entry, Holder, Lease, Manifest};
 use sluice_lake::snapshot::{Published, Snapshots};
@@ -21,8 +22,8 @@ use super::files::{folders, refuse_strays, rooted};
 use super::reset::marked;
 use super::{Running, adopt, chains, foreign, learned, state};
 use crate::epoch::{
-    Environment, Identity, Kind, Lake, Publisher, PublisherTable, Relations, SourceRun, Strand,
-    Worker, WorkerState, fenced, gone_on, source_owner,
+    Environment, Identity, Kind, Lake, Publisher, PublisherTable, Relations, Strand, Worker,
+    WorkerState, fenced, gone_on,
 };
 use crate::function::{SessionOptions, session};
 use crate::job::TableFormat;
@@ -91,7 +92,9 @@ pub async fn open(
         // Before the tables are looked at, which then have at least what these epochs did.
         replays = chains::replays(&lake.root, &job).await?;
         let seen = last.as_ref().map(|e| &e.manifest.offsets);
-        if seen.is_some_and(|seen| !gone_on(&replays, seen).is_empty()) {
+        let stale = seen.is_some_and(|seen| !gone_on(&replays, seen).is_empty());
+        // Who only looks after tables leaves views to the next run, and to readers.
+        if stale && options.marks {
             afresh.extend(graph.views.iter().map(|v| v.spec.name.clone()));
         }
     }
@@ -344,6 +347,15 @@ impl Opening<'_> {
         }
     }
 
+    /// The tables that an earlier life has left.
+    fn there(&self, publisher: &Publisher) -> BTreeSet<String> {
+        let tables = publisher.tables.iter();
+        let is_there = |t: &PublisherTable| {
+            t.head.is_some() || (self.options.adopt && t.format == TableFormat::Parquet && t.exists)
+        };
+        tables.filter(|(_, t)| is_there(t)).map(|(name, _)| name.clone()).collect()
+    }
+
     async fn start(
         self,
         relations: Relations,
@@ -357,12 +369,7 @@ impl Opening<'_> {
                 table.files = relation.files.len() as u64;
             }
         }
-        let tables = publisher.tables.iter();
-        let is_there = |t: &PublisherTable| {
-            t.head.is_some() || (self.options.adopt && t.format == TableFormat::Parquet && t.exists)
-        };
-        let there: BTreeSet<String> =
-            tables.filter(|(_, t)| is_there(t)).map(|(name, _)| name.clone()).collect();
+        let there = self.there(&publisher);
         let time = self.graph.time.clone();
         let context = session(&SessionOptions {
             memory: self.env.pool.clone(),
@@ -416,32 +423,6 @@ impl Opening<'_> {
         let sources = self.sources(&worker, secrets).await?;
         let adopting = self.options.adopt;
         Ok(Running { worker, publisher, sources, lease, adopting })
-    }
-
-    async fn sources(&self, worker: &Worker, secrets: &Secrets) -> Result<Vec<SourceRun>> {
-        let mut runs = Vec::new();
-        for node in self.graph.sources.iter().filter(|_| self.reads_sources() && !self.options.idle)
-        {
-            let at = |error: Error| error.at_source(&node.spec.name);
-            let factory = self.env.registry.source(&node.spec.connector);
-            let factory = factory.ok_or_else(|| Error::bug("a source has no connector"))?;
-            let context = self.env.context(&self.identity.job, secrets);
-            let mut source = factory.build(&node.spec.config, &context).await.map_err(at)?;
-            let name = node.spec.name.clone();
-            let offsets: Offsets = worker.state.offsets.get(&name).cloned().unwrap_or_default();
-            let files = worker.state.files.get(&source_owner(&name));
-            let state = match files {
-                Some(files) => worker.folder.read(files).await?,
-                None => Vec::new(),
-            };
-            let RecoverOptions { careful, bounded, accept_loss, strand, .. } = self.options;
-            let shard = if let Strand::Shard(shard) = strand { Some(shard) } else { None };
-            let offsets_now = offsets.clone();
-            let start = Start { offsets: offsets_now, state, careful, bounded, accept_loss, shard };
-            source.seek(start).await.map_err(at)?;
-            runs.push(SourceRun { name, source, offsets });
-        }
-        Ok(runs)
     }
 }
 

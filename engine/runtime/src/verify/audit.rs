@@ -70,11 +70,11 @@ pub async fn audit(env: &Environment, job: &Readable, at_sources: bool) -> Resul
     }
     let lake = lake_of(env, &job.graph, &job.secrets)?;
     let records = outboxes::records(job, &lake).await?;
-    let own = recount(env, job, &name, None, at_sources).await?;
+    let own = recount(env, job, (&name, None), at_sources).await?;
     let life = own.life.clone();
     let Recounted { mut checks, mut totals, entries, base, .. } = own;
     for chain in beside(&lake.root, &name).await? {
-        let other = recount(env, job, &chain, life.as_deref(), at_sources).await?;
+        let other = recount(env, job, (&chain, life.as_deref()), at_sources).await?;
         let of = |check: Check| Check { name: format!("{} of {chain}", check.name), ..check };
         checks.extend(other.checks.into_iter().map(of));
         for (sum, more) in totals.iter_mut().zip(other.totals) {
@@ -105,8 +105,7 @@ struct Recounted {
 async fn recount(
     env: &Environment,
     job: &Readable,
-    name: &str,
-    life: Option<&str>,
+    (name, life): (&str, Option<&str>),
     at_sources: bool,
 ) -> Result<Recounted> {
     let chain = lake_with(env, &job.graph, &job.secrets, name)?;
