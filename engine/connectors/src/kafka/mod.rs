@@ -1,23 +1,20 @@
 //! The `kafka` connector: messages of Apache Kafka and what speaks its protocol.
 //!
 //! In: the settings of [`config`]. Out: a source of rows. The way of a message is `broker (what is
-//! there?) → partitions, place (where to go on?) → fetch (a thread, ahead of the epochs) → messages →
-//! source (intakes) → reader (rows)`; formats are [`crate::message`]'s. The engine's manifests keep the
+//! there?) → partitions, place (where to go on?) → fetch (a thread, ahead of the epochs) →
+//! source (intakes) → rows`; formats are [`crate::message`]'s. The engine's manifests keep the
 //! offsets: those of a consumer group are only for people. The way out is `sink`'s.
 
-mod again;
 mod broker;
 pub mod config;
 pub mod connection;
 mod events;
 mod fetch;
 mod group;
-mod messages;
-pub mod metadata;
 mod partitions;
 mod place;
-mod reader;
 mod recount;
+mod rows;
 mod sink;
 mod source;
 mod topic_id;
@@ -29,14 +26,14 @@ use async_trait::async_trait;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 use sluice_core::{
-    Reader, Advance, Config, Context, Error, Membership, Offset, Problems, Recount, Result, Source,
+    Advance, Config, Context, Error, Membership, Offset, Problems, Reader, Recount, Result, Source,
     SourceFactory, Standing,
 };
 
-use again::Again;
 use broker::Broker;
 use config::{Settings, SourceConfig};
 use group::Member;
+use rows::Again;
 use source::KafkaSource;
 
 use crate::format::message::MessageFormat;

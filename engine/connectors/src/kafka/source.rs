@@ -27,11 +27,8 @@ use super::config::Settings;
 use super::connection::{Connection, failed};
 use super::events::Events;
 use super::fetch::{Assigned, Fetcher};
-use super::messages::Messages;
-use super::messages::Room;
-use super::metadata::kept;
 use super::partitions::{How, Known, Partition, Partitions};
-use super::reader::MessageReader;
+use super::rows::{MessageReader, Messages, Room, kept};
 use crate::format::message::MessageFormat;
 
 /// How often partitions are looked at again: new ones are found that late.

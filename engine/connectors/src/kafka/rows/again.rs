@@ -11,13 +11,12 @@ use arrow::datatypes::{Int64Type, SchemaRef};
 use futures::StreamExt;
 use sluice_core::{Decoded, Error, REJECTED_FILE_COLUMN, Reader, Result, RowStream, Scan, Split};
 
-use super::messages::{Kept, Message, Messages, Room};
-use super::partitions::parse_key;
-use super::reader::MessageReader;
+use super::super::partitions::parse_key;
+use super::{Kept, Message, MessageReader, Messages, Room};
 
 /// Decodes rejected messages again.
 #[derive(Debug, Clone)]
-pub(super) struct Again(pub MessageReader);
+pub(in crate::kafka) struct Again(pub MessageReader);
 
 impl Reader for Again {
     fn schema(&self) -> SchemaRef {
