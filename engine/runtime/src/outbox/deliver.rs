@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use sluice_core::{
-    Clock, Delivery, Error, Ids, Memory, OutboxPosition, Refused, Result, Step, format_count, reach,
+    Clock, Delivery, Error, Ids, Kind, Memory, OutboxPosition, Refused, Result, Step, format_count,
+    reach,
 };
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -20,8 +21,8 @@ use super::folder::{Outbox, Record, Trouble, Waiting};
 use super::handle::Given;
 use super::undelivered;
 
-/// How long a file that is on its way may still take when the run is told to stop: a file is a few
-/// seconds' work, and what is cut short is delivered by the next run.
+/// How long it goes on when the run is told to stop: what waits is a few seconds' work as long as
+/// the outside takes it, and what is cut short is delivered by the next run.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// What the task works with.
@@ -124,13 +125,11 @@ impl Deliverer {
 
     /// Whether something is to be delivered; waits for it.
     async fn next(&mut self) -> bool {
-        if self.over.is_cancelled() {
-            return false;
-        }
         if self.queue.is_empty() {
             tokio::select! {
-                () = self.over.cancelled() => return false,
+                biased;
                 waiting = self.feed.recv() => self.queue.extend(waiting),
+                () = self.over.cancelled() => {}
             }
         }
         !self.queue.is_empty()
@@ -140,7 +139,7 @@ impl Deliverer {
     fn file(&self, file: u32) -> Option<OutboxPosition> {
         let first = self.queue.front()?;
         let there = usize::try_from(file).is_ok_and(|n| n < first.files.len());
-        (there && !self.over.is_cancelled()).then_some(OutboxPosition { epoch: first.epoch, file })
+        there.then_some(OutboxPosition { epoch: first.epoch, file })
     }
 
     /// Delivers one file. Gives the rows that were refused.
@@ -148,7 +147,12 @@ impl Deliverer {
         let index = usize::try_from(at.file).unwrap_or(usize::MAX);
         let file = self.queue.front().and_then(|first| first.files.get(index)).cloned();
         let file = file.ok_or_else(|| Error::bug("a file of an outbox is not in its epoch"))?;
-        let rows = self.outbox.open(&file, &self.schema).await?;
+        let rows = match self.outbox.open(&file, &self.schema).await {
+            Err(error) if error.kind() == Kind::Conflict => {
+                return Err(self.gone(at, error).await?);
+            }
+            other => other?,
+        };
         let refused = self.delivery.deliver(at, rows).await?;
         self.keep_refused(at, &file, &refused).await?;
         reach(Step::RowsHandedOver, at.epoch);
@@ -160,6 +164,16 @@ impl Deliverer {
             given.undelivered += refused;
         });
         Ok(refused)
+    }
+
+    /// Why a file is not there: another runner may have delivered it.
+    async fn gone(&mut self, at: OutboxPosition, error: Error) -> Result<Error> {
+        let newest = self.outbox.record().await?.filter(|record| record.epoch >= at.epoch);
+        Ok(newest.map_or(error, |record| {
+            let (sink, run) = (self.outbox.sink(), record.run);
+            Error::fenced(format!("another runner delivers now sink={sink} run={run}"))
+                .hint("the other runner goes on; stop it before you start this one again")
+        }))
     }
 
     async fn keep_refused(
@@ -179,10 +193,6 @@ impl Deliverer {
 
     /// Records that the first epoch is delivered, and deletes its files.
     async fn settle(&mut self, refused: Option<u64>) -> Result<()> {
-        if self.over.is_cancelled() && refused.is_some() {
-            // It was cut short between two files.
-            return Ok(());
-        }
         let Some(first) = self.queue.front() else { return Ok(()) };
         let refused = match refused {
             Some(refused) => refused,
@@ -260,6 +270,9 @@ impl Deliverer {
 
     /// What ends the task, with what that leaves behind.
     fn given_up(&self, error: Error) -> Error {
+        if error.kind() == Kind::Fenced {
+            return error;
+        }
         let waiting = self.given.borrow().waiting;
         let (sink, kind) = (self.outbox.sink(), error.kind());
         let rows = format_count(waiting.rows, "row");

@@ -14,6 +14,8 @@ mod decide;
 mod deliver;
 mod folder;
 mod handle;
+#[cfg(test)]
+mod tests;
 mod undelivered;
 mod write;
 

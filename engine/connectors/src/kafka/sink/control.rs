@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use sluice_core::{Error, OutboxPosition, Result};
 
 use super::super::connection::{Connection, failed};
+use super::super::events::Events;
 use super::limits::ANSWER_WAIT;
 
 /// How far a sink is: a message's value.
@@ -42,11 +43,11 @@ pub(super) enum Found {
 pub(super) fn read(connection: &Connection, topic: &str, key: &str) -> Result<Found> {
     let bootstrap = connection.bootstrap();
     let wrong = |e: KafkaError| failed("cannot read the control topic", bootstrap, &e);
-    let consumer = |isolation: &str| -> Result<BaseConsumer> {
+    let consumer = |isolation: &str| -> Result<BaseConsumer<Events>> {
         let mut client = connection.client();
         client.set("isolation.level", isolation).set("enable.partition.eof", "true");
         client.set("group.id", "sluice-control").set("enable.auto.commit", "false");
-        client.create().map_err(wrong)
+        client.create_with_context(Events::default()).map_err(wrong)
     };
     let (all, committed) = (consumer("read_uncommitted")?, consumer("read_committed")?);
     let metadata = all.fetch_metadata(Some(topic), ANSWER_WAIT).map_err(wrong)?;
@@ -59,7 +60,7 @@ pub(super) fn read(connection: &Connection, topic: &str, key: &str) -> Result<Fo
     let mut wanted = TopicPartitionList::new();
     let mut left = BTreeSet::new();
     for partition in partitions {
-        let bounds = |c: &BaseConsumer| c.fetch_watermarks(topic, partition, ANSWER_WAIT);
+        let bounds = |c: &BaseConsumer<Events>| c.fetch_watermarks(topic, partition, ANSWER_WAIT);
         let (low, end) = bounds(&all).map_err(wrong)?;
         let (_, visible) = bounds(&committed).map_err(wrong)?;
         if visible < end {
@@ -80,7 +81,7 @@ pub(super) fn read(connection: &Connection, topic: &str, key: &str) -> Result<Fo
 
 /// The newest position under `key` up to the ends of all partitions.
 fn newest(
-    consumer: &BaseConsumer,
+    consumer: &BaseConsumer<Events>,
     key: &str,
     mut left: BTreeSet<i32>,
 ) -> Result<Option<OutboxPosition>, KafkaError> {

@@ -9,11 +9,11 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{
     AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
 };
-use rdkafka::client::DefaultClientContext;
 use rdkafka::types::RDKafkaErrorCode;
 use sluice_core::{Error, Result};
 
 use super::super::connection::failed;
+use super::super::events::Events;
 use super::config::Settings;
 
 /// A broker that does not answer for this long is tried again later.
@@ -88,7 +88,7 @@ impl Limits {
     }
 }
 
-type Admin = AdminClient<DefaultClientContext>;
+type Admin = AdminClient<Events>;
 
 /// Looks at the topic, and makes the control topic where there is none. Errors: `Config` when the
 /// topic is not there.
@@ -98,7 +98,7 @@ pub(super) async fn look(settings: &Settings) -> Result<Limits> {
     let client: ClientConfig = settings.connection.client();
     let work = tokio::task::spawn_blocking(move || {
         let wrong = |e| failed("cannot look at a topic", &bootstrap, &e);
-        let admin: Admin = client.create().map_err(wrong)?;
+        let admin: Admin = client.create_with_context(Events::default()).map_err(wrong)?;
         let metadata = admin.inner().fetch_metadata(Some(&topic), ANSWER_WAIT).map_err(wrong)?;
         let found = metadata.topics().iter().find(|t| t.name() == topic);
         let partitions = found.map_or(0, |t| t.partitions().len());

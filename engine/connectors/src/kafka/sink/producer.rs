@@ -8,12 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
 use sluice_core::{Error, Result};
 
 use super::super::connection::failed;
+use super::super::events::Events;
 use super::config::Settings;
 use super::limits::{ANSWER_WAIT, Limits};
 
@@ -27,12 +29,17 @@ const POSITION: usize = usize::MAX;
 /// What became of messages that were handed over.
 #[derive(Debug, Default)]
 struct Reports {
+    events: Events,
     failed: Mutex<BTreeMap<usize, RDKafkaErrorCode>>,
 }
 
 impl ClientContext for Reports {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.events.log(level, facility, message);
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "the producer of a sink");
+        self.events.error(error, reason);
     }
 }
 
