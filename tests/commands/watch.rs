@@ -142,10 +142,8 @@ fn figures_logs_and_status_tell_what_a_run_does() {
 
     let (place, output) = watched.stop();
     assert_eq!(output.code, Some(0), "{}", output.text());
-    let sites = place.sql(
-        JOB,
-        "SELECT site, n, mean, CAST(to_unixtime(last) AS DOUBLE) FROM per_site",
-    );
+    let sites =
+        place.sql(JOB, "SELECT site, n, mean, CAST(to_unixtime(last) AS DOUBLE) FROM per_site");
     assert_eq!(sites.len(), 2);
     for site in sites {
         for (column, value) in ["n", "mean", "last"].iter().zip(&site[1..]) {

@@ -85,19 +85,30 @@ pub async fn open(
     let (chain, before) = (lake.chain.clone(), last.as_ref().map(|e| e.manifest.epoch));
     let record = Snapshots::new(&lake.root, &identity.job).latest().await?;
     let opening = Opening { env, graph, lake, identity, last, record, options, afresh };
-    match restore(opening, secrets, lease, fresh).await {
-        Ok(running) => Ok(running),
-        Err(error) => Err(overtaken(&chain, before).await?.unwrap_or(error)),
+    match restore(opening, secrets, fresh).await {
+        Ok(Opened { worker, publisher, sources }) => {
+            let adopting = options.adopt;
+            Ok(Running { worker, publisher, sources, lease, adopting })
+        }
+        Err(error) => {
+            // Or the next attempt would find a lease that lives: its own.
+            if let Err(kept) = lease.release().await {
+                tracing::debug!(error = kept.chain(), "the lease was not given back");
+            }
+            Err(overtaken(&chain, before).await?.unwrap_or(error))
+        }
     }
 }
 
+/// A job that can go on, for whoever has its lease.
+struct Opened {
+    worker: Worker,
+    publisher: Publisher,
+    sources: Vec<SourceRun>,
+}
+
 /// From the last manifest to a job that can go on.
-async fn restore(
-    opening: Opening<'_>,
-    secrets: &Secrets,
-    lease: Lease,
-    fresh: bool,
-) -> Result<Running> {
+async fn restore(opening: Opening<'_>, secrets: &Secrets, fresh: bool) -> Result<Opened> {
     let (env, graph, options) = (opening.env, opening.graph, opening.options);
     let mut relations = opening.relations()?;
     opening.refuse_delta_under_datasets(&relations).await?;
@@ -127,11 +138,11 @@ async fn restore(
     if opening.last.is_none() && !options.rebuild && !options.adopt {
         refuse_strays(&folders).await?;
     }
-    let mut running = opening.start(relations, publisher, secrets, lease).await?;
+    let mut opened = opening.start(relations, publisher, secrets).await?;
     if options.rebuild {
-        running.worker.state.cleared = folders;
+        opened.worker.state.cleared = folders;
     }
-    Ok(running)
+    Ok(opened)
 }
 
 pub(super) struct Opening<'a> {
@@ -344,8 +355,7 @@ impl Opening<'_> {
         relations: Relations,
         mut publisher: Publisher,
         secrets: &Secrets,
-        lease: Lease,
-    ) -> Result<Running> {
+    ) -> Result<Opened> {
         for relation in relations.values() {
             if let Some(table) = publisher.tables.get_mut(&relation.name) {
                 table.exists = relation.exists;
@@ -404,8 +414,7 @@ impl Opening<'_> {
         };
         state::restore(&mut worker).await?;
         let sources = self.sources(&worker, secrets).await?;
-        let adopting = self.options.adopt;
-        Ok(Running { worker, publisher, sources, lease, adopting })
+        Ok(Opened { worker, publisher, sources })
     }
 
     async fn sources(&self, worker: &Worker, secrets: &Secrets) -> Result<Vec<SourceRun>> {
