@@ -19,7 +19,7 @@ use super::definition::{
 use super::evolve::{Fit, fit};
 use super::files::{folders, refuse_strays, rooted};
 use super::reset::marked;
-use super::{Running, adopt, foreign, learned, state};
+use super::{Opened, Running, adopt, foreign, learned, state};
 use crate::catalog::quarantine_schema;
 use crate::epoch::{
     Environment, Identity, Kind, Lake, Publisher, PublisherTable, Relation, Relations, SourceRun,
@@ -87,24 +87,14 @@ pub async fn open(
     let opening = Opening { env, graph, lake, identity, last, record, options, afresh };
     match restore(opening, secrets, fresh).await {
         Ok(Opened { worker, publisher, sources }) => {
-            let adopting = options.adopt;
-            Ok(Running { worker, publisher, sources, lease, adopting })
+            Ok(Running { worker, publisher, sources, lease, adopting: options.adopt })
         }
         Err(error) => {
             // Or the next attempt would find a lease that lives: its own.
-            if let Err(kept) = lease.release().await {
-                tracing::debug!(error = kept.chain(), "the lease was not given back");
-            }
+            lease.abandon().await;
             Err(overtaken(&chain, before).await?.unwrap_or(error))
         }
     }
-}
-
-/// A job that can go on, for whoever has its lease.
-struct Opened {
-    worker: Worker,
-    publisher: Publisher,
-    sources: Vec<SourceRun>,
 }
 
 /// From the last manifest to a job that can go on.
