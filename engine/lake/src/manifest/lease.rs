@@ -194,6 +194,13 @@ impl Lease {
         }
     }
 
+    /// Gives the lease back as far as that can be done: it is on the way out of a failure, and the lease
+    /// dies of age anyway.
+    pub async fn abandon(self) {
+        // What went wrong first is told; this is only its echo.
+        drop(self.release().await);
+    }
+
     /// Names whom the lease was taken from, if he lives: he still works, until he loses a seal.
     async fn hand_back(&self) -> Result<()> {
         let lives = |r: &&Record| process_alive(r.holder.pid) == Some(true);

@@ -156,12 +156,8 @@ pub async fn take(
                 bytes: limits.bytes.saturating_sub(facts.bytes).max(1),
                 files: limits.files,
             };
-            let answer = tokio::select! {
-                biased;
-                answer = run.source.poll(limit) => answer,
-                () = stop.cancelled() => break,
-            };
-            let intake = match answer.map_err(|e| e.at_source(&run.name)) {
+            let Some(answer) = ask(run, limit, stop).await else { break };
+            let intake = match answer {
                 Ok(intake) => intake,
                 Err(error) if error.kind() == Kind::Data => {
                     trouble.get_or_insert(error);
@@ -169,9 +165,6 @@ pub async fn take(
                 }
                 Err(error) => return Err(error),
             };
-            for note in &intake.notes {
-                tracing::warn!(source = run.name, "{note}");
-            }
             facts.more |= intake.more;
             facts.full |= intake.full;
             if !intake.columns.is_empty() {
@@ -204,6 +197,23 @@ pub async fn take(
             Next::Wait => clock.sleep(ASK_AGAIN).await,
         }
     }
+}
+
+/// Asks one source; nothing if the run is stopped before it answers.
+async fn ask(
+    run: &mut SourceRun,
+    limit: Limit,
+    stop: &CancellationToken,
+) -> Option<Result<Intake>> {
+    let answer = tokio::select! {
+        biased;
+        answer = run.source.poll(limit) => answer,
+        () = stop.cancelled() => return None,
+    };
+    for note in answer.iter().flat_map(|intake| &intake.notes) {
+        tracing::warn!(source = run.name, "{note}");
+    }
+    Some(answer.map_err(|e| e.at_source(&run.name)))
 }
 
 /// Joins a poll to what the epoch has of the source already. One poll per epoch keeps one reader;

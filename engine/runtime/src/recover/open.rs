@@ -20,7 +20,7 @@ use super::definition::{
 use super::evolve::{Fit, fit, fit_beside};
 use super::files::{folders, refuse_strays, rooted};
 use super::reset::marked;
-use super::{Running, adopt, chains, foreign, learned, state};
+use super::{Opened, Running, adopt, chains, foreign, learned, state};
 use crate::epoch::{
     Environment, Identity, Kind, Lake, Publisher, PublisherTable, Relations, Strand, Worker,
     WorkerState, fenced, gone_on,
@@ -115,14 +115,20 @@ pub async fn open(
         afresh,
         ..Opening::looking(env, graph, lake, identity, last, record)
     };
-    match restore(opening, secrets, lease).await {
-        Ok(running) => Ok(running),
-        Err(error) => Err(overtaken(&chain, before).await?.unwrap_or(error)),
+    match restore(opening, secrets).await {
+        Ok(Opened { worker, publisher, sources }) => {
+            Ok(Running { worker, publisher, sources, lease, adopting: options.adopt })
+        }
+        Err(error) => {
+            // Or the next attempt would find a lease that lives: its own.
+            lease.abandon().await;
+            Err(overtaken(&chain, before).await?.unwrap_or(error))
+        }
     }
 }
 
 /// From the last manifest to a job that can go on.
-async fn restore(opening: Opening<'_>, secrets: &Secrets, lease: Lease) -> Result<Running> {
+async fn restore(opening: Opening<'_>, secrets: &Secrets) -> Result<Opened> {
     let (env, graph, options) = (opening.env, opening.graph, opening.options);
     let mut relations = opening.relations()?;
     opening.refuse_delta_under_datasets(&relations).await?;
@@ -154,11 +160,11 @@ async fn restore(opening: Opening<'_>, secrets: &Secrets, lease: Lease) -> Resul
     if first && !options.rebuild && !options.adopt {
         refuse_strays(&folders).await?;
     }
-    let mut running = opening.start(relations, publisher, secrets, lease).await?;
+    let mut opened = opening.start(relations, publisher, secrets).await?;
     if options.rebuild {
-        running.worker.state.cleared = folders;
+        opened.worker.state.cleared = folders;
     }
-    Ok(running)
+    Ok(opened)
 }
 
 pub(super) struct Opening<'a> {
@@ -361,8 +367,7 @@ impl Opening<'_> {
         relations: Relations,
         mut publisher: Publisher,
         secrets: &Secrets,
-        lease: Lease,
-    ) -> Result<Running> {
+    ) -> Result<Opened> {
         for relation in relations.values() {
             if let Some(table) = publisher.tables.get_mut(&relation.name) {
                 table.exists = relation.exists;
@@ -421,8 +426,7 @@ impl Opening<'_> {
         };
         state::restore(&mut worker).await?;
         let sources = self.sources(&worker, secrets).await?;
-        let adopting = self.options.adopt;
-        Ok(Running { worker, publisher, sources, lease, adopting })
+        Ok(Opened { worker, publisher, sources })
     }
 }
 

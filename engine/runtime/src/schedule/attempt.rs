@@ -219,8 +219,13 @@ impl Attempts<'_> {
         let outage = error.kind() == Kind::Unavailable && error.retry();
         let endures = outage && self.options.follow && state.opened;
         let gives_up = !again || (state.failures > FAILURES_MAX && !endures);
-        if gives_up || self.stop.is_cancelled() {
-            return Err(error);
+        // A source that failed had given nothing: then there is nothing to finish either.
+        let idle = endures && error.source_name().is_some() && !state.unpublished;
+        match self.stop.is_cancelled() {
+            true if idle => return Ok(true),
+            true => return Err(error),
+            false if gives_up => return Err(error),
+            false => {}
         }
         let wait = match (careful, endures) {
             (true, _) => Duration::ZERO,
@@ -260,3 +265,6 @@ impl Attempts<'_> {
         Ok(Arc::new(graph.learn(&context, &env.registry, columns).await?))
     }
 }
+
+#[cfg(test)]
+mod tests;

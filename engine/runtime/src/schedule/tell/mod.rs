@@ -240,8 +240,11 @@ impl Teller {
     }
 }
 
+/// Figures by name.
+type Named = Vec<(String, f64)>;
+
 /// Rows and seconds that partitions are behind, where that is known.
-fn lag_series(lags: &[Lag], now_ms: i64) -> (Vec<(String, f64)>, Vec<(String, f64)>) {
+fn lag_series(lags: &[Lag], now_ms: i64) -> (Named, Named) {
     let rows = lags.iter().map(|lag| (lag.partition.clone(), lag.rows as f64)).collect();
     let seconds = lags.iter().filter_map(|lag| {
         let behind = match lag.rows {
@@ -255,7 +258,7 @@ fn lag_series(lags: &[Lag], now_ms: i64) -> (Vec<(String, f64)>, Vec<(String, f6
 }
 
 /// Figures behind the labels that they have in common.
-fn behind(first: &[&str], figures: Vec<(String, f64)>) -> Vec<Series> {
+fn behind(first: &[&str], figures: Named) -> Vec<Series> {
     let labels = |last: String| {
         first.iter().map(|label| (*label).to_string()).chain([last]).collect::<Vec<String>>()
     };
