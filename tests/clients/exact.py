@@ -1,7 +1,8 @@
 """Holds a Delta table against the topics it was made from, record by record, with nothing of ours in between.
 
 Arguments: the brokers, the table's URL, the URL of the rejected rows or "-", columns to compare (with commas
-between them, or "-"), topics. The table has the columns topic, part, off; a value is a JSON object. Prints as JSON
+between them, or "-"), topics. The table has the columns topic, part, off; a value is a JSON object, or
+none, which is nulls. Prints as JSON
 how many records a reader of committed transactions gets, how many of them are rows and how many rejected, and
 the first of those that are lost, doubled, of nowhere, or have other values.
 """
@@ -55,7 +56,7 @@ for message in consumed(brokers, topics):
     place = message.topic(), message.partition(), message.offset()
     seen.add(place)
     if columns and place in values:
-        row = json.loads(message.value())
+        row = {} if message.value() is None else json.loads(message.value())
         wanted = [None if row.get(name) is None else str(row[name]) for name in columns]
         if wanted != values[place]:
             differ.append([place, wanted, values[place]])

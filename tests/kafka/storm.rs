@@ -23,6 +23,8 @@ const SECONDS_MAX: u64 = 240;
 const STEP_SECONDS_MAX: u64 = 20;
 /// The latest moment of a kill after an epoch was opened.
 const MOMENT_MS_MAX: u64 = 600;
+/// How long a broker is frozen: longer than its session with the controller lasts.
+const BROKER_SLEEPS_MS: u64 = 4_000;
 /// What a run logs when it begins to work.
 const OPENED: &str = "epoch opened";
 const LOG: &str = "warn,sluice_runtime=info";
@@ -72,7 +74,7 @@ pub enum Fault {
     Cut,
     /// Nothing gets through to the broker or the store for a while, or slowly.
     Stall,
-    /// The broker is killed and started again.
+    /// The broker is killed and started again, or frozen for a while.
     Broker,
 }
 
@@ -109,7 +111,13 @@ impl<'a> Storm<'a> {
         while self.done.values().sum::<u32>() < faults {
             let round = self.done.values().sum::<u32>();
             if let Some(store) = self.store.as_mut().filter(|_| round.is_multiple_of(5)) {
-                let all = [Trouble::Mixed, Trouble::Errors, Trouble::Lands, Trouble::Slow];
+                let all = [
+                    Trouble::Mixed,
+                    Trouble::Errors,
+                    Trouble::Lands,
+                    Trouble::Slow,
+                    Trouble::TimeOuts,
+                ];
                 let kind = all[(round / 5) as usize % all.len()];
                 store.trouble(kind, PER_MILLE, self.random.random());
             }
@@ -181,9 +189,16 @@ impl<'a> Storm<'a> {
             }
             Fault::Broker => {
                 let running = self.at_work();
-                self.cluster.kill(0);
-                pause(self.random.random_range(0..2_000));
-                self.cluster.restart(0);
+                // Every other one only sleeps, longer than it may.
+                if self.done.get(&fault).is_some_and(|times| times % 2 == 1) {
+                    self.cluster.signal(0, "STOP");
+                    pause(BROKER_SLEEPS_MS);
+                    self.cluster.signal(0, "CONT");
+                } else {
+                    self.cluster.kill(0);
+                    pause(self.random.random_range(0..2_000));
+                    self.cluster.restart(0);
+                }
                 self.running = Some(running);
                 true
             }
