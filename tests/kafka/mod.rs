@@ -9,6 +9,7 @@ mod faults;
 mod loss;
 mod offsets;
 mod poison;
+pub mod sink;
 mod source;
 mod storm;
 mod stream;
