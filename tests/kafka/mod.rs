@@ -9,6 +9,7 @@ mod faults;
 mod loss;
 mod offsets;
 mod poison;
+mod shards;
 mod source;
 mod storm;
 mod stream;

@@ -16,6 +16,7 @@ use sluice_core::{
 };
 
 use super::*;
+use crate::recover::lake_of;
 use crate::function::EpochTime;
 use crate::job::{LoadOptions, read_pack};
 use crate::plan::build_pack;
