@@ -9,6 +9,7 @@ mod faults;
 mod loss;
 mod offsets;
 mod poison;
+mod shards;
 pub mod sink;
 mod source;
 mod storm;

@@ -19,6 +19,7 @@ use super::*;
 use crate::function::EpochTime;
 use crate::job::{LoadOptions, read_pack};
 use crate::plan::build_pack;
+use crate::recover::lake_of;
 use crate::schedule::Silent;
 use crate::status::{At, RunnerNote};
 
