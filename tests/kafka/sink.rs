@@ -3,8 +3,14 @@
 //! longer. What a topic does not take is kept.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use sluice_core::Step;
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use serde_json::json;
+use sluice_core::testing::outlet_conformance;
+use sluice_core::{
+    BuiltSink, Config, Context, ManualClock, OutletContext, Secrets, Step, Unbounded,
+};
 
 use super::stream::SECONDS_MAX;
 use crate::protocol::{frozen, killed};
@@ -88,6 +94,40 @@ impl<'a> Given<'a> {
             .ok()
             .says(&[&format!("{rows} delivered, 0 refused, 0 waiting")]);
     }
+}
+
+#[test]
+fn the_promises_of_an_outlet_are_kept() {
+    let broker = Broker::shared();
+    let topic = broker.topic("promises", 2, &[]);
+    let control = format!("{topic}-control");
+    let bootstrap = broker.bootstrap();
+    let config = Config {
+        name: "out".to_string(),
+        file: JOB.into(),
+        value: json!({ "bootstrap": bootstrap, "topic": topic, "control_topic": control }),
+        spans: Default::default(),
+        schema: None,
+    };
+    let numbers = Arc::new(Int64Array::from(vec![1, 2, 3]));
+    let rows = RecordBatch::try_from_iter([("n", numbers as ArrayRef)]).unwrap();
+    let built = sluice_connectors::registry().sink("kafka").unwrap().build(&config).unwrap();
+    let BuiltSink::Outlet(outlet) = built else { panic!("it is no outlet") };
+    let context = Context {
+        clock: Arc::new(ManualClock::at(0)),
+        memory: Unbounded::shared(),
+        secrets: Secrets::default(),
+        job: "promises".to_string(),
+    };
+    let schema = rows.schema();
+    let open = || {
+        let (context, schema) = (context.clone(), schema.clone());
+        let (sink, chain) = ("out".to_string(), topic.clone());
+        outlet.open(OutletContext { context, sink, chain, schema })
+    };
+    let seen = async || Ok(witness::consume(broker, &[&topic]).len() as u64);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(outlet_conformance(open, rows, seen)).unwrap();
 }
 
 #[test]
