@@ -16,10 +16,10 @@ use sluice_core::{
 };
 
 use super::*;
-use crate::recover::lake_of;
 use crate::function::EpochTime;
 use crate::job::{LoadOptions, read_pack};
 use crate::plan::build_pack;
+use crate::recover::lake_of;
 use crate::schedule::Silent;
 use crate::status::{At, RunnerNote};
 
