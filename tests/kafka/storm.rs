@@ -280,12 +280,22 @@ impl<'a> Storm<'a> {
             second.said().contains(OPENED).then_some(())
         });
         pause(self.random.random_range(0..MOMENT_MS_MAX));
-        zombie.signal("CONT");
-        until("the first runner's end", SECONDS_MAX, || zombie.ended());
-        fenced(&zombie.wait());
-        self.running = Some(second);
+        self.running = Some(survivor(zombie, second));
         true
     }
+}
+
+/// Thaws a runner that was overtaken, until one of both has ended: the first, unless it slept through
+/// the time that a request may take and went through recovery, which puts it ahead again. It freezes
+/// again each time it reaches its step again.
+fn survivor(mut zombie: Running, mut second: Running) -> Running {
+    let first_ended = until("the end of one of two runners", SECONDS_MAX, || {
+        zombie.signal("CONT");
+        zombie.ended().map(|_| true).or_else(|| second.ended().map(|_| false))
+    });
+    let (ended, left) = if first_ended { (zombie, second) } else { (second, zombie) };
+    fenced(&ended.wait());
+    left
 }
 
 /// Waits for a killed run; whether the kill met it.
