@@ -10,6 +10,7 @@ mod loss;
 mod offsets;
 mod poison;
 mod shards;
+pub mod sink;
 mod source;
 mod storm;
 mod stream;

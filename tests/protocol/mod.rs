@@ -3,7 +3,7 @@
 //!
 //! A debug build stops itself where `SLUICE_STOP=<step>@<epoch>=kill|freeze` says. Steps of
 //! every epoch are gone through in `kills` and `zombies`, each of the others has a case of its own
-//! for both in `special`; a step without fails a test here. `random` kills at moments nobody chose,
+//! for both in `special`, those of outboxes in `kafka::sink`; a step without fails a test here. `random` kills at moments nobody chose,
 //! while others maintain and compact the same tables.
 
 mod kills;
@@ -55,7 +55,8 @@ pub fn frozen(sluice: Sluice, step: Step, epoch: u64) -> Running {
 #[test]
 fn every_step_has_its_cases() {
     let special = special::CASES.iter().map(|case| case.step);
-    let mut cases: Vec<Step> = OF_EVERY_EPOCH.into_iter().chain(special).collect();
+    let outboxes = crate::kafka::sink::STEPS;
+    let mut cases: Vec<Step> = OF_EVERY_EPOCH.into_iter().chain(special).chain(outboxes).collect();
     cases.sort();
     let mut all = Step::ALL.to_vec();
     all.sort();

@@ -270,7 +270,8 @@ async fn a_run_that_is_to_end_gives_up_and_the_next_one_goes_on() {
     assert!(bench.outbox().trouble().await.unwrap().is_none());
 }
 
-#[tokio::test]
+// By a clock that does not wait the deliverer tries without a pause: it has a thread of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_outbox_holds_epochs_up_and_stops_them_when_nothing_moves() {
     let mut bench = Bench::new("full");
     bench.limits = BacklogLimits { epochs: 2, bytes: u64::MAX };

@@ -1,0 +1,231 @@
+//! Rows that a job gives to a topic are there exactly once, by another client's word: under kills
+//! and freezes at every step of a delivery, while brokers are away, and when nothing may wait any
+//! longer. What a topic does not take is kept.
+
+use std::collections::BTreeSet;
+
+use sluice_core::Step;
+
+use super::stream::SECONDS_MAX;
+use crate::protocol::{frozen, killed};
+use crate::support::cli::Sluice;
+use crate::support::kafka::{Broker, Cluster, witness};
+use crate::support::place::{Kind, Place};
+use crate::support::wait;
+
+/// The job file in the place's folder.
+const JOB: &str = "out.yaml";
+
+/// Rows of one input file, each file an epoch.
+const ROWS: u64 = 200;
+
+/// Lines of the sink that differ are added to it.
+const TEXT: &str = r#"job: out
+lake: "${vars.lake}"
+vars: {lake: ./lake}
+sources:
+  rows:
+    connector: files
+    path: ./input/*.csv
+    schema:
+      fields: [{name: id, type: int64}, {name: name, type: string}]
+tables:
+  kept: {sql: "SELECT id, name FROM rows"}
+sinks:
+  topic: {connector: kafka, from: kept, bootstrap: "BOOTSTRAP", topic: TOPIC, control_topic: CONTROL, key: idMORE}
+epoch: {files: 1}
+"#;
+
+/// Steps of an outbox: each is gone through here, killed and frozen.
+pub const STEPS: [Step; 4] =
+    [Step::OutboxWritten, Step::RowsHandedOver, Step::Delivered, Step::DeliveryRecorded];
+
+/// A job whose rows go to a topic of its own.
+struct Given<'a> {
+    broker: &'a Broker,
+    place: Place,
+    topic: String,
+    files: u64,
+}
+
+impl<'a> Given<'a> {
+    fn new(broker: &'a Broker, place: Place, more: &str) -> Self {
+        let topic = broker.topic("given", 3, &[]);
+        // Of its own, since tests that are killed leave transactions open for a while.
+        let text = TEXT.replace("BOOTSTRAP", broker.bootstrap()).replace("TOPIC", &topic);
+        let text = text.replace("CONTROL", &format!("{topic}-control"));
+        place.write(JOB, &text.replace("MORE", more));
+        Self { broker, place, topic, files: 0 }
+    }
+
+    /// Adds input files of [`ROWS`] rows each.
+    fn feed(&mut self, files: u64) {
+        for file in self.files..self.files + files {
+            let row = |n: u64| format!("{},n{}\n", file * ROWS + n, n % 7);
+            let rows: String = (0..ROWS).map(row).collect();
+            self.place.write(&format!("input/{file:04}.csv"), &format!("id,name\n{rows}"));
+        }
+        self.files += files;
+    }
+
+    fn run(&self) -> Sluice {
+        self.place.job("run", JOB)
+    }
+
+    /// The messages that committed readers see, and how many have a key of their own.
+    fn seen(&self) -> (u64, u64) {
+        let seen = witness::consume(self.broker, &[&self.topic]);
+        let keys: BTreeSet<_> = seen.iter().filter_map(|record| record.key.clone()).collect();
+        (seen.len() as u64, keys.len() as u64)
+    }
+
+    /// Every row is in the topic, once, and the audit agrees.
+    fn exact(&self) {
+        let rows = self.files * ROWS;
+        assert_eq!(self.seen(), (rows, rows), "topic {}", self.topic);
+        self.place
+            .job("audit", JOB)
+            .ok()
+            .says(&[&format!("{rows} delivered, 0 refused, 0 waiting")]);
+    }
+}
+
+#[test]
+fn every_row_is_given_once_and_a_restart_goes_on() {
+    let mut given = Given::new(Broker::shared(), Place::local(), ", headers: {name: name}");
+    given.feed(3);
+    given.run().ok();
+    given.exact();
+    given.run().ok();
+    given.feed(2);
+    given.run().ok();
+    given.exact();
+    let seen = witness::consume(given.broker, &[&given.topic]);
+    // 0, {"id":0,"name":"n0"}, n0
+    let first = seen.iter().find(|record| record.key.as_deref() == Some("MA==")).unwrap();
+    assert_eq!(first.value.as_deref(), Some("eyJpZCI6MCwibmFtZSI6Im4wIn0="));
+    assert_eq!(first.headers, [("name".to_string(), Some("bjA=".to_string()))]);
+}
+
+fn killed_at(step: Step, kind: Kind) {
+    let mut given = Given::new(Broker::shared(), Place::new(kind), "");
+    given.feed(3);
+    killed(given.run(), step, 1);
+    given.run().ok();
+    given.exact();
+}
+
+#[test]
+fn killed_on_local_disk() {
+    STEPS.iter().for_each(|step| killed_at(*step, Kind::Local));
+}
+
+#[test]
+fn killed_on_s3() {
+    STEPS.iter().for_each(|step| killed_at(*step, Kind::S3));
+}
+
+/// A second runner takes over, gives the rest and more; then the first wakes up and must stop.
+fn frozen_at(step: Step, kind: Kind) {
+    let mut given = Given::new(Broker::shared(), Place::new(kind), "");
+    given.feed(3);
+    let zombie = frozen(given.run(), step, 1);
+    given.feed(2);
+    given.run().arg("--take-over").ok();
+    given.exact();
+    let output = zombie.thaw();
+    // Where everything was given by others it has nothing left to do, and nobody to be fenced from.
+    if output.code != Some(0) {
+        assert_eq!(output.code, Some(1), "{}", output.text());
+        output.says(&["another runner"]);
+    }
+    given.exact();
+    given.feed(1);
+    given.run().ok();
+    given.exact();
+}
+
+#[test]
+fn frozen_on_local_disk() {
+    STEPS.iter().for_each(|step| frozen_at(*step, Kind::Local));
+}
+
+#[test]
+fn frozen_on_s3() {
+    STEPS.iter().for_each(|step| frozen_at(*step, Kind::S3));
+}
+
+#[test]
+fn brokers_that_are_away_are_waited_for() {
+    let cluster = Cluster::start(1);
+    let mut given = Given::new(cluster.broker(), Place::local(), "");
+    given.feed(2);
+    given.run().ok();
+    let running = given.run().arg("--follow").start();
+    cluster.signal(0, "STOP");
+    given.feed(3);
+    // Epochs go on: rows wait.
+    wait::until("epochs without a broker", SECONDS_MAX, || {
+        (given.place.next_epoch(JOB) >= 5).then_some(())
+    });
+    let status = given.place.job("status", JOB);
+    let trouble = "what keeps rows waiting to be told";
+    wait::until(trouble, SECONDS_MAX, || status.ok().stdout.contains("cannot").then_some(()));
+    cluster.signal(0, "CONT");
+    wait::until("rows to be given", SECONDS_MAX, || {
+        (given.seen() == (5 * ROWS, 5 * ROWS)).then_some(())
+    });
+    running.signal("TERM");
+    assert_eq!(running.wait().code, Some(0));
+    given.exact();
+}
+
+#[test]
+fn an_outbox_that_is_full_stops_the_job_and_loses_nothing() {
+    let cluster = Cluster::start(1);
+    let mut given = Given::new(cluster.broker(), Place::local(), ", backlog: {epochs: 3}");
+    given.feed(1);
+    given.run().ok();
+    cluster.signal(0, "STOP");
+    given.feed(9);
+    let output = given.run().arg("--follow").expect(1);
+    output.says(&["the outbox of a sink is full", "sink=topic", "waiting=3 epochs", "hint:"]);
+    given.place.job("audit", JOB).ok();
+    // A run that is to end says what it could not give.
+    let output = given.run().expect(1);
+    output.says(&["sink=topic", "nothing is lost"]);
+    cluster.signal(0, "CONT");
+    cluster.ready();
+    given.run().ok();
+    given.exact();
+}
+
+#[test]
+fn rows_that_a_topic_does_not_take_are_kept() {
+    let given = Given::new(Broker::shared(), Place::local(), ", max_bytes: 2000");
+    let long = "x".repeat(5_000);
+    given.place.write("input/1.csv", &format!("id,name\n1,a\n2,{long}\n3,c\n"));
+    let output = given.run().ok();
+    output.says(&["1 row refused by topic"]);
+    assert_eq!(given.seen(), (2, 2));
+    let kept = given.place.sql(JOB, "SELECT id, _reason, _epoch FROM topic__undelivered");
+    assert_eq!(kept.len(), 1);
+    assert_eq!((kept[0][0].as_str(), kept[0][2].as_str()), ("2", "0"));
+    assert!(kept[0][1].contains("too large"), "{kept:?}");
+    given.place.job("audit", JOB).ok().says(&["2 delivered, 1 refused, 0 waiting"]);
+}
+
+#[test]
+fn a_rebuild_gives_all_rows_again_and_a_reset_begins_anew() {
+    let mut given = Given::new(Broker::shared(), Place::local(), "");
+    given.feed(2);
+    given.run().ok();
+    given.exact();
+    given.run().arg("--rebuild").ok();
+    assert_eq!(given.seen(), (4 * ROWS, 2 * ROWS));
+    given.place.job("audit", JOB).ok();
+    given.place.job("reset", JOB).arg("--yes").ok();
+    given.run().ok();
+    assert_eq!(given.seen(), (6 * ROWS, 2 * ROWS));
+    given.place.job("audit", JOB).ok();
+}
