@@ -22,7 +22,7 @@ pub const RUNTIME: Ladder = Ladder {
     source: "engine/runtime/src/",
     steps: &[
         "job", "function", "catalog", "plan", "state", "operator", "view", "outbox", "epoch",
-        "recover", "query", "verify", "status", "schedule", "maintain",
+        "recover", "query", "verify", "status", "schedule", "maintain", "replay",
     ],
 };
 

@@ -6,6 +6,7 @@ mod formats;
 mod init;
 mod packed;
 mod plan;
+mod replay;
 mod reset;
 mod shell;
 mod sql;

@@ -9,6 +9,7 @@
 mod kills;
 pub mod ledger;
 mod random;
+mod shards;
 mod special;
 mod zombies;
 

@@ -79,13 +79,16 @@ pub enum Command {
     Verify(PackArgs),
     /// Recount instead of believing: offsets, rows, files
     #[command(after_help = AUDIT)]
-    Audit(PackArgs),
+    Audit(AuditArgs),
     /// Show the last epoch, the offsets, the tables, and who runs the job
     #[command(after_help = STATUS)]
     Status(StatusArgs),
     /// Compact tables, write Delta checkpoints, remove what is no longer needed
     #[command(after_help = MAINTAIN)]
     Maintain(MaintainArgs),
+    /// Take rows again that could not be decoded or broke expectations, after the job was mended
+    #[command(after_help = REPLAY)]
+    Replay(ReplayArgs),
     /// Take a job or one of its tables back to nothing, after showing what goes
     #[command(after_help = RESET)]
     Reset(ResetArgs),
@@ -166,10 +169,13 @@ Exit codes: 0 all views are right, 1 one is not, 2 the job file is wrong.";
 
 const AUDIT: &str = "\
 Offsets must join without gap or overlap over all epochs, every row that came in must be
-accounted for, and the tables' files must be there with the rows they claim.
+accounted for, and the tables' files must be there with the rows they claim. With --sources the rows
+are counted again where they came from, as far as a source can: of Kafka every message in the ranges
+that were taken is read once more, and gaps between offsets are told apart from loss.
 
-Example:
+Examples:
   sluice audit jobs/insurance-movements
+  sluice audit jobs/quality-control --sources
 
 Exit codes: 0 everything holds, 1 something does not, 2 the job file is wrong.";
 
@@ -194,6 +200,19 @@ Examples:
   sluice maintain jobs/retail-360
   sluice maintain jobs/retail-360 --compact --vacuum
   sluice maintain jobs/retail-360 --vacuum --retention 30d --dry-run";
+
+const REPLAY: &str = "\
+Rows of <source>__rejected are decoded by today's schema and go through the tables' SQL and checks;
+rows of <table>__quarantine go through the table's checks. Each is taken once: a second replay takes
+what came since the first. The rows stay where they stand, also those that are still bad, which are
+counted. Keyed tables need sequence_by. Views are built afresh by the next run. A job that is being
+run is refused.
+
+Examples:
+  sluice replay jobs/retail-360 --from rejected
+  sluice replay jobs/retail-360 --from quarantine --table sales_facts --since 120
+
+Exit codes: 0 done, 1 something could not be taken again, 2 the job file or a name is wrong.";
 
 const RESET: &str = "\
 A job: its tables, views, the files of its datasets and sinks, manifests and state are deleted; the
@@ -316,6 +335,17 @@ pub struct SqlArgs {
     pub format: Option<Format>,
 }
 
+/// `sluice audit`.
+#[derive(Debug, Clone, Args)]
+pub struct AuditArgs {
+    /// Which jobs.
+    #[command(flatten)]
+    pub pack: PackArgs,
+    /// Count again what the sources hold in the ranges that were taken of them
+    #[arg(long)]
+    pub sources: bool,
+}
+
 /// `sluice status`.
 #[derive(Debug, Clone, Args)]
 pub struct StatusArgs {
@@ -361,6 +391,38 @@ pub struct MaintainArgs {
     /// How long to wait for the runner of a job that is being run, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub wait: u64,
+}
+
+/// `sluice replay`.
+#[derive(Debug, Clone, Args)]
+pub struct ReplayArgs {
+    /// Which jobs.
+    #[command(flatten)]
+    pub pack: PackArgs,
+    /// Where the rows stand
+    #[arg(long, value_enum)]
+    pub from: ReplayFrom,
+    /// Only this job
+    #[arg(long, value_name = "NAME")]
+    pub job: Option<String>,
+    /// With --from rejected: only this source
+    #[arg(long, value_name = "NAME", conflicts_with = "table")]
+    pub source: Option<String>,
+    /// With --from quarantine: only this table
+    #[arg(long, value_name = "NAME")]
+    pub table: Option<String>,
+    /// Pass over rows of epochs before this one, for good
+    #[arg(long, value_name = "EPOCH")]
+    pub since: Option<u64>,
+}
+
+/// Where rows stand that are to be taken again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ReplayFrom {
+    /// They could not be decoded.
+    Rejected,
+    /// They broke an expectation.
+    Quarantine,
 }
 
 /// `sluice reset`.

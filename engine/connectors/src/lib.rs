@@ -6,6 +6,8 @@ pub mod delta;
 pub mod files;
 pub mod format;
 pub mod generate;
+pub mod kafka;
+pub mod message;
 
 use std::sync::Arc;
 
@@ -17,5 +19,6 @@ pub fn registry() -> Registry {
         .with_source(Arc::new(delta::Factory))
         .with_source(Arc::new(files::Factory))
         .with_source(Arc::new(generate::Factory))
+        .with_source(Arc::new(kafka::Factory))
         .with_sink(Arc::new(files::Factory))
 }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{DataSchema, Error, Problems, Result, Span};
+use crate::{DataSchema, Error, Problems, Result, Secrets, Span};
 
 /// One `sources:` or `sinks:` entry.
 #[derive(Debug, Clone)]
@@ -34,6 +34,14 @@ impl Config {
         })
     }
 
+    /// The entry with the values of secrets in it. Use it, do not print it.
+    #[must_use]
+    pub fn with_secrets(&self, secrets: &Secrets) -> Self {
+        let mut config = self.clone();
+        fill(&mut config.value, secrets);
+        config
+    }
+
     /// The place of the value at `pointer`, or of the nearest value around it.
     pub fn span(&self, pointer: &str) -> Option<Span> {
         let mut at = pointer;
@@ -49,5 +57,14 @@ impl Config {
     pub fn problem(&self, problems: &mut Problems, pointer: &str, message: &str, hint: &str) {
         let hint = (!hint.is_empty()).then(|| hint.to_string());
         problems.push(&self.file, self.span(pointer), message, hint);
+    }
+}
+
+fn fill(value: &mut Value, secrets: &Secrets) {
+    match value {
+        Value::String(text) => *text = secrets.fill(text),
+        Value::Array(values) => values.iter_mut().for_each(|value| fill(value, secrets)),
+        Value::Object(values) => values.values_mut().for_each(|value| fill(value, secrets)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }

@@ -10,7 +10,8 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 
 use crate::{
-    Advance, Clock, Config, FileSink, Memory, Problems, Recount, Result, Secrets, Source, Standing,
+    Advance, Clock, Config, FileSink, Membership, Memory, Problems, Reader, Recount, Result,
+    Secrets, Source, Standing,
 };
 
 /// What a connector is given when it is built.
@@ -50,6 +51,36 @@ pub trait SourceFactory: Send + Sync {
         false
     }
 
+    /// Whether the source has numbered partitions that several chains can share out
+    /// ([`crate::Start::shard`]), and which one a row is in never changes. Pure: no files, no
+    /// network.
+    fn shards(&self, _config: &Config) -> bool {
+        false
+    }
+
+    /// Joins the group of those processes that run this job's `shards` slices; none where the
+    /// connector has no such group, and whoever comes first runs them. Asks servers. Errors: of kind
+    /// `Config` when there are fewer partitions than slices.
+    async fn membership(
+        &self,
+        _config: &Config,
+        _context: &Context,
+        _shards: u32,
+    ) -> Result<Option<Box<dyn Membership>>> {
+        Ok(None)
+    }
+
+    /// A reader of rows that could not be decoded when they were taken, for another try; none where
+    /// their bytes are not enough for it.
+    ///
+    /// Each split it is given holds ([`crate::Split::held`]) an `arrow` batch of
+    /// [`crate::rejected_schema`], whose `bytes` are never null nor cut. Every row of it becomes one
+    /// decoded row or more, in its place, or one rejected row with the object and position it has
+    /// already. Columns that tell where a row came from and that the bytes do not hold are null.
+    async fn again(&self, _config: &Config, _context: &Context) -> Result<Option<Arc<dyn Reader>>> {
+        Ok(None)
+    }
+
     /// Makes the source. May look at files and servers.
     async fn build(&self, config: &Config, context: &Context) -> Result<Box<dyn Source>>;
 
@@ -79,6 +110,11 @@ pub trait SinkFactory: Send + Sync {
 
     /// Finds what the JSON Schema cannot say. Pure.
     fn check(&self, config: &Config, problems: &mut Problems);
+
+    /// Whether several chains of a job may feed it at once.
+    fn shards(&self) -> bool {
+        false
+    }
 
     /// Makes the sink.
     fn build(&self, config: &Config) -> Result<Arc<dyn FileSink>>;

@@ -30,8 +30,9 @@ pub use schema::{DataSchema, FieldSpec, column_name, parse_type, type_name};
 pub use secret::{Secrets, bucket_of};
 pub use sink::{FileEncoder, FileSink, FileSizing};
 pub use source::{
-    Bound, Comparison, Decoded, Held, Intake, Lag, Limit, POSITION_COLUMN, REJECTED_FILE_COLUMN,
-    RESCUED_COLUMN, Reader, Recount, Rejected, RowStream, SOURCE_FILE_COLUMN, Scan, Source, Split,
-    Standing, Start, rejected_schema, with_position,
+    Bound, Comparison, Decoded, Held, Intake, Lag, Limit, Membership, PASSED_COLUMNS,
+    POSITION_COLUMN, REJECTED_FILE_COLUMN, RESCUED_COLUMN, Reader, Recount, Rejected, RowStream,
+    SOURCE_FILE_COLUMN, Scan, Shard, Source, Split, Standing, Start, rejected_schema,
+    with_position,
 };
 pub use step::{Step, reach};

@@ -33,3 +33,5 @@ pub mod status;
 pub mod schedule;
 
 pub mod maintain;
+
+pub mod replay;

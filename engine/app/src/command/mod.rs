@@ -4,6 +4,7 @@ mod init;
 mod limit;
 mod maintain;
 mod plan;
+mod replay;
 mod reset;
 mod run;
 mod schema;
@@ -45,6 +46,7 @@ pub(crate) fn dispatch<'a>(
         Command::Audit(args) => Box::pin(verify::audit(app, args)),
         Command::Status(args) => Box::pin(status::status(app, args)),
         Command::Maintain(args) => Box::pin(maintain::maintain(app, args)),
+        Command::Replay(args) => Box::pin(replay::replay(app, args)),
         Command::Reset(args) => Box::pin(reset::reset(app, args)),
         Command::Schema(args) => Box::pin(std::future::ready(schema::schema(app, args))),
     }

@@ -67,7 +67,7 @@ fn text(status: &Status, now_ms: i64) -> String {
         None => "nobody runs it\n".to_string(),
     };
     text.push_str(&runner);
-    let grids = [offsets(status), tables(status, now_ms), upkeep(status)];
+    let grids = [offsets(status), chains(status), tables(status, now_ms), upkeep(status)];
     for grid in grids.iter().filter(|grid| !grid.is_empty()) {
         text.push_str(&format!("{grid}\n"));
     }
@@ -101,6 +101,26 @@ fn offsets(status: &Status) -> Grid {
             };
             grid.row([source.clone(), partition.clone(), next]);
         }
+    }
+    grid
+}
+
+/// The shards and replays of a job.
+fn chains(status: &Status) -> Grid {
+    let left = |name| (name, Align::Left);
+    let numbers = ["published", "sealed"].map(|name| (name, Align::Right));
+    let columns = [left("chain")].into_iter().chain(numbers);
+    let mut grid = Grid::new(columns.chain(["next", "run by"].map(left)));
+    let number = |n: Option<u64>| n.map(count).unwrap_or_default();
+    for chain in &status.chains {
+        let partitions = chain.sources.values().flatten().map(|(partition, offset)| match offset {
+            Offset::At(n) => format!("{partition} {}", count(*n)),
+            Offset::Cursor(cursor) => format!("{partition} {cursor}"),
+        });
+        let next = partitions.collect::<Vec<_>>().join(", ");
+        let runner = chain.holder.as_ref().map(|h| format!("{} process {}", h.host, h.pid));
+        let (published, sealed) = (number(chain.epoch), number(chain.sealed));
+        grid.row([chain.chain.clone(), published, sealed, next, runner.unwrap_or_default()]);
     }
     grid
 }

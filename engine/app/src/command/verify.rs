@@ -7,7 +7,7 @@ use sluice_runtime::verify;
 
 use super::{planned, readable, verdict};
 use crate::app::App;
-use crate::args::PackArgs;
+use crate::args::{AuditArgs, PackArgs};
 use crate::failure::Failure;
 use crate::output::{Align, Grid, counted};
 
@@ -41,14 +41,14 @@ pub(super) async fn verify(app: &App, args: &PackArgs) -> Result<(), Failure> {
     show(app, "view", lines)
 }
 
-pub(super) async fn audit(app: &App, args: &PackArgs) -> Result<(), Failure> {
+pub(super) async fn audit(app: &App, args: &AuditArgs) -> Result<(), Failure> {
     let mut lines = Vec::new();
-    for job in readable(planned(app, args).await?)? {
+    for job in readable(planned(app, &args.pack).await?)? {
         if let Some(line) = not_run(app, &job).await? {
             lines.push(line);
             continue;
         }
-        for check in verify::audit(&app.environment, &job).await?.checks {
+        for check in verify::audit(&app.environment, &job, args.sources).await?.checks {
             lines.push(Line {
                 job: job.graph.job.name.clone(),
                 name: check.name,

@@ -383,7 +383,7 @@ fn decoding(
 }
 
 /// Reports fields that cannot be columns beside each other.
-fn check_fields(faults: &mut Faults, schema: &DataSchema) {
+pub(crate) fn check_fields(faults: &mut Faults, schema: &DataSchema) {
     for (i, field) in schema.fields.iter().enumerate() {
         if schema.fields[..i].iter().any(|f| f.name == field.name) {
             let message = format!("a field comes twice in the schema field={}", field.name);
@@ -411,7 +411,7 @@ pub(super) fn says_nothing(
     }
 }
 
-pub(super) fn size(faults: &mut Faults, pointer: &str, size: Option<&Size>) -> Option<u64> {
+pub(crate) fn size(faults: &mut Faults, pointer: &str, size: Option<&Size>) -> Option<u64> {
     let bytes = match size? {
         Size::Bytes(bytes) => *bytes,
         Size::Text(text) => faults.keep(pointer, parse_bytes(text))?,
@@ -424,31 +424,36 @@ pub(super) fn size(faults: &mut Faults, pointer: &str, size: Option<&Size>) -> O
 
 /// What is wrong with an entry.
 #[derive(Debug, Default)]
-pub(super) struct Faults {
+pub struct Faults {
     list: Vec<(String, Error)>,
 }
 
 impl Faults {
     /// Whether nothing is wrong.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    pub(super) fn add(&mut self, pointer: &str, message: &str, hint: &str) {
+    pub(crate) fn add(&mut self, pointer: &str, message: &str, hint: &str) {
         self.list.push((pointer.to_string(), Error::config(message).hint(hint)));
     }
 
-    pub(super) fn with(mut self, pointer: &str, error: Error) -> Self {
+    pub(crate) fn with(mut self, pointer: &str, error: Error) -> Self {
         self.list.push((pointer.to_string(), error));
         self
     }
 
-    pub(super) fn keep<T>(&mut self, pointer: &str, result: Result<T>) -> Option<T> {
+    pub(crate) fn keep<T>(&mut self, pointer: &str, result: Result<T>) -> Option<T> {
         result.map_err(|error| self.list.push((pointer.to_string(), error))).ok()
     }
 
+    pub(crate) fn and(mut self, more: Self) -> Self {
+        self.list.extend(more.list);
+        self
+    }
+
     /// As problems of the job file.
-    pub(super) fn report(&self, config: &Config, problems: &mut Problems) {
+    pub(crate) fn report(&self, config: &Config, problems: &mut Problems) {
         for (pointer, error) in &self.list {
             let hint = error.hint_text().unwrap_or("see connectors/files.md");
             config.problem(problems, pointer, &error.chain(), hint);
@@ -456,7 +461,7 @@ impl Faults {
     }
 
     /// The first, for whoever builds without having checked.
-    pub(super) fn first(self, config: &Config) -> Error {
+    pub(crate) fn first(self, config: &Config) -> Error {
         let first = self.list.into_iter().next();
         first.map_or_else(
             || Error::bug(format!("settings are refused for no reason name={}", config.name)),

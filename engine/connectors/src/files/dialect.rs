@@ -28,7 +28,7 @@ pub(super) fn of_source(faults: &mut Faults, written: &SourceConfig) -> Dialect 
 }
 
 /// A dialect with these two characters.
-pub(super) fn dialect(
+pub(crate) fn dialect(
     faults: &mut Faults,
     delimiter: Option<&str>,
     quote: Option<&str>,

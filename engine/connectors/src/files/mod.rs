@@ -6,7 +6,7 @@
 
 pub mod config;
 mod cut;
-mod dialect;
+pub(crate) mod dialect;
 pub mod infer;
 mod inspect;
 pub(crate) mod object;
@@ -30,10 +30,10 @@ use schemars::generate::SchemaSettings;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use sluice_core::{
-    Config, Context, FileSink, Problems, Result, SinkFactory, Source, SourceFactory,
+    Config, Context, FileSink, Problems, Reader, Result, SinkFactory, Source, SourceFactory,
 };
 
-use config::{Settings, SourceConfig};
+use config::{Decoding, Settings, SourceConfig};
 use output::{Output, SinkConfig};
 
 /// Makes `files` sources and sinks.
@@ -73,13 +73,24 @@ impl SourceFactory for Factory {
         settings.patterns.iter().any(|pattern| pattern.takes(path, endings))
     }
 
+    async fn again(&self, config: &Config, context: &Context) -> Result<Option<Arc<dyn Reader>>> {
+        let settings = Settings::read(config).map_err(|faults| faults.first(config))?;
+        if let Decoding::Avro(_) | Decoding::Parquet(_) = settings.decoding {
+            // A value of theirs is nothing without the others of its column or block.
+            return Ok(None);
+        }
+        let roots = opened(&settings, context)?;
+        let mut found = Vec::new();
+        for (number, root) in roots.iter().enumerate() {
+            found.extend(root.list(number, settings.format.endings()).await?);
+        }
+        let stores = roots.into_iter().map(|root| root.location.store).collect();
+        Ok(Some(Arc::new(reader::Again::new(settings, stores, found))))
+    }
+
     async fn build(&self, config: &Config, context: &Context) -> Result<Box<dyn Source>> {
         let settings = Settings::read(config).map_err(|faults| faults.first(config))?;
-        let mut roots = Vec::with_capacity(settings.patterns.len());
-        for pattern in settings.patterns.clone() {
-            let location = sluice_lake::store::open(pattern.base(), &context.secrets)?;
-            roots.push(source::Root { pattern, location });
-        }
+        let roots = opened(&settings, context)?;
         let described = described(config);
         let source = source::FileSource::new(&config.name, settings, described, roots, context);
         Ok(Box::new(source))
@@ -105,6 +116,15 @@ impl SinkFactory for Factory {
         let output = Output::read(config).map_err(|faults| faults.first(config))?;
         Ok(Arc::new(sink::Files::new(output)))
     }
+}
+
+/// The paths of a source on their stores.
+fn opened(settings: &Settings, context: &Context) -> Result<Vec<source::Root>> {
+    let open = |pattern: &pattern::Pattern| {
+        let location = sluice_lake::store::open(pattern.base(), &context.secrets)?;
+        Ok(source::Root { pattern: pattern.clone(), location })
+    };
+    settings.patterns.iter().map(open).collect()
 }
 
 /// A hash of what decides whether a file can be read, and how. Learned columns are not in it: files

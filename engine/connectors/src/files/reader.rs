@@ -5,18 +5,22 @@
 //! What it holds is reserved: for more than it needs, only as long as that is a small part of the
 //! pool.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{Int64Type, SchemaRef};
 use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 use sluice_core::{
-    Common, Decoded, Error, Memory, Reader, Reservation, Result, RowStream, Scan, Share, Split,
+    Common, Decoded, Error, Memory, REJECTED_FILE_COLUMN, Reader, Rejected, Reservation, Result,
+    RowStream, Scan, Share, Split,
 };
 use sluice_lake::store::Store;
+use tokio::sync::Mutex;
 
-use super::config::Decoding;
-use super::inspect::Shape;
+use super::config::{Decoding, Settings};
+use super::inspect::{Shape, inspect};
 use super::object::{Found, Object};
 use super::text::{Stored, Text};
 use crate::format::encoding::Encoding;
@@ -186,5 +190,128 @@ impl Rows {
                 None => self.ended = true,
             }
         }
+    }
+}
+
+/// Reads rejected rows of files once more, each as a record of its own.
+#[derive(Debug, Clone)]
+pub(super) struct Again(Arc<Known>);
+
+/// The files that a source has now, whose headers say what the fields of their rows are.
+#[derive(Debug)]
+struct Known {
+    settings: Settings,
+    stores: Vec<Store>,
+    found: BTreeMap<String, Found>,
+    /// What was found of a file that was looked into, or why its rows cannot be read.
+    shapes: Mutex<BTreeMap<String, std::result::Result<Shape, String>>>,
+}
+
+impl Again {
+    /// A reader for rows of `found`, files of a source on `stores`.
+    pub(super) fn new(settings: Settings, stores: Vec<Store>, found: Vec<Found>) -> Self {
+        let found = found.into_iter().map(|file| (file.path.clone(), file)).collect();
+        Self(Arc::new(Known { settings, stores, found, shapes: Mutex::default() }))
+    }
+
+    async fn decode(&self, split: Split) -> Result<Decoded> {
+        let strange = || Error::bug("these are no rejected rows");
+        let rows = split.held.get::<RecordBatch>().ok_or_else(strange)?;
+        let column = |name: &str| rows.column_by_name(name).ok_or_else(strange);
+        let objects = column(REJECTED_FILE_COLUMN)?.as_string_opt::<i32>().ok_or_else(strange)?;
+        let places = column("position")?.as_primitive_opt::<Int64Type>().ok_or_else(strange)?;
+        let bytes = column("bytes")?.as_binary_opt::<i32>().ok_or_else(strange)?;
+        let (mut good, mut rejected) = (Vec::new(), Vec::new());
+        for row in 0..rows.num_rows() {
+            let (object, record) = (objects.value(row), bytes.value(row));
+            let decoded = match self.shape(object).await? {
+                Ok(shape) => self.record(object, shape, record)?,
+                Err(reason) => Err(reason),
+            };
+            match decoded {
+                Ok(rows) => good.extend(rows),
+                Err(reason) => rejected.push(Rejected {
+                    object: object.to_string(),
+                    position: places.value(row).unsigned_abs(),
+                    bytes: record.to_vec(),
+                    reason,
+                }),
+            }
+        }
+        let rows = arrow::compute::concat_batches(&self.schema(), &good)?;
+        Ok(Decoded::new(rows, rejected))
+    }
+
+    /// What is known of a file, which is looked into once.
+    async fn shape(&self, path: &str) -> Result<std::result::Result<Shape, String>> {
+        let mut shapes = self.0.shapes.lock().await;
+        if let Some(shape) = shapes.get(path) {
+            return Ok(shape.clone());
+        }
+        let shape = match (&self.0.settings.decoding, self.0.found.get(path)) {
+            (Decoding::Json(_), _) => Ok(Shape::Json { codec: None, start: 0, list: false }),
+            (_, Some(found)) => {
+                let store = self.0.stores.get(found.root);
+                let store = store.ok_or_else(|| Error::bug("a file has no store"))?;
+                let object = Object::new(store.clone(), found.clone())?;
+                match inspect(&object, &self.0.settings, None).await {
+                    Ok(found) => match found.pieces.into_iter().next() {
+                        Some(piece) => Ok(piece.shape),
+                        None => Err("its file holds nothing now".to_string()),
+                    },
+                    Err(error) if error.retry() => return Err(error),
+                    Err(error) => Err(error.chain()),
+                }
+            }
+            (_, None) => Err("its file is gone, whose header said what its fields are".to_string()),
+        };
+        shapes.insert(path.to_string(), shape.clone());
+        Ok(shape)
+    }
+
+    /// The rows of one record, or why it cannot be decoded.
+    fn record(
+        &self,
+        object: &str,
+        shape: Shape,
+        record: &[u8],
+    ) -> Result<std::result::Result<Vec<RecordBatch>, String>> {
+        let (object, file, start) = (object.to_string(), 0, 0);
+        let mut decoder: Box<dyn Decode> = match (&self.0.settings.decoding, shape) {
+            (Decoding::Csv(layout, _), Shape::Csv { width, fields, rescued, .. }) => {
+                let mapping = csv::Mapping { width, fields, rescued };
+                let origin = csv::Origin { object, file, start };
+                Box::new(csv::Decoder::new(layout.clone(), mapping, origin))
+            }
+            (Decoding::Json(layout), _) => {
+                let origin = json::Origin { object, file, start, list: false };
+                Box::new(json::Decoder::new(layout.clone(), origin))
+            }
+            _ => return Err(Error::bug(format!("a file of another format object={object}"))),
+        };
+        decoder.push(record);
+        decoder.push(b"\n");
+        let mut rows = Vec::new();
+        while let Some(decoded) = decoder.next(true)? {
+            if let Some(rejected) = decoded.rejected.into_iter().next() {
+                return Ok(Err(rejected.reason));
+            }
+            rows.push(decoded.rows);
+        }
+        Ok(match rows.iter().any(|rows| rows.num_rows() > 0) {
+            true => Ok(rows),
+            false => Err("there is no record in it".to_string()),
+        })
+    }
+}
+
+impl Reader for Again {
+    fn schema(&self) -> SchemaRef {
+        self.0.settings.decoding.schema().clone()
+    }
+
+    fn open(&self, split: Split, _scan: &Scan) -> RowStream {
+        let again = self.clone();
+        futures::stream::once(async move { again.decode(split).await }).boxed()
     }
 }

@@ -14,16 +14,30 @@ pub trait MessageFormat: Send + Sync + std::fmt::Debug {
     /// The columns of a message, without where it came from.
     fn schema(&self) -> SchemaRef;
 
+    /// What a message without a value is.
+    fn tombstones(&self) -> Tombstones;
+
     /// Fetches what decoding these messages needs, such as schemas they name. A message that names
     /// something that does not exist is no error: its decoder refuses it. Errors: `Unavailable`
-    /// when who has it cannot be reached.
+    /// when who has it cannot be reached, `Config` when it refuses us.
     async fn prepare(&self, messages: &[&[u8]]) -> Result<()>;
 
     /// A decoder with empty columns.
     fn decoder(&self) -> Box<dyn DecodeMessages>;
 }
 
-/// Columns that messages are read into.
+/// What becomes of messages without a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tombstones {
+    /// A row whose columns are all null, see [`DecodeMessages::take_null`]; rejected where a column
+    /// is required.
+    Row,
+    /// Nothing: what it says was said by another message. It is passed over and counted.
+    Skip,
+}
+
+/// Columns that messages are read into. They hold a gibibyte of messages at most before they are
+/// finished: places in a column are 31 bits wide.
 pub trait DecodeMessages: Send {
     /// Takes one message as one row. A message that is none leaves nothing behind; the reason names
     /// the field.

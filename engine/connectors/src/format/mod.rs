@@ -19,7 +19,7 @@ pub mod compress;
 pub mod encoding;
 pub mod sniff;
 mod time;
-mod value;
+pub(crate) mod value;
 
 /// Rows per batch at most, as readers promise.
 pub const BATCH_ROWS_MAX: usize = 65_536;
@@ -69,6 +69,6 @@ fn shown(text: &[u8]) -> String {
 }
 
 /// At most [`REJECTED_BYTES_MAX`] of a bad row.
-fn cut(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn cut(bytes: &[u8]) -> Vec<u8> {
     bytes[..bytes.len().min(REJECTED_BYTES_MAX)].to_vec()
 }

@@ -105,6 +105,18 @@ pub(super) fn timestamp(text: &[u8]) -> Option<i64> {
     Some(midnight + clock - zone(rest)? * 60 * SECOND_US)
 }
 
+/// The day as ISO 8601 writes it; none beyond the calendar.
+pub(super) fn written_date(days: i64) -> Option<String> {
+    let day = i32::try_from(days.checked_add(719_163)?).ok()?;
+    NaiveDate::from_num_days_from_ce_opt(day).map(|day| day.to_string())
+}
+
+/// The moment as ISO 8601 writes it, in UTC; none beyond the calendar.
+pub(super) fn written(micros: i64) -> Option<String> {
+    let at = chrono::DateTime::from_timestamp_micros(micros)?;
+    Some(at.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true))
+}
+
 /// Exactly `YYYY-MM-DD<separator>HH:MM:SS`.
 fn fixed(text: &[u8], separator: u8) -> Option<i64> {
     if text.len() != 19 || text[10] != separator || text[16] != b':' {

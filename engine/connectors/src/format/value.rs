@@ -97,7 +97,7 @@ pub(super) fn any_decimal(text: &[u8], precision: u8, scale: i8) -> Option<i128>
 
 /// A whole number written in any way: `7`, `7.0`, `7e0`.
 #[inline]
-pub(super) fn integer(text: &[u8]) -> Option<i64> {
+pub(crate) fn integer(text: &[u8]) -> Option<i64> {
     lexical_core::parse(text).ok().or_else(|| i64::try_from(exact(text, 0)?).ok())
 }
 

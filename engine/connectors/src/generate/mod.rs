@@ -79,6 +79,10 @@ impl SourceFactory for Factory {
         false
     }
 
+    fn shards(&self, _config: &Config) -> bool {
+        true
+    }
+
     async fn build(&self, config: &Config, context: &Context) -> Result<Box<dyn Source>> {
         let (settings, plan) = plan_of(config)?;
         Ok(Box::new(source::Rows::new(&settings, Arc::new(plan), context.clock.clone())))

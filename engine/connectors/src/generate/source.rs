@@ -2,7 +2,11 @@
 //!
 //! In: a plan and a clock. Out: splits of row numbers, and batches made from them. The offset is
 //! the number of rows handed out; a source whose `rows` shrank below it has nothing more to give.
+//!
+//! Of several shards each makes blocks of [`BLOCK_ROWS`] rows in turn, as if every block went to the
+//! next of a topic's partitions. A shard counts its own rows only.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +16,7 @@ use futures::StreamExt;
 use serde_json::Value;
 use sluice_core::{
     Advance, Clock, Decoded, Error, Held, Intake, Limit, Offset, Offsets, Reader, Result,
-    RowStream, Scan, Source, Split, Start,
+    RowStream, Scan, Shard, Source, Split, Start,
 };
 
 use super::config::Settings;
@@ -23,6 +27,10 @@ const PARTITION: &str = "rows";
 
 /// Rows of a split: enough to make opening it cheap, few enough to keep all cores busy.
 const SPLIT_ROWS: u64 = 256 * 1024;
+
+/// Rows of one shard before the next shard's begin: what fits a batch several times, and yet so few
+/// that shards of small samples have rows too.
+const BLOCK_ROWS: u64 = 1024;
 
 /// Rows of a batch: what DataFusion's own operators work in, so that nothing is cut or joined.
 const BATCH_ROWS: u64 = 8 * 1024;
@@ -40,7 +48,9 @@ pub(super) struct Rows {
     clock: Arc<dyn Clock>,
     rows: Option<u64>,
     rate: Option<f64>,
-    /// Rows handed out.
+    /// Which rows are ours.
+    shard: Shard,
+    /// Rows of ours handed out.
     taken: u64,
     /// Where this run began: rows handed out before it, and when it was.
     began: (u64, Duration),
@@ -50,16 +60,17 @@ impl Rows {
     /// A source that stands at its first row.
     pub(super) fn new(settings: &Settings, plan: Arc<Plan>, clock: Arc<dyn Clock>) -> Self {
         let began = (0, clock.monotonic());
-        Self { plan, clock, rows: settings.rows, rate: settings.rate, taken: 0, began }
+        let shard = Shard { index: 0, count: 1 };
+        Self { plan, clock, rows: settings.rows, rate: settings.rate, shard, taken: 0, began }
     }
 
-    /// How many rows there are by now.
+    /// How many rows of ours there are by now.
     fn due(&self) -> u64 {
-        let rows = self.rows.unwrap_or(u64::MAX);
+        let rows = self.rows.map_or(u64::MAX, |rows| own_rows(rows, self.shard));
         let Some(rate) = self.rate else { return rows };
         let (before, since) = self.began;
         let elapsed = self.clock.monotonic().saturating_sub(since);
-        let made = (elapsed.as_secs_f64() * rate) as u64;
+        let made = (elapsed.as_secs_f64() * rate / f64::from(self.shard.count)) as u64;
         rows.min(before.saturating_add(made))
     }
 }
@@ -75,6 +86,7 @@ impl Source for Rows {
                     .hint("the source was of another kind; rename it or rebuild the job"));
             }
         };
+        self.shard = start.shard.unwrap_or(self.shard);
         self.began = (self.taken, self.clock.monotonic());
         Ok(())
     }
@@ -101,7 +113,7 @@ impl Source for Rows {
     }
 
     fn reader(&self) -> Arc<dyn Reader> {
-        Arc::new(Maker { plan: self.plan.clone() })
+        Arc::new(Maker { plan: self.plan.clone(), shard: self.shard })
     }
 
     async fn acknowledge(&mut self, _offsets: &Offsets) -> Result<()> {
@@ -130,6 +142,7 @@ fn splits(from: u64, to: u64) -> Vec<Split> {
 #[derive(Debug)]
 struct Maker {
     plan: Arc<Plan>,
+    shard: Shard,
 }
 
 impl Reader for Maker {
@@ -138,12 +151,61 @@ impl Reader for Maker {
     }
 
     fn open(&self, split: Split, _scan: &Scan) -> RowStream {
-        let (plan, (start, end)) = (self.plan.clone(), split.range);
-        let starts = (start..end).step_by(BATCH_ROWS as usize);
-        let batch = move |start: u64| {
-            let rows = plan.rows(start..end.min(start + BATCH_ROWS))?;
+        let (plan, shard, (start, end)) = (self.plan.clone(), self.shard, split.range);
+        let mut at = start;
+        let ranges = std::iter::from_fn(move || {
+            let next = next_batch(at, end, shard);
+            at = next.end;
+            (next.start < next.end).then_some(next)
+        });
+        let batch = move |own: Range<u64>| {
+            let from = row_of(own.start, shard);
+            let rows = plan.rows(from..from + (own.end - own.start))?;
             Ok(Decoded::new(rows, Vec::new()))
         };
-        futures::stream::iter(starts).map(batch).boxed()
+        futures::stream::iter(ranges).map(batch).boxed()
+    }
+}
+
+/// The rows of ours from `at` that are made at once: rows of one block follow each other.
+fn next_batch(at: u64, end: u64, shard: Shard) -> Range<u64> {
+    let block_end = (at / BLOCK_ROWS + 1) * BLOCK_ROWS;
+    let most = if shard.count == 1 { at + BATCH_ROWS } else { block_end };
+    at..end.min(most)
+}
+
+/// The number, among all rows, of row `own` of a shard.
+fn row_of(own: u64, shard: Shard) -> u64 {
+    let (block, within) = (own / BLOCK_ROWS, own % BLOCK_ROWS);
+    (block * u64::from(shard.count) + u64::from(shard.index)) * BLOCK_ROWS + within
+}
+
+/// How many of the first `rows` rows are a shard's.
+fn own_rows(rows: u64, shard: Shard) -> u64 {
+    let round = BLOCK_ROWS * u64::from(shard.count);
+    let before = u64::from(shard.index) * BLOCK_ROWS;
+    rows / round * BLOCK_ROWS + (rows % round).saturating_sub(before).min(BLOCK_ROWS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_have_each_row_once() {
+        for (count, rows) in [(1, 0), (1, 5000), (3, 10), (3, 1024), (3, 9 * 1024 + 7), (4, 8192)] {
+            let mut all = Vec::new();
+            for shard in Shard::all(count) {
+                let (mut at, end) = (0, own_rows(rows, shard));
+                while at < end {
+                    let batch = next_batch(at, end, shard);
+                    let from = row_of(batch.start, shard);
+                    all.extend(from..from + (batch.end - batch.start));
+                    at = batch.end;
+                }
+            }
+            all.sort_unstable();
+            assert_eq!(all, (0..rows).collect::<Vec<_>>(), "{count} shards of {rows} rows");
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! The path is `poll → Intake { splits or batches } → Reader::open → Decoded`.
 
 mod held;
+mod shard;
 mod standing;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use futures::stream::BoxStream;
 use crate::{Advance, FieldSpec, Offsets, Result};
 
 pub use held::Held;
+pub use shard::{Membership, Shard};
 pub use standing::{Lag, Recount, Standing};
 
 /// The hidden last column of decoded rows (Int64): the row's order within its epoch. Larger is
@@ -28,6 +30,23 @@ pub const SOURCE_FILE_COLUMN: &str = "_source_file";
 /// The column of rows with `on_new_column: rescue` (Utf8, the last but the position): what the schema
 /// has no column for, as the text of a JSON object; null where there is nothing.
 pub const RESCUED_COLUMN: &str = "_rescued";
+
+/// Columns that sources add beside what their data has, and that tables may keep under these names.
+/// All other names that begin with `_` are the engine's.
+pub const PASSED_COLUMNS: [&str; 12] = [
+    RESCUED_COLUMN,
+    "_topic",
+    "_partition",
+    "_offset",
+    "_timestamp",
+    "_key",
+    "_headers",
+    "_op",
+    "_source_ts",
+    "_commit_version",
+    "_commit_timestamp",
+    "_change_type",
+];
 
 /// The column of rejected rows that says which file they stood in.
 pub const REJECTED_FILE_COLUMN: &str = "source_file";
@@ -58,6 +77,9 @@ pub struct Start {
     pub bounded: bool,
     /// Go on behind what is lost instead of refusing to: somebody looked at it and said so.
     pub accept_loss: bool,
+    /// Take only this slice of the partitions: others take the rest, under chains of their own. Only
+    /// where the source's factory says that there are slices.
+    pub shard: Option<Shard>,
 }
 
 /// A readable piece of a source.

@@ -15,6 +15,14 @@ use crate::manifest::DataFile;
 use crate::parquet::{Layout, PartitionedWriter, Read, read_file};
 use crate::table::Prepared;
 
+/// Files of one tier are at most this many times as large as each other. Joined with their likes
+/// alone, bytes are rewritten once per tier: a table that grows by a small file per epoch would
+/// otherwise rewrite its newest large file every few epochs.
+const TIER_FACTOR: u64 = 8;
+
+/// Files smaller than this are of the lowest tier: what a file costs is not its bytes any more.
+const TIER_BYTES_MIN: u64 = 4 * 1024;
+
 /// Files opened before their turn: enough to hide a store's latency; a small one is read whole then,
 /// of others the footer.
 const OPEN_AHEAD: usize = 8;
@@ -24,8 +32,9 @@ const OPEN_AHEAD: usize = 8;
 pub struct CompactOptions {
     /// The size wanted; files below half of it are small. Default 128 MiB.
     pub target_bytes: u64,
-    /// Small files a partition must have before it is touched; default 8, so that each byte is
-    /// rewritten a few times in its life and not at every epoch. Never taken as less than two.
+    /// Small files of about one size that a partition must have before it is touched; default 8, so
+    /// that each byte is rewritten a few times in its life and not at every epoch. With two or less
+    /// all small files are joined, whatever their sizes.
     pub files_min: usize,
     /// Bytes of files that one round reads at most.
     pub round_bytes: u64,
@@ -84,20 +93,35 @@ impl Group {
 /// no group for `files_min` of two, no partition has more than one small file.
 pub fn plan_compaction(files: &[DataFile], options: CompactOptions) -> Vec<Group> {
     let mut groups = Vec::new();
-    for (values, mut small) in partitions(files.iter().filter(|f| options.is_small(f))) {
-        if small.len() < options.files_min.max(2) {
-            continue;
+    for (values, small) in partitions(files.iter().filter(|f| options.is_small(f))) {
+        for mut alike in tiers(small, options) {
+            if alike.len() < options.files_min.max(2) {
+                continue;
+            }
+            alike.sort_by(|a, b| age(a).cmp(&age(b)));
+            let bins = bins(&alike, options).into_iter().filter(|bin| bin.len() > 1);
+            groups.extend(bins.map(|bin| Group {
+                partition_values: values.clone(),
+                files: bin.into_iter().cloned().collect(),
+            }));
         }
-        small.sort_by(|a, b| age(a).cmp(&age(b)));
-        let bins = bins(&small, options).into_iter().filter(|bin| bin.len() > 1);
-        groups.extend(bins.map(|bin| Group {
-            partition_values: values.clone(),
-            files: bin.into_iter().cloned().collect(),
-        }));
     }
     // Stable: groups of as many files stay in the order of partitions and age.
     groups.sort_by_key(|group: &Group| Reverse(group.files.len()));
     within_budget(groups, options)
+}
+
+/// Files of about one size together; all together where somebody wants as few as can be.
+fn tiers<'a>(files: Vec<&'a DataFile>, options: CompactOptions) -> Vec<Vec<&'a DataFile>> {
+    if options.files_min <= 2 {
+        return vec![files];
+    }
+    let mut tiers: BTreeMap<u32, Vec<&DataFile>> = BTreeMap::new();
+    for file in files {
+        let times = (file.bytes / TIER_BYTES_MIN).max(1);
+        tiers.entry(times.ilog(TIER_FACTOR)).or_default().push(file);
+    }
+    tiers.into_values().collect()
 }
 
 /// Files by partition.

@@ -86,6 +86,27 @@ fn plans_keep_to_their_budget_and_come_to_an_end() {
 }
 
 #[test]
+fn a_table_that_grows_by_small_files_rewrites_its_bytes_a_few_times() {
+    const MIB: u64 = 1024 * 1024;
+    let options = CompactOptions::default();
+    for bytes in [10 * 1024, MIB] {
+        let (mut files, mut rewritten, epochs) = (Vec::new(), 0, 20_000);
+        for n in 0..epochs {
+            files.push(file(&format!("f{n:05}"), "a", bytes));
+            for group in plan_compaction(&files, options) {
+                rewritten += group.bytes();
+                files.retain(|f| !group.files.contains(f));
+                files.push(file(&format!("g{n:05}"), "a", group.bytes()));
+            }
+        }
+        let times = rewritten / (epochs * bytes);
+        let small = files.iter().filter(|f| options.is_small(f)).count();
+        assert!(times <= 5, "{times} times");
+        assert!(small <= 7 * 6, "{small} small files");
+    }
+}
+
+#[test]
 fn facts_count_what_compaction_would_join() {
     let options = CompactOptions { target_bytes: 100, ..CompactOptions::default() };
     assert_eq!(table_facts(&[], options), TableFacts::default());

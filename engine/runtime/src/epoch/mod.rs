@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use datafusion::execution::memory_pool::{MemoryLimit, MemoryPool};
 use object_store::path::Path;
-use sluice_core::{Clock, Context, Ids, Memory, Registry, Secrets};
+use sluice_core::{Clock, Context, Ids, Memory, Registry, Secrets, Shard};
 use sluice_lake::manifest::Chain;
 use sluice_lake::store::Location;
 
@@ -92,21 +92,64 @@ impl Environment {
     }
 }
 
-/// One runner's life on one job: its names in manifests, files and transactions.
+/// What a chain of epochs is to its job.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Strand {
+    /// The job's own: it makes the tables and looks after them.
+    #[default]
+    Main,
+    /// Epochs over a slice of the partitions.
+    Shard(Shard),
+    /// Rows taken again that stood in one of the places besides tables.
+    Replay(Again),
+}
+
+/// Where rows stood that are taken again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Again {
+    /// They could not be decoded.
+    Rejected,
+    /// They broke an expectation.
+    Quarantined,
+}
+
+impl Strand {
+    /// Whether it is a chain beside the job's own.
+    pub fn is_beside(self) -> bool {
+        self != Self::Main
+    }
+
+    /// Whether it takes again what stood in `place`.
+    pub fn takes_again(self, place: Again) -> bool {
+        self == Self::Replay(place)
+    }
+}
+
+/// One runner's life on one chain of a job: its names in manifests, files and transactions.
 #[derive(Debug, Clone)]
 pub struct Identity {
-    /// The job.
+    /// The job, which the tables belong to.
     pub job: String,
+    /// The chain: the job, with `@<name>` for one beside it.
+    pub chain: String,
+    /// What the chain is to the job.
+    pub strand: Strand,
     /// This run.
     pub run: String,
-    /// The life of the job's chain.
+    /// The life of the job; all its chains share it.
     pub incarnation: String,
 }
 
 impl Identity {
+    /// A job's own chain.
+    pub fn main(job: &str, run: String, incarnation: String) -> Self {
+        let (job, chain) = (job.to_string(), job.to_string());
+        Self { job, chain, strand: Strand::Main, run, incarnation }
+    }
+
     /// The transaction id of `table` in Delta logs.
     pub fn txn(&self, table: &str) -> String {
-        format!("sluice/{}/{}/{table}", self.job, self.incarnation)
+        format!("sluice/{}/{}/{table}", self.chain, self.incarnation)
     }
 
     /// The first 8 characters of the incarnation, for file names.
@@ -125,10 +168,10 @@ pub struct Lake {
 }
 
 impl Lake {
-    /// `_sluice/<job>/staged/<epoch>-<unique>`.
-    pub fn staged(&self, job: &str, epoch: u64, unique: &str) -> Location {
+    /// `_sluice/<chain>/staged/<epoch>-<unique>`.
+    pub fn staged(&self, epoch: u64, unique: &str) -> Location {
         let name = format!("{epoch:020}-{unique}");
-        self.root.child("_sluice").child(job).child("staged").child(&name)
+        self.root.child("_sluice").child(self.chain.job()).child("staged").child(&name)
     }
 
     /// The store's root, for paths that are whole.

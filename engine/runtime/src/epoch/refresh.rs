@@ -25,6 +25,9 @@ use crate::view::IncrementalView;
 impl Worker {
     /// Whether some view has to be worked out even when no source has anything new.
     pub fn stale_views(&self) -> bool {
+        if self.identity.strand.is_beside() {
+            return false;
+        }
         let views = self.graph.views.iter();
         let unmade = |r: &Relation| !r.exists;
         !self.state.leftovers.is_empty()

@@ -62,7 +62,7 @@ impl Worker {
                     .map_err(|e| sql_error("cannot spread rows over files", e))?,
             );
         }
-        let staged = self.lake.staged(&self.identity.job, open.epoch, &open.unique);
+        let staged = self.lake.staged(open.epoch, &open.unique);
         let staged = staged.child(&node.spec.name);
         let mut tasks = JoinSet::new();
         for (index, stream) in streams(&self.context, plan)?.into_iter().enumerate() {

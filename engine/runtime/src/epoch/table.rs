@@ -13,6 +13,7 @@ use sluice_lake::parquet::Layout;
 use sluice_lake::store::Location;
 use sluice_lake::table::{self, Changes, Prepared, Rewrite, dataset_prefix};
 
+use super::Again;
 use super::append::{Appended, Target, append, write_rows};
 use super::relation::Relation;
 use super::routing::{Outcome, Router};
@@ -26,7 +27,7 @@ impl Worker {
     pub(super) async fn run_table(&mut self, open: &mut Open<'_>, node: &TableNode) -> Result<()> {
         let Some(streams) = self.table_streams(open, node).await? else { return Ok(()) };
         let name = node.spec.name.clone();
-        let router = self.router(node).at(open.epoch);
+        let router = self.router(node).at(self.state.stamp.unwrap_or(open.epoch));
         let retracted = super::retract::retracted(open, node);
         let outcome = if !retracted.is_empty() {
             self.retract_table(open, node, streams, &router, &retracted).await?
@@ -38,6 +39,10 @@ impl Worker {
         router.check(&name)?;
         for (expectation, rows) in outcome.broken.iter().filter(|(_, rows)| **rows > 0) {
             tracing::warn!(table = name, expectation, rows, "rows break an expectation");
+        }
+        if self.identity.strand.takes_again(Again::Quarantined) {
+            // What is still broken stands there already.
+            return Ok(());
         }
         let count = outcome.quarantined_rows();
         let rows = outcome.quarantined.into_iter().map(Aside::batches);
@@ -145,7 +150,7 @@ impl Worker {
         let location = match relation.format {
             TableFormat::Delta => relation.location.clone(),
             TableFormat::Parquet => {
-                let staged = self.lake.staged(&self.identity.job, open.epoch, &open.unique);
+                let staged = self.lake.staged(open.epoch, &open.unique);
                 staged.child(&relation.name)
             }
         };

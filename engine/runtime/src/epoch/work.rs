@@ -21,7 +21,7 @@ use sluice_lake::store::Location;
 use super::intake::Taken;
 use super::relation::{Relation, Relations};
 use super::routing::Router;
-use super::{Environment, Identity, Lake};
+use super::{Again, Environment, Identity, Lake};
 use crate::catalog::{Behind, CountedReader, IntakeTable, rows_table};
 use crate::function::EpochTime;
 use crate::job::TableFormat;
@@ -64,6 +64,8 @@ pub struct WorkerState {
     pub cleared: BTreeMap<String, Location>,
     /// Tables of an earlier life that the next epoch makes its own.
     pub adopted: BTreeSet<String>,
+    /// The epoch that rows which are set aside say they came in; none: the one at work.
+    pub stamp: Option<u64>,
 }
 
 /// Tables of other jobs, as those published them when the run began.
@@ -139,6 +141,8 @@ impl Worker {
         let mut open = self.open(taken);
         self.time.set_ms(open.opened_at_ms);
         let graph = self.graph.clone();
+        let strand = self.identity.strand;
+        let again = |place| strand.takes_again(place);
         for node in &graph.order {
             let began = self.env.clock.monotonic();
             let name = match node {
@@ -162,7 +166,8 @@ impl Worker {
             self.run_sink(&mut open, sink).await?;
             self.spent(super::sink_name(&sink.spec.name), began);
         }
-        for taken in taken {
+        // What still cannot be decoded stands there already.
+        for taken in taken.iter().filter(|_| !again(Again::Rejected)) {
             self.run_rejected(&mut open, taken).await?;
         }
         self.replace_leftovers(&mut open)?;
@@ -199,6 +204,36 @@ impl Worker {
         }
         self.write_state(&mut open).await?;
         Ok(self.manifest(open, EpochKind::Adopt))
+    }
+
+    /// An epoch of a job whose rows come by chains beside its own: whatever is not there is made, so
+    /// that those only have to append.
+    pub async fn found(&mut self, kind: EpochKind) -> Result<Manifest> {
+        let mut open = self.open(&[]);
+        let names: Vec<String> = self.state.relations.keys().cloned().collect();
+        for name in names {
+            let relation = self.relation(&name)?.clone();
+            if !relation.exists || relation.evolves {
+                let action = self.delta_action(&open, &relation, vec![], vec![])?;
+                self.record(&mut open, &name, Action::Delta(action), TableCounts::default())?;
+            }
+        }
+        self.state.leftovers.clear();
+        self.write_state(&mut open).await?;
+        Ok(self.manifest(open, kind))
+    }
+
+    /// An epoch in which nothing happens.
+    pub fn pause(&self) -> Manifest {
+        self.manifest(self.open(&[]), EpochKind::Compaction)
+    }
+
+    /// Whether something of such a job is not as it is to be.
+    pub fn unfounded(&self) -> bool {
+        let wrong = |r: &Relation| !r.exists || r.evolves;
+        self.state.epoch == 0
+            || !self.state.leftovers.is_empty()
+            || self.state.relations.values().any(wrong)
     }
 
     /// Empties tables of an earlier life for which this epoch has no rows.
@@ -289,6 +324,11 @@ impl Worker {
         }
     }
 
+    /// A relation of the job.
+    pub fn relation_at(&self, name: &str) -> Result<&Relation> {
+        self.relation(name)
+    }
+
     pub(super) fn relation(&self, name: &str) -> Result<&Relation> {
         self.state
             .relations
@@ -327,9 +367,11 @@ impl Worker {
         }
     }
 
-    /// Eight characters that keep this attempt's files apart from any other's.
+    /// Characters that keep this attempt's files apart from any other's: eight where only attempts
+    /// at the same epoch could be meant, more where other chains count their epochs too.
     pub(super) fn fresh_name(&self) -> String {
-        self.env.ids.fresh().get(..8).unwrap_or("00000000").to_string()
+        let wanted = if self.identity.strand.is_beside() { 16 } else { 8 };
+        self.env.ids.fresh().get(..wanted).unwrap_or("00000000").to_string()
     }
 
     pub(super) fn manifest(&self, open: Open<'_>, kind: EpochKind) -> Manifest {
@@ -374,7 +416,7 @@ impl Worker {
         state.extend(open.state);
         Manifest {
             format: FORMAT,
-            job: self.identity.job.clone(),
+            job: self.identity.chain.clone(),
             epoch: open.epoch,
             incarnation: self.identity.incarnation.clone(),
             run: self.identity.run.clone(),

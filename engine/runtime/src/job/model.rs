@@ -42,6 +42,8 @@ pub struct Job {
     pub secrets: BTreeMap<String, SecretRef>,
     /// Buckets with settings of their own.
     pub stores: Vec<StoreSpec>,
+    /// Into how many slices the partitions of its sources are cut; 1: one runner has them all.
+    pub shards: u32,
     /// Sources in the order of the file.
     pub sources: Vec<SourceSpec>,
     /// Tables in the order of the file.

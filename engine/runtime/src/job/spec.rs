@@ -39,6 +39,10 @@ pub struct JobSpec {
     #[serde(default)]
     #[schemars(extend("propertyNames" = { "pattern": VARIABLE }))]
     pub storage: Named<StorageEntry>,
+    /// Into how many slices the partitions of its sources are cut, each of which may be run by
+    /// another process; default: 1, one process runs the job.
+    #[schemars(range(min = 1, max = 1024))]
+    pub shards: Option<u32>,
     /// Where rows come from.
     #[serde(default)]
     #[schemars(extend("propertyNames" = { "pattern": RELATION }))]

@@ -11,10 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sluice_core::{Error, Kind, Result, Secrets, format_count};
+use sluice_lake::manifest::{Holder, Lease};
 
 use crate::epoch::Environment;
 use crate::plan::Graph;
-use crate::recover::{RecoverOptions, Running, lake_of, open, past};
+use crate::recover::{RecoverOptions, Running, beside, lake_of, lake_with, open, past};
 use crate::schedule::{House, Request, Requests, Upkeep, compact_job};
 
 pub use reset::{Target, going, reset};
@@ -67,7 +68,36 @@ pub async fn maintain(
     let house = House::of(&publisher, worker.state.epoch.saturating_sub(1));
     lines.extend(house.keep(options.upkeep).await?);
     lease.release().await?;
+    if options.upkeep.fold || options.upkeep.vacuum {
+        for chain in beside(&lake.root, &graph.job.name).await? {
+            lines.extend(keep_beside(env, graph, secrets, options, &chain).await?);
+        }
+    }
     Ok(lines)
+}
+
+/// Tidies up what a chain beside the job's own has for itself: manifests, records, leftovers.
+async fn keep_beside(
+    env: &Environment,
+    graph: &Arc<Graph>,
+    secrets: &Secrets,
+    options: MaintainOptions,
+    chain: &str,
+) -> Result<Vec<String>> {
+    let lake = lake_with(env, graph, secrets, chain)?;
+    let holder = Holder { run: env.ids.fresh(), host: env.host.clone(), pid: env.pid };
+    let clock = env.clock.clone();
+    let lease = Lease::acquire(&lake.root, chain, holder, options.take_over, clock).await;
+    let lease = match lease {
+        // Its runner folds by itself.
+        Err(held) if held.kind() == Kind::Fenced => return Ok(Vec::new()),
+        lease => lease?,
+    };
+    let epoch = lake.chain.last().await?.map_or(0, |last| last.manifest.epoch);
+    let upkeep = Upkeep { compact: false, checkpoint: false, ..options.upkeep };
+    let lines = House::beside(lake, epoch).keep(upkeep).await;
+    lease.release().await?;
+    Ok(lines?.into_iter().map(|line| format!("{chain}: {line}")).collect())
 }
 
 /// What came of asking a runner.

@@ -15,7 +15,7 @@ use sluice_lake::store::{Location, Store};
 
 use crate::epoch::{Environment, Lake};
 use crate::plan::Graph;
-use crate::recover::{Mark, Owned, Past, lake_of, owned, past};
+use crate::recover::{Mark, Owned, Past, beside, lake_of, owned, past};
 
 /// What of a job is to be taken back.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,12 +56,20 @@ pub async fn reset(
     let lake = lake_of(env, graph, secrets)?;
     let holder = Holder { run: env.ids.fresh(), host: env.host.clone(), pid: env.pid };
     let (root, job) = (&lake.root, &graph.job.name);
-    let lease = Lease::acquire(root, job, holder, false, env.clock.clone()).await?;
+    let lease = Lease::acquire(root, job, holder.clone(), false, env.clock.clone()).await?;
+    let mut others = Vec::new();
+    for chain in beside(root, job).await? {
+        let clock = env.clock.clone();
+        others.push(Lease::acquire(root, &chain, holder.clone(), false, clock).await?);
+    }
     let done = match target {
         Target::Job => job_away(env, graph, secrets, &lake).await,
         Target::Table(name) => mark(env, graph, secrets, &lake, (Some(name), None)).await,
         Target::View(name) => mark(env, graph, secrets, &lake, (None, Some(name))).await,
     };
+    for lease in others {
+        lease.release().await?;
+    }
     lease.release().await?;
     done
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, col};
 use datafusion::prelude::Expr as SqlExpr;
-use sluice_core::RESCUED_COLUMN;
+use sluice_core::PASSED_COLUMNS;
 
 use super::statement::{Wrong, wrong};
 
@@ -74,7 +74,7 @@ fn check_name(name: &str, before: &[Field]) -> Result<(), Wrong> {
             at: None,
         });
     }
-    if name.starts_with('_') && name != RESCUED_COLUMN {
+    if name.starts_with('_') && !PASSED_COLUMNS.contains(&name) {
         return Err(Wrong {
             message: format!("names that start with _ belong to Sluice column={name}"),
             hint: hint.into(),

@@ -18,13 +18,14 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::SQLOptions;
 use datafusion::prelude::SessionContext;
 use sluice_core::{Error, Result, Secrets};
-use sluice_lake::snapshot::{Published, Snapshots};
+use sluice_lake::snapshot::Published;
 use sluice_lake::store;
 
 use crate::catalog::{SnapshotTable, sql_error};
 use crate::epoch::Environment;
 use crate::function::{EpochTime, SessionOptions, session};
 use crate::plan::Graph;
+use crate::recover;
 
 pub use external::External;
 pub use held::{Held, TableFacts, held};
@@ -70,7 +71,7 @@ pub async fn open(
 /// The last published record of a job; none before the first epoch.
 pub async fn published(job: &Readable) -> Result<Option<Published>> {
     let root = store::open(&job.graph.job.lake, &job.secrets)?;
-    Snapshots::new(&root, &job.graph.job.name).latest().await
+    recover::published(&root, &job.graph.job.name).await
 }
 
 /// What a relation held at `published`; none when it does not exist there.

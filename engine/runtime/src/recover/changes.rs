@@ -3,7 +3,6 @@
 //! In: a job's graph. Out: one line per relation, source or sink that a run would make, change,
 //! leave behind or refuse. Nothing is written.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use sluice_core::{Result, Secrets};
@@ -13,7 +12,7 @@ use sluice_lake::snapshot::Snapshots;
 
 use super::definition::{changed_parts, check_parts, was_away};
 use super::evolve::{Fit, fit};
-use super::open::{Opening, RecoverOptions, lake_of};
+use super::open::{Opening, lake_of};
 use super::past::{Past, past};
 use super::reset::{Mark, half_reset};
 use crate::epoch::{Environment, Identity, Kind, Relation, sink_name};
@@ -49,10 +48,9 @@ pub async fn definition_changes(
     let last = lake.chain.last().await?;
     let manifest = last.as_ref().map(|e| e.manifest.clone());
     let incarnation = manifest.as_ref().map(|m| m.incarnation.clone()).unwrap_or_default();
-    let identity = Identity { job: graph.job.name.clone(), run: String::new(), incarnation };
+    let identity = Identity::main(&graph.job.name, String::new(), incarnation);
     let record = Snapshots::new(&lake.root, &identity.job).latest().await?;
-    let (options, afresh) = (RecoverOptions::default(), BTreeSet::new());
-    let opening = Opening { env, graph, lake, identity, last, record, options, afresh };
+    let opening = Opening::looking(env, graph, lake, identity, last, record);
     let relations = opening.relations()?;
     let heads = opening.heads(&relations).await?;
     let mut changes = reset(&opening, manifest.as_ref()).await?;

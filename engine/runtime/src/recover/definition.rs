@@ -64,6 +64,10 @@ pub(super) fn parts(graph: &Graph) -> BTreeMap<String, String> {
     for sink in graph.sinks.iter().map(|s| &s.spec) {
         parts.insert(format!("{SINK}{}", sink.name), sink.settings_hash());
     }
+    // Chains of jobs without shards are older than the word.
+    if graph.job.shards > 1 {
+        parts.insert(SHARDS.to_string(), graph.job.shards.to_string());
+    }
     parts
 }
 
@@ -77,6 +81,8 @@ const SOURCE: &str = "source/";
 const KEY: &str = "key/";
 const DATASET: &str = "dataset/";
 const SINK: &str = "sink/";
+/// Into how many slices the partitions are cut, where there are several.
+const SHARDS: &str = "shards";
 
 fn columns(schema: &SchemaRef, spec: &TableSpec) -> String {
     let column = |f: &FieldRef| format!("{} {}", f.name(), f.data_type());
@@ -111,6 +117,7 @@ pub(super) fn check_tables(graph: &Graph, last: &Manifest) -> Result<()> {
 /// Refuses to go on where that would read data a second time, or mix rows that mean other things.
 pub(super) fn check_parts(graph: &Graph, last: &Manifest) -> Result<()> {
     check_tables(graph, last)?;
+    check_shards(graph, last)?;
     let now = parts(graph);
     for (part, value) in &now {
         let before = last.definitions.get(part);
@@ -130,6 +137,21 @@ pub(super) fn check_parts(graph: &Graph, last: &Manifest) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Which chain has read how far of a partition follows from the number of slices.
+pub(super) fn check_shards(graph: &Graph, last: &Manifest) -> Result<()> {
+    let one = "1".to_string();
+    let (before, now) = (last.definitions.get(SHARDS).unwrap_or(&one), graph.job.shards);
+    // Manifests without definitions are older than they.
+    if *before == now.to_string() || last.definitions.is_empty() {
+        return Ok(());
+    }
+    Err(Error::config(format!(
+        "the number of shards changed, and with it which of them reads a partition before={before} \
+         now={now}"
+    ))
+    .hint("set it back, or run with --rebuild to read the sources again"))
 }
 
 fn check_key(table: &str, before: Option<&String>, now: &str, last: &Manifest) -> Result<()> {

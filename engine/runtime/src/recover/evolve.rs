@@ -4,7 +4,9 @@
 //! columns, or is built afresh; or why it cannot go on, naming column and types. Old files are never
 //! rewritten for it: readers give null for a column that a file does not have.
 
-use arrow::datatypes::{DataType, Schema};
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, FieldRef, Fields, Schema};
 use sluice_core::{Error, Result, type_name};
 use sluice_lake::delta::{Head, widens};
 
@@ -59,6 +61,14 @@ pub(super) fn fit(relation: &Relation, head: &Head) -> Result<Fit> {
         .hint(AGAIN));
     }
     columns.map_err(|refusal| refusal.error(&relation.name))
+}
+
+/// The same for a chain beside the job's own, which may not know yet what columns another has given
+/// to the table: those are null in its rows.
+pub(super) fn fit_beside(relation: &Relation, head: &Head) -> Result<Fit> {
+    let known = |f: &&FieldRef| relation.schema.field_with_name(f.name()).is_ok();
+    let schema = Schema::new(head.schema.fields().iter().filter(known).cloned().collect::<Fields>());
+    fit(relation, &Head { schema: Arc::new(schema), ..head.clone() })
 }
 
 const AGAIN: &str =

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use datafusion::prelude::SessionContext;
 use sluice_core::{Result, Secrets};
-use sluice_lake::snapshot::Snapshots;
 use sluice_lake::store;
 
+use super::chains;
 use crate::catalog::SnapshotTable;
 use crate::epoch::ForeignTables;
 use crate::plan::Graph;
@@ -21,7 +21,7 @@ pub async fn load(
     let mut epochs = BTreeMap::new();
     for foreign in &graph.foreign {
         let root = store::open(&foreign.lake, secrets)?;
-        let published = Snapshots::new(&root, &foreign.job).latest().await?;
+        let published = chains::published(&root, &foreign.job).await?;
         let (name, schema) = (&foreign.name, &foreign.schema);
         let by = &foreign.partition_by;
         let table = SnapshotTable::load(&root, published.as_ref(), name, schema, by).await?;

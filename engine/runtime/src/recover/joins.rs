@@ -11,9 +11,10 @@ use datafusion::catalog::TableProvider;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
 use sluice_core::{Result, Secrets};
-use sluice_lake::snapshot::{Published, Snapshots};
+use sluice_lake::snapshot::Published;
 use sluice_lake::store::{self, Location};
 
+use super::chains;
 use crate::catalog::{FilesTable, IntakeTable, Leaf, SnapshotTable};
 use crate::epoch::Environment;
 use crate::function::{SessionOptions, session};
@@ -31,7 +32,7 @@ pub async fn joins(
         time: graph.time.clone(),
     })?;
     let root = store::open(&graph.job.lake, secrets)?;
-    let published = Snapshots::new(&root, &graph.job.name).latest().await?;
+    let published = chains::published(&root, &graph.job.name).await?;
     let looking = Looking { graph, secrets, context, root, published };
     let mut found = BTreeMap::new();
     for node in &graph.order {
@@ -104,7 +105,7 @@ impl<'a> Looking<'a> {
             return SnapshotTable::load(&self.root, published, name, &schema, &by).await;
         };
         let root = store::open(&foreign.lake, self.secrets)?;
-        let published = Snapshots::new(&root, &foreign.job).latest().await?;
+        let published = chains::published(&root, &foreign.job).await?;
         let by = &foreign.partition_by;
         SnapshotTable::load(&root, published.as_ref(), name, &schema, by).await
     }

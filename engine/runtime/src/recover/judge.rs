@@ -69,7 +69,7 @@ impl Opening<'_> {
         if relation.format != TableFormat::Delta {
             return Ok(());
         }
-        let manifest = self.last.as_ref().map(|e| &e.manifest);
+        let manifest = self.manifest();
         let part = manifest.and_then(|m| m.tables.get(&relation.name));
         let recorded = |r: &Published| {
             Some(r.epoch) == manifest.map(|m| m.epoch) && r.tables.contains_key(&relation.name)
@@ -81,7 +81,10 @@ impl Opening<'_> {
         });
         let known = Known {
             job: self.identity.job.clone(),
-            incarnation: manifest.map(|m| m.incarnation.clone()),
+            incarnation: match self.options.strand.is_beside() {
+                true => Some(self.identity.incarnation.clone()),
+                false => manifest.map(|m| m.incarnation.clone()),
+            },
             last: manifest.map(|m| m.epoch),
             existed,
         };

@@ -6,10 +6,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use sluice_core::{Error, FieldSpec, Result, Secrets};
+use sluice_core::{Error, FieldSpec, Result, Secrets, Shard};
 use sluice_lake::manifest::{Chain, Manifest};
 use sluice_lake::store;
 
+use super::chains::shard_chain;
 use super::definition::COLUMNS;
 use crate::epoch::Environment;
 use crate::job::{Job, SourceSpec};
@@ -17,10 +18,24 @@ use crate::job::{Job, SourceSpec};
 /// `job` as it was when its last epoch was sealed: with the columns that its sources had learned.
 pub async fn remember(env: &Environment, job: &Arc<Job>, secrets: &Secrets) -> Result<Arc<Job>> {
     let root = store::open(&job.lake, secrets)?;
-    let chain = Chain::new(&root, &job.name, env.clock.clone());
-    let Some(last) = chain.last().await? else { return Ok(job.clone()) };
-    let columns = learned(&last.manifest)?;
-    Ok(if columns.is_empty() { job.clone() } else { Arc::new(job.learn(&columns)) })
+    let own = Chain::new(&root, &job.name, env.clock.clone());
+    let Some(last) = own.last().await? else { return Ok(job.clone()) };
+    let mut chains = vec![own];
+    if job.shards > 1 {
+        // Each of them learns by itself.
+        let names = Shard::all(job.shards).map(|shard| shard_chain(&job.name, shard));
+        chains.extend(names.map(|name| Chain::new(&root, &name, env.clock.clone())));
+    }
+    let mut all = job.clone();
+    for chain in &chains {
+        let of = chain.last().await?.map(|e| e.manifest);
+        let of = of.filter(|m| m.incarnation == last.manifest.incarnation);
+        let columns = of.as_ref().map(learned).transpose()?.unwrap_or_default();
+        if !columns.is_empty() {
+            all = Arc::new(all.learn(&columns));
+        }
+    }
+    Ok(all)
 }
 
 /// The columns that a manifest knows, by source.

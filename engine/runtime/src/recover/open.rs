@@ -1,33 +1,32 @@
-//! Opening a job: lease, last manifest, tables, their verdicts, the publication that is missing.
+//! Opening a chain of a job: lease, last manifest, tables, their verdicts, the publication that is
+//! missing.
+
+mod relations;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use sluice_core::{
-    Error, Offsets, Phases, REJECTED_FILE_COLUMN, Result, SOURCE_FILE_COLUMN, Secrets,
-};
-use sluice_core::{Start, Step, reach};
+use sluice_core::{Error, Kind as ErrorKind, Offsets, Phases, Result, Secrets, Start, Step, reach};
 use sluice_lake::delta::{self, Head};
-use sluice_lake::manifest::{Chain, Entry, Holder, Lease};
+use sluice_lake::manifest::{Chain, Entry, Holder, Lease, Manifest};
 use sluice_lake::snapshot::{Published, Snapshots};
-use sluice_lake::store::{self, Location};
+use sluice_lake::store;
 use sluice_lake::table::{Dataset, list_dataset};
 
 use super::definition::{
-    changed_parts, check_parts, check_tables, definition_of, forget_tables, parts, was_away,
+    changed_parts, check_parts, check_shards, check_tables, forget_tables, parts, was_away,
 };
-use super::evolve::{Fit, fit};
+use super::evolve::{Fit, fit, fit_beside};
 use super::files::{folders, refuse_strays, rooted};
 use super::reset::marked;
-use super::{Running, adopt, foreign, learned, state};
-use crate::catalog::quarantine_schema;
+use super::{Running, adopt, chains, foreign, learned, state};
 use crate::epoch::{
-    Environment, Identity, Kind, Lake, Publisher, PublisherTable, Relation, Relations, SourceRun,
-    Worker, WorkerState, fenced, source_owner,
+    Environment, Identity, Kind, Lake, Publisher, PublisherTable, Relations, SourceRun, Strand,
+    Worker, WorkerState, fenced, gone_on, source_owner,
 };
 use crate::function::{SessionOptions, session};
-use crate::job::{FilesSpec, TableFormat};
-use crate::plan::{Graph, Strategy, quarantine_name, rejected_name};
+use crate::job::TableFormat;
+use crate::plan::Graph;
 use crate::state::StateFolder;
 
 /// How to open a job.
@@ -47,16 +46,30 @@ pub struct RecoverOptions {
     pub bounded: bool,
     /// Go on behind what sources lost.
     pub accept_loss: bool,
+    /// What the chain is to the job.
+    pub strand: Strand,
+    /// Ask no source anything: no epoch will take from one.
+    pub idle: bool,
 }
 
-/// The lake of a job.
+/// The lake of a job, with the job's own chain.
 pub fn lake_of(env: &Environment, graph: &Graph, secrets: &Secrets) -> Result<Lake> {
+    lake_with(env, graph, secrets, &graph.job.name)
+}
+
+/// The lake of a job, with one of its chains.
+pub fn lake_with(
+    env: &Environment,
+    graph: &Graph,
+    secrets: &Secrets,
+    chain: &str,
+) -> Result<Lake> {
     let root = store::open(&graph.job.lake, secrets)?;
-    let chain = Chain::new(&root, &graph.job.name, env.clock.clone());
+    let chain = Chain::new(&root, chain, env.clock.clone());
     Ok(Lake { root, chain })
 }
 
-/// Opens a job on its lake.
+/// Opens the chain of `lake`, which is the job's own or one beside it, as the options say.
 pub async fn open(
     env: &Environment,
     graph: &Arc<Graph>,
@@ -65,27 +78,46 @@ pub async fn open(
     mut options: RecoverOptions,
 ) -> Result<Running> {
     lake.root.store.probe(&lake.root.child("_sluice").path).await?;
-    let job = graph.job.name.clone();
+    let (job, chain) = (graph.job.name.clone(), lake.chain.clone());
     let run = env.ids.fresh();
     let holder = Holder { run: run.clone(), host: env.host.clone(), pid: env.pid };
     let clock = env.clock.clone();
-    let lease = Lease::acquire(&lake.root, &job, holder, options.take_over, clock).await?;
-    let last = lake.chain.last().await?;
+    let lease = Lease::acquire(&lake.root, chain.job(), holder, options.take_over, clock).await?;
+    let last = chain.last().await?;
     let next = last.as_ref().map_or(0, |e| e.manifest.epoch + 1);
-    lake.chain.discard_unreadable(next).await?;
+    chain.discard_unreadable(next).await?;
     reach(Step::LeaseTaken, next);
-    let afresh = marked(&lake, last.as_ref(), &mut options).await?;
-
-    let fresh = options.rebuild || options.adopt || last.is_none();
-    let incarnation = match &last {
-        Some(entry) if !fresh => entry.manifest.incarnation.clone(),
-        _ => env.ids.fresh(),
+    let mut afresh = BTreeSet::new();
+    let (mut founder, mut replays) = (None, BTreeMap::new());
+    if options.strand.is_beside() {
+        founder = Some(chains::founder(env, &lake, &job).await?);
+    } else {
+        afresh = marked(&lake, last.as_ref(), &mut options).await?;
+        // Before the tables are looked at, which then have at least what these epochs did.
+        replays = chains::replays(&lake.root, &job).await?;
+        let seen = last.as_ref().map(|e| &e.manifest.offsets);
+        if seen.is_some_and(|seen| !gone_on(&replays, seen).is_empty()) {
+            afresh.extend(graph.views.iter().map(|v| v.spec.name.clone()));
+        }
+    }
+    let life = founder.as_ref().or(last.as_ref()).map(|e| e.manifest.incarnation.clone());
+    let same_life = |e: &Entry| life.as_ref() == Some(&e.manifest.incarnation);
+    let anew = options.rebuild || options.adopt;
+    let fresh = anew || !last.as_ref().is_some_and(same_life);
+    let incarnation = life.filter(|_| !anew).unwrap_or_else(|| env.ids.fresh());
+    let (strand, name) = (options.strand, chain.job().to_string());
+    let identity = Identity { job, chain: name, strand, run, incarnation };
+    let before = last.as_ref().map(|e| e.manifest.epoch);
+    let record = Snapshots::new(&lake.root, &identity.chain).latest().await?;
+    let opening = Opening {
+        founder,
+        fresh,
+        replays,
+        options,
+        afresh,
+        ..Opening::looking(env, graph, lake, identity, last, record)
     };
-    let identity = Identity { job, run, incarnation };
-    let (chain, before) = (lake.chain.clone(), last.as_ref().map(|e| e.manifest.epoch));
-    let record = Snapshots::new(&lake.root, &identity.job).latest().await?;
-    let opening = Opening { env, graph, lake, identity, last, record, options, afresh };
-    match restore(opening, secrets, lease, fresh).await {
+    match restore(opening, secrets, lease).await {
         Ok(running) => Ok(running),
         Err(error) => Err(overtaken(&chain, before).await?.unwrap_or(error)),
     }
@@ -96,7 +128,6 @@ async fn restore(
     opening: Opening<'_>,
     secrets: &Secrets,
     lease: Lease,
-    fresh: bool,
 ) -> Result<Running> {
     let (env, graph, options) = (opening.env, opening.graph, opening.options);
     let mut relations = opening.relations()?;
@@ -111,6 +142,9 @@ async fn restore(
     if !options.rebuild && !options.adopt {
         opening.judge(&relations, &heads)?;
         if let Some(entry) = &opening.last {
+            check_shards(graph, &entry.manifest)?;
+        }
+        if let Some(entry) = opening.last.as_ref().filter(|_| opening.reads_sources()) {
             check_parts(graph, &entry.manifest)?;
             for part in changed_parts(graph, &entry.manifest).iter().filter(|p| p.loud) {
                 tracing::warn!(name = part.name, "{}", part.text);
@@ -118,13 +152,12 @@ async fn restore(
         }
     }
     let mut publisher = opening.publisher(&relations, heads)?;
-    if !fresh {
-        opening.publish_last(&mut publisher).await?;
-    }
+    opening.publish_last(&mut publisher).await?;
     opening.load(&mut relations, &publisher).await?;
     opening.warn_of_new_tables(&relations);
     let folders = folders(graph, &opening.lake, &env.registry, &relations)?;
-    if opening.last.is_none() && !options.rebuild && !options.adopt {
+    let first = opening.last.is_none() && !options.strand.is_beside();
+    if first && !options.rebuild && !options.adopt {
         refuse_strays(&folders).await?;
     }
     let mut running = opening.start(relations, publisher, secrets, lease).await?;
@@ -145,92 +178,55 @@ pub(super) struct Opening<'a> {
     pub options: RecoverOptions,
     /// Views that are to be built afresh although nothing is wrong with them.
     pub afresh: BTreeSet<String>,
+    /// The last epoch of the job's own chain, where this is one beside it.
+    pub founder: Option<Entry>,
+    /// Whether the chain begins a life: its first, or because the job began one.
+    pub fresh: bool,
+    /// How many epochs each replay of the job published.
+    pub replays: BTreeMap<String, u64>,
 }
 
 pub(super) type Heads = BTreeMap<String, Head>;
 
+impl<'a> Opening<'a> {
+    /// For who only looks at what is there.
+    pub fn looking(
+        env: &'a Environment,
+        graph: &'a Arc<Graph>,
+        lake: Lake,
+        identity: Identity,
+        last: Option<Entry>,
+        record: Option<Published>,
+    ) -> Self {
+        Self {
+            env,
+            graph,
+            lake,
+            identity,
+            last,
+            record,
+            options: RecoverOptions::default(),
+            afresh: BTreeSet::new(),
+            founder: None,
+            fresh: false,
+            replays: BTreeMap::new(),
+        }
+    }
+}
+
 impl Opening<'_> {
-    /// All relations of the job, without files yet.
-    pub fn relations(&self) -> Result<Relations> {
-        let mut relations = Relations::new();
-        let mut add = |relation: Relation| {
-            relations.insert(relation.name.clone(), relation);
-        };
-        for table in &self.graph.tables {
-            let spec = &table.spec;
-            let folder = place(&self.lake.root, &spec.folder)?;
-            let definition = definition_of(self.graph, &spec.name);
-            let main = Relation {
-                name: spec.name.clone(),
-                kind: Kind::Table,
-                location: folder.child(&spec.name),
-                schema: table.schema.clone(),
-                partition_by: spec.partition_by.clone(),
-                key: if table.carried.source_file {
-                    vec![SOURCE_FILE_COLUMN.to_string()]
-                } else {
-                    spec.key.clone()
-                },
-                format: spec.format,
-                wanted: spec.files.clone(),
-                definition: definition.clone(),
-                exists: false,
-                evolves: false,
-                files: Vec::new(),
-            };
-            let name = quarantine_name(&spec.name);
-            add(Relation {
-                location: folder.child(&name),
-                name,
-                kind: Kind::Quarantine,
-                schema: quarantine_schema(&table.schema),
-                partition_by: Vec::new(),
-                wanted: FilesSpec::default(),
-                key: if table.carried.source_file { main.key.clone() } else { Vec::new() },
-                format: TableFormat::Delta,
-                ..main.clone()
-            });
-            add(main);
-        }
-        for view in &self.graph.views {
-            let key = match &view.strategy {
-                Strategy::Incremental(pieces) => pieces.key.clone(),
-                _ => Vec::new(),
-            };
-            let folder = place(&self.lake.root, &view.spec.folder)?;
-            add(self.delta_relation(&view.spec.name, Kind::View, folder, &view.schema, key));
-        }
-        for source in &self.graph.sources {
-            let name = rejected_name(&source.spec.name);
-            let schema = sluice_core::rejected_schema();
-            let root = self.lake.root.clone();
-            let key = vec![REJECTED_FILE_COLUMN.to_string()];
-            add(self.delta_relation(&name, Kind::Rejected, root, &schema, key));
-        }
-        Ok(relations)
+    /// The last manifest of this life of the chain.
+    pub fn manifest(&self) -> Option<&Manifest> {
+        let last = self.last.as_ref().map(|e| &e.manifest);
+        last.filter(|_| !(self.fresh && self.options.strand.is_beside()))
     }
 
-    fn delta_relation(
-        &self,
-        name: &str,
-        kind: Kind,
-        folder: Location,
-        schema: &arrow::datatypes::SchemaRef,
-        key: Vec<String>,
-    ) -> Relation {
-        Relation {
-            name: name.to_string(),
-            kind,
-            location: folder.child(name),
-            schema: schema.clone(),
-            partition_by: Vec::new(),
-            key,
-            format: TableFormat::Delta,
-            wanted: FilesSpec::default(),
-            definition: definition_of(self.graph, name),
-            exists: false,
-            evolves: false,
-            files: Vec::new(),
+    /// Whether the chain takes rows of the job's sources, as they come.
+    pub fn reads_sources(&self) -> bool {
+        match self.options.strand {
+            Strand::Main => self.graph.job.shards <= 1,
+            Strand::Shard(_) => true,
+            Strand::Replay(_) => false,
         }
     }
 
@@ -259,16 +255,28 @@ impl Opening<'_> {
         })
     }
 
-    /// Publishes what is missing of the last sealed epoch.
+    /// Publishes what is missing of the last sealed epoch. In a new life of the job that one is of no
+    /// use any more, but for a replay into tables that were kept.
     async fn publish_last(&self, publisher: &mut Publisher) -> Result<()> {
         let Some(entry) = &self.last else { return Ok(()) };
-        let snapshots = Snapshots::new(&self.lake.root, &self.identity.job);
-        if snapshots.get(entry.manifest.epoch).await?.is_none() {
-            let epoch = entry.manifest.epoch;
-            tracing::info!(epoch, "publishing an epoch that was sealed and not finished");
-            publisher.publish(&entry.manifest).await?;
+        let kept = matches!(self.options.strand, Strand::Replay(_));
+        if self.fresh && !kept {
+            return Ok(());
         }
-        Ok(())
+        let epoch = entry.manifest.epoch;
+        let snapshots = Snapshots::new(&self.lake.root, &self.identity.chain);
+        if snapshots.get(epoch).await?.is_some() {
+            return Ok(());
+        }
+        tracing::info!(epoch, "publishing an epoch that was sealed and not finished");
+        publisher.identity.incarnation.clone_from(&entry.manifest.incarnation);
+        let published = publisher.publish(&entry.manifest).await.map(drop);
+        publisher.identity.incarnation.clone_from(&self.identity.incarnation);
+        match published {
+            // The tables it was made for were replaced, and its rows are taken once more.
+            Err(error) if self.fresh && error.kind() == ErrorKind::Conflict => Ok(()),
+            published => published,
+        }
     }
 
     /// Fills in what exists.
@@ -276,7 +284,9 @@ impl Opening<'_> {
         if self.options.rebuild {
             return Ok(());
         }
-        let manifest = self.last.as_ref().map(|e| &e.manifest);
+        let beside = self.options.strand.is_beside();
+        // Whether tables were away, and what datasets hold, the job's own chain knows.
+        let manifest = self.founder.as_ref().or(self.last.as_ref()).map(|e| &e.manifest);
         let mut retyped = BTreeSet::new();
         for relation in relations.values_mut() {
             match relation.format {
@@ -284,8 +294,9 @@ impl Opening<'_> {
                     let table = publisher.tables.get(&relation.name);
                     let Some(head) = table.and_then(|t| t.head.as_ref()) else { continue };
                     relation.files = head.files.values().cloned().collect();
-                    let away = was_away(relation, manifest.filter(|_| !self.options.adopt))?;
-                    let fit = fit(relation, head)?;
+                    let known = manifest.filter(|_| !self.options.adopt && !beside);
+                    let away = was_away(relation, known)?;
+                    let fit = if beside { fit_beside(relation, head)? } else { fit(relation, head)? };
                     let afresh = self.afresh.contains(&relation.name);
                     relation.exists = fit != Fit::Afresh && !away && !afresh;
                     relation.evolves = matches!(fit, Fit::Wider(_));
@@ -306,7 +317,9 @@ impl Opening<'_> {
                         partition_by: &relation.partition_by,
                     };
                     let files = list_dataset(&relation.location, wanted).await?;
-                    self.check_dataset(relation, files.len() as u64)?;
+                    if !beside {
+                        self.check_dataset(relation, files.len() as u64)?;
+                    }
                     relation.exists = true;
                     relation.files = rooted(relation, files)?;
                 }
@@ -329,7 +342,7 @@ impl Opening<'_> {
         // Before anything was taken, the next rows are all rows.
         let taken = |last: &Entry| last.manifest.offsets.values().any(|source| !source.is_empty());
         let old = self.last.as_ref().is_some_and(taken);
-        let old = old && !self.options.rebuild && !self.options.adopt;
+        let old = old && !self.options.rebuild && !self.options.adopt && self.founder.is_none();
         for relation in relations.values().filter(|r| old && r.kind == Kind::Table && !r.exists) {
             let table = &relation.name;
             tracing::warn!(
@@ -364,13 +377,17 @@ impl Opening<'_> {
             partitions: self.env.partitions,
             time: time.clone(),
         })?;
-        let foreign = foreign::load(self.graph, &context, secrets).await?;
-        let fresh = self.options.rebuild || self.options.adopt;
+        let mut foreign = foreign::load(self.graph, &context, secrets).await?;
+        foreign.epochs.extend(self.replays.clone());
         let manifest = self.last.as_ref().map(|e| &e.manifest);
-        let kept = manifest.filter(|_| !fresh);
+        // A replay knows by the tables it reads themselves whether they are still the same.
+        let replays = matches!(self.options.strand, Strand::Replay(_));
+        let kept = manifest.filter(|_| replays || !self.fresh);
         let mut definitions = kept.map(|m| m.definitions.clone()).unwrap_or_default();
-        definitions.extend(parts(self.graph));
-        forget_tables(self.graph, &mut definitions);
+        if !replays {
+            definitions.extend(parts(self.graph));
+            forget_tables(self.graph, &mut definitions);
+        }
         let worker_state = WorkerState {
             relations,
             views: BTreeMap::new(),
@@ -382,13 +399,14 @@ impl Opening<'_> {
             previous: self.last.as_ref().map(|e| e.sha256.clone()),
             opened_at_ms: manifest.map(|m| m.opened_at_ms),
             cleared: BTreeMap::new(),
-            learned: kept.is_some_and(|m| learned::is_news(&definitions, m)),
+            learned: !replays && kept.is_some_and(|m| learned::is_news(&definitions, m)),
             definitions,
             superseded: Vec::new(),
             leftovers: if self.options.rebuild { there.clone() } else { BTreeSet::new() },
+            stamp: None,
             adopted: if self.options.adopt { there } else { BTreeSet::new() },
         };
-        let folder = StateFolder::new(&self.lake.root, &self.identity.job);
+        let folder = StateFolder::new(&self.lake.root, &self.identity.chain);
         let mut worker = Worker {
             env: self.env.clone(),
             graph: self.graph.clone(),
@@ -410,7 +428,7 @@ impl Opening<'_> {
 
     async fn sources(&self, worker: &Worker, secrets: &Secrets) -> Result<Vec<SourceRun>> {
         let mut runs = Vec::new();
-        for node in &self.graph.sources {
+        for node in self.graph.sources.iter().filter(|_| self.reads_sources() && !self.options.idle) {
             let factory = self.env.registry.source(&node.spec.connector);
             let factory = factory.ok_or_else(|| Error::bug("a source has no connector"))?;
             let context = self.env.context(&self.identity.job, secrets);
@@ -422,9 +440,10 @@ impl Opening<'_> {
                 Some(files) => worker.folder.read(files).await?,
                 None => Vec::new(),
             };
-            let RecoverOptions { careful, bounded, accept_loss, .. } = self.options;
+            let RecoverOptions { careful, bounded, accept_loss, strand, .. } = self.options;
+            let shard = if let Strand::Shard(shard) = strand { Some(shard) } else { None };
             let offsets_now = offsets.clone();
-            let start = Start { offsets: offsets_now, state, careful, bounded, accept_loss };
+            let start = Start { offsets: offsets_now, state, careful, bounded, accept_loss, shard };
             source.seek(start).await?;
             runs.push(SourceRun { name, source, offsets });
         }
@@ -438,8 +457,4 @@ async fn overtaken(chain: &Chain, last: Option<u64>) -> Result<Option<Error>> {
     let newest = chain.last().await?.map(|e| e.manifest);
     let newest = newest.filter(|m| Some(m.epoch) != last);
     Ok(newest.map(|m| fenced(m.epoch, &m.run, &m.host)))
-}
-
-fn place(root: &Location, folder: &str) -> Result<Location> {
-    if folder.is_empty() { Ok(root.clone()) } else { root.join(folder) }
 }

@@ -4,13 +4,12 @@
 //! In: a job's graph and lake. Out: whether it ever sealed an epoch there, and its tables when the
 //! epochs are gone. Nothing is written.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use sluice_core::{Result, Secrets};
 
 use super::judge::is_there;
-use super::open::{Opening, RecoverOptions, lake_of};
+use super::open::{Opening, lake_of};
 use super::reset::Mark;
 use crate::epoch::{Environment, Identity};
 use crate::plan::Graph;
@@ -68,10 +67,8 @@ pub async fn past(env: &Environment, graph: &Arc<Graph>, secrets: &Secrets) -> R
         return Ok(Past::Epochs);
     }
     let place = lake.root.describe();
-    let job = graph.job.name.clone();
-    let identity = Identity { job, run: String::new(), incarnation: String::new() };
-    let (options, afresh) = (RecoverOptions::default(), BTreeSet::new());
-    let opening = Opening { env, graph, lake, identity, last: None, record: None, options, afresh };
+    let identity = Identity::main(&graph.job.name, String::new(), String::new());
+    let opening = Opening::looking(env, graph, lake, identity, None, None);
     let relations = opening.relations()?;
     let heads = opening.heads(&relations).await?;
     let mut tables = Vec::new();

@@ -13,10 +13,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::report::{Progress, Summary};
 use super::run::{Ended, Run, RunOptions};
-use crate::epoch::Environment;
+use super::shards::Shards;
+use crate::epoch::{Environment, Strand};
 use crate::function::{SessionOptions, session};
 use crate::plan::Graph;
-use crate::recover::{RecoverOptions, lake_of, open};
+use crate::recover::{RecoverOptions, lake_with, open, shard_chain};
 
 /// Attempts in a row that may fail before a run gives up: with the waits between them about half a
 /// minute, longer than a store's usual hiccup and shorter than a person's patience.
@@ -37,26 +38,43 @@ pub async fn run_job(
 ) -> (Summary, Result<()>) {
     let started = env.clock.monotonic();
     let mut summary = Summary::new(graph);
-    let run = Attempts { env, graph, secrets, options, progress, stop };
-    let ended = run.until_done(&mut summary).await;
+    let strand = Strand::Main;
+    let run = Attempts { env, graph, secrets, options, progress, stop, strand };
+    let ended = match graph.job.shards {
+        1 => run.until_done(&mut summary, &mut false).await,
+        _ => Shards::new(run).until_done(&mut summary).await,
+    };
     summary.seconds = env.clock.monotonic().saturating_sub(started).as_secs_f64();
     (summary, ended)
 }
 
 /// What every attempt of a run has.
-struct Attempts<'a> {
-    env: &'a Environment,
-    graph: &'a Arc<Graph>,
-    secrets: &'a Secrets,
-    options: &'a RunOptions,
-    progress: &'a dyn Progress,
-    stop: CancellationToken,
+#[derive(Clone)]
+pub(super) struct Attempts<'a> {
+    pub env: &'a Environment,
+    pub graph: &'a Arc<Graph>,
+    pub secrets: &'a Secrets,
+    pub options: &'a RunOptions,
+    pub progress: &'a dyn Progress,
+    pub stop: CancellationToken,
+    /// Which of the job's chains is run.
+    pub strand: Strand,
 }
 
 impl Attempts<'_> {
-    /// Opens the job and runs it, again after a failure that may pass.
-    async fn until_done(&self, summary: &mut Summary) -> Result<()> {
-        let Attempts { env, secrets, options, progress, stop, .. } = self;
+    /// The name of the chain.
+    pub fn chain(&self) -> String {
+        let job = &self.graph.job.name;
+        match self.strand {
+            Strand::Shard(shard) => shard_chain(job, shard),
+            Strand::Main | Strand::Replay(_) => job.clone(),
+        }
+    }
+
+    /// Opens the chain and runs it, again after a failure that may pass. Says in `opened` whether it
+    /// was ever opened.
+    pub async fn until_done(&self, summary: &mut Summary, opened: &mut bool) -> Result<()> {
+        let Attempts { env, secrets, options, progress, stop, strand, .. } = self;
         let mut graph = self.graph.clone();
         let mut how = RecoverOptions {
             take_over: options.take_over,
@@ -66,14 +84,17 @@ impl Attempts<'_> {
             careful: false,
             bounded: !options.follow,
             accept_loss: options.accept_loss,
+            strand: *strand,
+            idle: false,
         };
         let mut failures = 0;
         let mut done = 0;
         loop {
-            let lake = lake_of(env, &graph, secrets)?;
+            let lake = lake_with(env, &graph, secrets, &self.chain())?;
             let sealed_before = summary.epochs;
             let ended = match open(env, &graph, lake, secrets, how).await {
                 Ok(running) => {
+                    *opened = true;
                     let mut run = Run::new(env, &graph, options, *progress, running, stop);
                     run.done = done;
                     let ended = run.until_done(summary).await;

@@ -4,15 +4,18 @@
 //! In: a graph and options. Out: a summary. When a run starts is the caller's decision.
 
 mod attempt;
+mod held;
 mod keeper;
 mod limit;
 mod report;
 mod request;
 mod run;
+mod shards;
 mod tender;
 mod upkeep;
 
 pub use attempt::run_job;
+pub use held::{HeldJob, hold, work};
 pub use limit::limited;
 pub use report::{
     EpochReport, Progress, Silent, SinkSummary, Summary, TableSummary, Unreadable, ViewSummary,

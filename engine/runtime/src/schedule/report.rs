@@ -202,6 +202,28 @@ impl Summary {
         self.hold(relations);
     }
 
+    /// Adds what another chain of the job did.
+    pub(super) fn absorb(&mut self, other: Summary) {
+        self.epochs += other.epochs;
+        self.pruned += other.pruned;
+        self.unreadable.extend(other.unreadable);
+        self.spent(&other.phases);
+        for table in other.tables {
+            match self.tables.iter_mut().find(|t| t.name == table.name) {
+                Some(own) => own.absorb(&table),
+                None => self.tables.push(table),
+            }
+        }
+        for sink in other.sinks {
+            if let Some(own) = self.sinks.iter_mut().find(|s| s.name == sink.name) {
+                own.rows += sink.rows;
+                own.files += sink.files;
+                own.bytes += sink.bytes;
+                own.seconds += sink.seconds;
+            }
+        }
+    }
+
     /// Adds seconds of phases.
     pub(super) fn spent(&mut self, phases: &BTreeMap<&'static str, f64>) {
         for (phase, seconds) in phases {
@@ -249,6 +271,20 @@ impl Summary {
             ..TableSummary::default()
         });
         self.tables.last_mut()
+    }
+}
+
+impl TableSummary {
+    fn absorb(&mut self, other: &Self) {
+        self.rows_in += other.rows_in;
+        self.written += other.written;
+        self.quarantined += other.quarantined;
+        self.rejected += other.rejected;
+        self.dropped += other.dropped;
+        self.deduplicated += other.deduplicated;
+        self.files += other.files;
+        self.bytes += other.bytes;
+        self.seconds += other.seconds;
     }
 }
 

@@ -7,6 +7,7 @@
 //!    └── any failure before the seal: memory is dropped, the same path as a restart
 //! ```
 
+mod house;
 mod rewrite;
 
 use std::collections::BTreeMap;
@@ -116,7 +117,8 @@ impl<'a> Run<'a> {
         stop: &'a CancellationToken,
     ) -> Self {
         let first_epoch = running.worker.state.epoch;
-        let requests = Requests::new(&running.worker.lake.root, &graph.job.name);
+        let chain = &running.worker.identity.chain;
+        let requests = Requests::new(&running.worker.lake.root, chain);
         let last = running.worker.state.opened_at_ms.zip(first_epoch.checked_sub(1));
         let last = last.map(|(opened_at_ms, epoch)| Moment { epoch, opened_at_ms });
         Self {
@@ -146,6 +148,11 @@ impl<'a> Run<'a> {
     /// Runs epochs until there is nothing left to do, and publishes what was sealed.
     pub(super) async fn until_done(&mut self, summary: &mut Summary) -> Result<Ended> {
         let ended = self.epochs(summary).await;
+        self.close(ended, summary).await
+    }
+
+    /// Publishes what was sealed, and gives the lease back.
+    async fn close(&mut self, ended: Result<Ended>, summary: &mut Summary) -> Result<Ended> {
         // Whatever was sealed is published before the run ends, even when it ends by an error.
         let published = self.finish_publishing(None).await;
         let published = published.and(self.cleaner.finish().await);
@@ -351,7 +358,7 @@ impl<'a> Run<'a> {
             // The run does not end because its tables could not be tidied.
             Err(error) => done.push(format!("failed: {}", error.chain())),
         }
-        let requests = Requests::new(&publisher.lake.root, &self.graph.job.name);
+        let requests = Requests::new(&publisher.lake.root, &publisher.identity.chain);
         requests.answer(&request, done).await
     }
 }

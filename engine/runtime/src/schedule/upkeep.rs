@@ -16,6 +16,7 @@ use sluice_lake::snapshot::{self, Published, PublishedTable, Snapshots};
 use sluice_lake::store::Location;
 
 use crate::epoch::{Lake, Publisher};
+use crate::recover;
 
 /// What somebody asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,7 +54,7 @@ impl Upkeep {
 #[derive(Debug, Clone)]
 pub struct House {
     lake: Lake,
-    job: String,
+    chain: String,
     /// The last sealed epoch.
     epoch: u64,
     /// Delta tables that exist.
@@ -110,8 +111,17 @@ impl House {
                 retention: head.retention(),
             })
         });
-        let (lake, job) = (publisher.lake.clone(), publisher.identity.job.clone());
-        Self { lake, job, epoch, tables: tables.collect() }
+        // A chain beside the job's own leaves the tables to that one.
+        let own = !publisher.identity.strand.is_beside();
+        let tables = tables.filter(|_| own).collect();
+        let (lake, chain) = (publisher.lake.clone(), publisher.identity.chain.clone());
+        Self { lake, chain, epoch, tables }
+    }
+
+    /// What a chain beside a job's own has for itself, after `epoch`, its last sealed one.
+    pub fn beside(lake: Lake, epoch: u64) -> Self {
+        let chain = lake.chain.job().to_string();
+        Self { lake, chain, epoch, tables: Vec::new() }
     }
 
     /// Does what somebody asked for, but for compaction. Gives lines that say what was done.
@@ -143,10 +153,14 @@ impl House {
             return Ok(lines);
         }
         // Ages of objects are told by the store's own clock.
-        let scratch = job_folder(&self.lake.root, &self.job);
+        let scratch = job_folder(&self.lake.root, &self.chain);
         let now_ms = lake_maintain::store_now_ms(&scratch).await?;
-        let snapshots = Snapshots::new(&self.lake.root, &self.job);
-        let needed = snapshots.needed(now_ms, snapshot::KEEP_MS).await?;
+        let snapshots = Snapshots::new(&self.lake.root, &self.chain);
+        let mut needed = snapshots.needed(now_ms, snapshot::KEEP_MS).await?;
+        if !self.tables.is_empty() {
+            // What readers see now may be of another chain of the job.
+            needed.extend(recover::published(&self.lake.root, &self.chain).await?);
+        }
         if chores.expire {
             lines.extend(self.expire(&needed, now_ms).await?);
         }
@@ -193,7 +207,7 @@ impl House {
         }
         let named = named(&self.lake).await?;
         for folder in ["state", "staged"] {
-            let folder = job_folder(&self.lake.root, &self.job).child(folder);
+            let folder = job_folder(&self.lake.root, &self.chain).child(folder);
             let old = lake_maintain::ORPHAN_MS;
             let gone = lake_maintain::orphans(&folder, &named, old, now_ms).await?;
             lines.extend(self.delete("leftovers", &gone, how.dry_run).await?);

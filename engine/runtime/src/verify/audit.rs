@@ -3,18 +3,20 @@
 //! In: a job's chain, logs, listings and Parquet footers. Out: a list of checks, each of which
 //! holds or says what does not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::StreamExt;
 use serde::Serialize;
 use sluice_core::{Offset, Result, format_count};
 use sluice_lake::manifest::{Action, Base, Chain, Counts, Entry, EpochKind, TableCounts};
+use sluice_lake::snapshot::Snapshots;
 
+use super::recount::recounted;
 use super::tables;
 use crate::epoch::Environment;
 use crate::plan::rejected_name;
 use crate::query::{Readable, published};
-use crate::recover::{lake_of, past};
+use crate::recover::{beside, is_replay, lake_of, lake_with, past};
 
 /// At most this many findings are kept per check: enough to see what happened.
 const FINDINGS_MAX: usize = 10;
@@ -59,31 +61,75 @@ impl Check {
     }
 }
 
-/// Recounts a job.
-pub async fn audit(env: &Environment, job: &Readable) -> Result<Audit> {
+/// Recounts a job; with `at_sources` what its sources hold as well, which reads all of it again.
+pub async fn audit(env: &Environment, job: &Readable, at_sources: bool) -> Result<Audit> {
     let name = job.graph.job.name.clone();
     if let Some(finding) = past(env, &job.graph, &job.secrets).await?.finding() {
         let check = Check::new("manifests", String::new(), &[finding]);
         return Ok(Audit { job: name, checks: vec![check] });
     }
     let lake = lake_of(env, &job.graph, &job.secrets)?;
-    let base = lake.chain.base().await?;
-    let (entries, mut checks) = read_chain(&lake.chain, base.as_ref()).await?;
-    checks.push(sources(&entries, base.as_ref()));
-    checks.push(balances(job, &entries));
-    checks.push(rejected(job, &entries));
+    let own = recount(env, job, &name, None, at_sources).await?;
+    let life = own.life.clone();
+    let Recounted { mut checks, mut totals, .. } = own;
+    for chain in beside(&lake.root, &name).await? {
+        let other = recount(env, job, &chain, life.as_deref(), at_sources).await?;
+        let of = |check: Check| Check { name: format!("{} of {chain}", check.name), ..check };
+        checks.extend(other.checks.into_iter().map(of));
+        for (sum, more) in totals.iter_mut().zip(other.totals) {
+            sum.join(more);
+        }
+    }
     let published = published(job).await?;
-    let seen = published.as_ref().map(|p| p.epoch);
-    checks.extend(unpublished(seen, &entries));
-    let earlier: Vec<Entry> =
-        entries.iter().filter(|e| Some(e.manifest.epoch) <= seen).cloned().collect();
-    // An epoch that is sealed and not recorded yet may have reached a table or not.
-    let totals = [
-        Totals::of(&lake.chain, &earlier, base.as_ref()).await?,
-        Totals::of(&lake.chain, &entries, base.as_ref()).await?,
-    ];
     checks.extend(tables::check_tables(job, &lake, published.as_ref(), &totals).await?);
     Ok(Audit { job: name, checks })
+}
+
+/// What one chain of a job says, recounted.
+struct Recounted {
+    /// The life of its last epoch.
+    life: Option<String>,
+    checks: Vec<Check>,
+    /// What tables hold by it: up to the last published epoch, and up to the last sealed one. An
+    /// epoch that is sealed and not recorded yet may have reached a table or not.
+    totals: [Totals; 2],
+}
+
+/// Recounts a chain. What one beside the job's own did in another life than the job's is in no table
+/// any more.
+async fn recount(
+    env: &Environment,
+    job: &Readable,
+    name: &str,
+    life: Option<&str>,
+    at_sources: bool,
+) -> Result<Recounted> {
+    let chain = lake_with(env, &job.graph, &job.secrets, name)?;
+    let (root, chain) = (chain.root, chain.chain);
+    let base = chain.base().await?;
+    let (entries, mut checks) = read_chain(&chain, base.as_ref()).await?;
+    let replay = is_replay(&job.graph.job.name, name);
+    checks.push(sources(&entries, base.as_ref(), replay));
+    checks.push(balances(job, &entries));
+    // What is taken again and cannot be decoded stands in `__rejected` already.
+    checks.extend((!replay).then(|| rejected(job, &entries)));
+    if at_sources && !replay {
+        checks.extend(recounted(env, job, &entries, base.as_ref()).await?);
+    }
+    let seen = Snapshots::new(&root, name).latest().await?.map(|p| p.epoch);
+    checks.extend(unpublished(seen, &entries));
+    let of_life = |found: &str| life.is_none_or(|life| life == found);
+    let base = base.filter(|base| of_life(&base.incarnation));
+    let counted: Vec<Entry> =
+        entries.iter().filter(|e| of_life(&e.manifest.incarnation)).cloned().collect();
+    let earlier: Vec<Entry> =
+        counted.iter().filter(|e| Some(e.manifest.epoch) <= seen).cloned().collect();
+    let totals = [
+        Totals::of(&chain, &earlier, base.as_ref()).await?,
+        Totals::of(&chain, &counted, base.as_ref()).await?,
+    ];
+    let life = entries.last().map(|e| e.manifest.incarnation.clone());
+    Ok(Recounted { life, checks, totals })
 }
 
 /// An epoch is sealed only when the one before it is published: no record at all is a loss, unless
@@ -129,15 +175,16 @@ async fn read_chain(chain: &Chain, base: Option<&Base>) -> Result<(Vec<Entry>, V
     Ok((entries, vec![Check::new("manifests", counted, &findings)]))
 }
 
-/// Offsets join without gap or overlap, and counted rows are decoded, rejected or pruned.
-fn sources(entries: &[Entry], base: Option<&Base>) -> Check {
+/// Offsets join without gap or overlap, and counted rows are decoded, rejected or pruned. Those of a
+/// replay go on whatever life the job begins: they name the table that they count rows of.
+fn sources(entries: &[Entry], base: Option<&Base>, replay: bool) -> Check {
     let mut at: BTreeMap<(String, String), Offset> = BTreeMap::new();
     let mut incarnation = String::new();
     let mut findings = Vec::new();
     let mut rows = Counts::default();
     let (mut gaps, mut lost) = (0, 0);
     for Entry { manifest, .. } in entries {
-        if manifest.incarnation != incarnation {
+        if manifest.incarnation != incarnation && !replay {
             at.clear();
             incarnation.clone_from(&manifest.incarnation);
         }
@@ -248,6 +295,8 @@ pub(super) struct Total {
     pub rows: i128,
     /// Files added, by path relative to the table, with their rows.
     pub files: BTreeMap<String, u64>,
+    /// Files removed that were not added here: those of other chains.
+    removed: BTreeSet<String>,
 }
 
 /// The totals of all tables.
@@ -257,6 +306,8 @@ pub(super) struct Totals {
     pub tables: BTreeMap<String, Total>,
     /// Whether some manifests are folded, so that files cannot all be named.
     pub folded: bool,
+    /// Whether they are of several chains, each of which publishes when it likes.
+    pub joined: bool,
 }
 
 impl Totals {
@@ -280,6 +331,29 @@ impl Totals {
         }
         Ok(totals)
     }
+
+    /// Adds what another chain did to the same tables.
+    fn join(&mut self, other: Totals) {
+        self.folded |= other.folded;
+        self.joined = true;
+        for (name, more) in other.tables {
+            let total = self.tables.entry(name).or_default();
+            total.rows += more.rows;
+            total.files.extend(more.files);
+            total.removed.extend(more.removed);
+        }
+        for total in self.tables.values_mut() {
+            let removed = &total.removed;
+            total.files.retain(|path, _| !removed.contains(path));
+        }
+    }
+
+    /// Whether a table may hold so many rows, when `self` was recorded and `sealed` is sealed.
+    pub fn allow(&self, sealed: &Totals, table: &str, rows: i128) -> bool {
+        let of = |totals: &Totals| totals.tables.get(table).map_or(0, |total| total.rows);
+        let (from, to) = (of(self), of(sealed));
+        rows == from || rows == to || (self.joined && from < rows && rows < to)
+    }
 }
 
 impl Total {
@@ -292,7 +366,9 @@ impl Total {
                 }
                 for file in &delta.removes {
                     self.rows -= i128::from(file.rows);
-                    self.files.remove(&file.path);
+                    if self.files.remove(&file.path).is_none() {
+                        self.removed.insert(file.path.clone());
+                    }
                 }
                 for file in &delta.adds {
                     self.rows += i128::from(file.rows);

@@ -5,6 +5,7 @@
 
 mod audit;
 mod compare;
+mod recount;
 mod tables;
 
 use std::collections::BTreeMap;

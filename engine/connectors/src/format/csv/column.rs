@@ -134,6 +134,39 @@ impl Column {
         })
     }
 
+    /// Whether a cell is a value, as [`Column::array`] finds it, without making one.
+    pub(super) fn accepts(&self, cell: Cell<'_>) -> bool {
+        let spelling = self.spelling.as_ref();
+        if spelling.is_null(cell, self.is_text()) {
+            return !self.required;
+        }
+        let reads =
+            |read: &dyn Fn(&[u8]) -> bool| plainly(cell, |t| read(t).then_some(())).is_some();
+        let pattern = self.pattern.as_ref();
+        match &self.data_type {
+            DataType::Binary => true,
+            DataType::Utf8 => std::str::from_utf8(&spelling.encoding.text(&cell.value())).is_ok(),
+            DataType::Boolean => reads(&|t| value::boolean(t).is_some()),
+            DataType::Int8 => reads(&|t| spelling.number(t, number::<i8>).is_some()),
+            DataType::Int16 => reads(&|t| spelling.number(t, number::<i16>).is_some()),
+            DataType::Int32 => reads(&|t| spelling.number(t, number::<i32>).is_some()),
+            DataType::Int64 => reads(&|t| spelling.number(t, number::<i64>).is_some()),
+            DataType::Float32 => reads(&|t| spelling.number(t, value::float::<f32>).is_some()),
+            DataType::Float64 => reads(&|t| spelling.number(t, value::float::<f64>).is_some()),
+            DataType::Date32 => {
+                reads(&|t| pattern.map_or_else(|| time::date(t), |p| p.date(t)).is_some())
+            }
+            DataType::Timestamp(_, _) => {
+                reads(&|t| pattern.map_or_else(|| time::timestamp(t), |p| p.timestamp(t)).is_some())
+            }
+            DataType::Decimal128(precision, scale) => {
+                let read = |text: &[u8]| value::decimal(text, *precision, *scale);
+                reads(&|t| spelling.number(t, read).is_some())
+            }
+            _ => false,
+        }
+    }
+
     /// Whether an unquoted field with this text is a value.
     #[cfg(test)]
     pub(crate) fn reads(&self, text: &str) -> bool {

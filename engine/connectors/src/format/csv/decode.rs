@@ -256,15 +256,15 @@ impl Decoder {
 }
 
 /// The columns of one chunk.
-struct Columns<'a> {
-    layout: &'a Layout,
-    mapping: &'a Mapping,
-    bytes: &'a [u8],
+pub(super) struct Columns<'a> {
+    pub(super) layout: &'a Layout,
+    pub(super) mapping: &'a Mapping,
+    pub(super) bytes: &'a [u8],
 }
 
 impl Columns<'_> {
     /// All columns; or the first that has a cell that is not a value.
-    fn arrays(&self, index: &Index) -> Result<Vec<ArrayRef>, usize> {
+    pub(super) fn arrays(&self, index: &Index) -> Result<Vec<ArrayRef>, usize> {
         let rows = index.rows.len();
         let mut arrays = Vec::with_capacity(self.layout.columns.len() + 1);
         for (i, column) in self.layout.columns.iter().enumerate() {

@@ -15,6 +15,7 @@ mod column;
 mod decode;
 mod encode;
 mod header;
+mod message;
 mod plain;
 mod record;
 mod rescue;
@@ -30,6 +31,7 @@ pub use column::Column;
 pub use decode::{Decoder, Layout, Mapping, Origin};
 pub use encode::Encoder;
 pub use header::{HEADER_BYTES_MAX, Header};
+pub use message::Messages;
 pub use spelling::Spelling;
 
 use super::encoding::Encoding;

@@ -152,6 +152,21 @@ impl Index {
         Cell { text, quoted: start & FLAG != 0, doubled }
     }
 
+    /// Takes over the rows of `other`, whose bytes stand at `offset` here.
+    pub(super) fn append(&mut self, other: &Index, offset: u32) {
+        let field = |f: &Field| Field { start: f.start + offset, end: f.end + offset };
+        self.fields.extend(other.fields.iter().map(field));
+        self.rows.extend(other.rows.iter().map(|(start, end)| (start + offset, end + offset)));
+        (self.width, self.dialect) = (other.width, other.dialect);
+    }
+
+    /// Adds a row whose fields are all empty and stand at `offset`.
+    pub(super) fn append_empty(&mut self, width: usize, offset: u32) {
+        self.fields.extend(std::iter::repeat_n(Field { start: offset, end: offset }, width));
+        self.rows.push((offset, offset));
+        self.width = width;
+    }
+
     /// Fields per row.
     pub(super) fn width(&self) -> usize {
         self.width

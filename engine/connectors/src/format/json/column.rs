@@ -7,46 +7,45 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::types::{
-    ArrowPrimitiveType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type,
-    Int32Type, Int64Type, TimestampMicrosecondType,
-};
+use arrow::array::types::{Decimal128Type, Float32Type, Float64Type};
 use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, ListArray, PrimitiveArray, StringArray, StructArray,
 };
-use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::buffer::{Buffer, NullBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Field, Fields};
-use sluice_core::{Error, FieldSpec, Result, type_name};
+use sluice_core::{FieldSpec, Result, type_name};
 
+use super::array::{longs, offsets, primitive, strange};
 use super::decode::Unknown;
 use super::scan::{Cursor, Wrong, joined};
+use super::typed::Meaning;
 use crate::format::time::{self, Pattern};
 use crate::format::{shown, value};
 
 /// What reading one row needs besides its text.
 #[derive(Debug, Default)]
-pub(super) struct Reading {
+pub(crate) struct Reading {
     unknown: Unknown,
     /// Fields of the row that the schema does not have.
-    pub(super) rescued: Vec<Rescued>,
+    pub(crate) rescued: Vec<Rescued>,
     key: Vec<u8>,
     text: Vec<u8>,
 }
 
 /// A field that the schema does not have.
 #[derive(Debug)]
-pub(super) struct Rescued {
+pub(crate) struct Rescued {
     /// Its key, behind those it stands within.
-    pub(super) path: String,
+    pub(crate) path: String,
     /// Its value as it stands.
-    pub(super) value: String,
+    pub(crate) value: String,
     /// Whether it stands within another.
-    pub(super) nested: bool,
+    pub(crate) nested: bool,
 }
 
 impl Rescued {
     /// Says that all of `fields` stand within `outer`.
-    fn nest(fields: &mut [Rescued], outer: &str) {
+    pub(crate) fn nest(fields: &mut [Rescued], outer: &str) {
         for field in fields {
             field.path = joined(outer, &field.path);
             field.nested = true;
@@ -56,24 +55,28 @@ impl Rescued {
 
 /// The fields of objects.
 #[derive(Debug, Clone)]
-pub(super) struct Record {
-    columns: Vec<Column>,
-    places: HashMap<Vec<u8>, usize>,
+pub(crate) struct Record {
+    pub(super) columns: Vec<Column>,
+    pub(super) places: HashMap<Vec<u8>, usize>,
+    /// Who said last what texts stand for, see [`Record::mean`].
+    pub(super) said: u64,
 }
 
 /// The values of one field.
 #[derive(Debug, Clone)]
-struct Column {
-    origin: String,
-    data_type: DataType,
+pub(crate) struct Column {
+    pub(super) origin: String,
+    pub(super) data_type: DataType,
     required: bool,
     pattern: Option<Pattern>,
-    valid: Vec<bool>,
-    values: Values,
+    /// How numbers stand for what is none, where that is known.
+    pub(super) meaning: Meaning,
+    pub(super) valid: Vec<bool>,
+    pub(super) values: Values,
 }
 
 #[derive(Debug, Clone)]
-enum Values {
+pub(super) enum Values {
     Bools(Vec<bool>),
     Longs(Vec<i64>),
     Doubles(Vec<f64>),
@@ -85,22 +88,22 @@ enum Values {
 
 impl Reading {
     /// For rows whose unknown fields are dealt with like this.
-    pub(super) fn new(unknown: Unknown) -> Self {
+    pub(crate) fn new(unknown: Unknown) -> Self {
         Self { unknown, ..Self::default() }
     }
 }
 
 impl Record {
     /// Columns for `fields`. Errors: `Config` for an unknown type or a wrong `format`.
-    pub(super) fn new(fields: &[FieldSpec]) -> Result<Self> {
+    pub(crate) fn new(fields: &[FieldSpec]) -> Result<Self> {
         let columns: Vec<Column> = fields.iter().map(Column::new).collect::<Result<_>>()?;
         let places = columns.iter().enumerate();
         let places = places.map(|(i, c)| (c.origin.clone().into_bytes(), i)).collect();
-        Ok(Self { columns, places })
+        Ok(Self { columns, places, said: 0 })
     }
 
     /// Takes the object that comes next as one row. After an error the columns have to be cut back.
-    pub(super) fn read(
+    pub(crate) fn read(
         &mut self,
         row: usize,
         cursor: &mut Cursor<'_>,
@@ -128,6 +131,11 @@ impl Record {
                 cursor.expect(b'}')?;
             }
         }
+        self.fill(row)
+    }
+
+    /// Ends row `row`: columns that it did not reach are null.
+    pub(crate) fn fill(&mut self, row: usize) -> Result<(), Wrong> {
         for column in &mut self.columns {
             if column.valid.len() == row {
                 column.push_null().map_err(|w| w.within(&column.origin))?;
@@ -137,12 +145,12 @@ impl Record {
     }
 
     /// Forgets all rows from `rows` on.
-    pub(super) fn truncate(&mut self, rows: usize) {
+    pub(crate) fn truncate(&mut self, rows: usize) {
         self.columns.iter_mut().for_each(|column| column.truncate(rows));
     }
 
     /// The columns, which are empty then.
-    pub(super) fn finish(&mut self) -> Result<Vec<ArrayRef>> {
+    pub(crate) fn finish(&mut self) -> Result<Vec<ArrayRef>> {
         self.columns.iter_mut().map(Column::finish).collect()
     }
 
@@ -210,7 +218,8 @@ impl Column {
             _ => Values::Longs(Vec::new()),
         };
         let origin = field.origin().to_string();
-        Ok(Self { origin, data_type, required, pattern, valid: Vec::new(), values })
+        let (meaning, valid) = (Meaning::default(), Vec::new());
+        Ok(Self { origin, data_type, required, pattern, meaning, valid, values })
     }
 
     /// Takes the value of this field in row `row`; instead of an earlier one of the same row.
@@ -283,6 +292,15 @@ impl Column {
     /// Appends a value that is not null; false if the text is none.
     #[inline]
     fn push(&mut self, text: &[u8]) -> bool {
+        match self.meaning {
+            Meaning::Itself => self.push_itself(text),
+            _ => self.push_meant(text),
+        }
+    }
+
+    /// The same for text that stands for what it says.
+    #[inline]
+    pub(super) fn push_itself(&mut self, text: &[u8]) -> bool {
         let pattern = self.pattern.as_ref();
         match &mut self.values {
             Values::Bools(values) => value::boolean(text).map(|v| values.push(v)).is_some(),
@@ -318,7 +336,7 @@ impl Column {
         }
     }
 
-    fn push_null(&mut self) -> Result<(), Wrong> {
+    pub(super) fn push_null(&mut self) -> Result<(), Wrong> {
         if self.required {
             return Err(Wrong::new("required but empty"));
         }
@@ -404,7 +422,7 @@ impl Column {
 }
 
 /// The type as schemas write it.
-fn name_of(data_type: &DataType) -> String {
+pub(super) fn name_of(data_type: &DataType) -> String {
     match data_type {
         DataType::Struct(_) => "struct".into(),
         DataType::List(item) => format!("list({})", name_of(item.data_type())),
@@ -412,50 +430,11 @@ fn name_of(data_type: &DataType) -> String {
     }
 }
 
-fn fits(value: i64, data_type: &DataType) -> bool {
+pub(super) fn fits(value: i64, data_type: &DataType) -> bool {
     match data_type {
         DataType::Int8 => i8::try_from(value).is_ok(),
         DataType::Int16 => i16::try_from(value).is_ok(),
         DataType::Int32 => i32::try_from(value).is_ok(),
         _ => true,
     }
-}
-
-/// Values that were checked to fit into `data_type`.
-fn longs(data_type: &DataType, values: Vec<i64>, nulls: Option<NullBuffer>) -> ArrayRef {
-    let values = values.into_iter();
-    match data_type {
-        DataType::Int8 => primitive::<Int8Type>(values.map(|v| v as i8), nulls),
-        DataType::Int16 => primitive::<Int16Type>(values.map(|v| v as i16), nulls),
-        DataType::Int32 => primitive::<Int32Type>(values.map(|v| v as i32), nulls),
-        DataType::Date32 => primitive::<Date32Type>(values.map(|v| v as i32), nulls),
-        DataType::Timestamp(_, _) => {
-            let values = values.collect::<Vec<_>>().into();
-            let array = PrimitiveArray::<TimestampMicrosecondType>::new(values, nulls);
-            Arc::new(array.with_data_type(data_type.clone()))
-        }
-        _ => primitive::<Int64Type>(values, nulls),
-    }
-}
-
-fn primitive<T: ArrowPrimitiveType>(
-    values: impl Iterator<Item = T::Native>,
-    nulls: Option<NullBuffer>,
-) -> ArrayRef {
-    let values: Vec<T::Native> = values.collect();
-    Arc::new(PrimitiveArray::<T>::new(ScalarBuffer::from(values), nulls))
-}
-
-fn offsets(ends: Vec<usize>) -> Result<OffsetBuffer<i32>> {
-    let mut offsets = Vec::with_capacity(ends.len() + 1);
-    offsets.push(0);
-    for end in ends {
-        let end = i32::try_from(end);
-        offsets.push(end.map_err(|e| Error::bug("a chunk of more than 2 GiB").because(e))?);
-    }
-    Ok(OffsetBuffer::new(ScalarBuffer::from(offsets)))
-}
-
-fn strange() -> Error {
-    Error::bug("a column holds values of another type")
 }

@@ -39,7 +39,7 @@ pub enum Unknown {
 }
 
 impl Unknown {
-    fn is_rescued(self) -> bool {
+    pub(crate) fn is_rescued(self) -> bool {
         matches!(self, Unknown::Rescue | Unknown::Add)
     }
 }
@@ -283,7 +283,7 @@ fn text(encoding: Encoding, bytes: &[u8], clean: bool) -> Option<Cow<'_, [u8]>> 
 }
 
 /// Fields as the text of a JSON object; none without any.
-fn object(fields: &[Rescued]) -> Option<String> {
+pub(crate) fn object(fields: &[Rescued]) -> Option<String> {
     if fields.is_empty() {
         return None;
     }

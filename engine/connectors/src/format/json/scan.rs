@@ -8,24 +8,24 @@ const DEPTH_MAX: usize = 128;
 
 /// What is wrong with a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Wrong {
+pub(crate) struct Wrong {
     /// The field it is in, from the outside in; empty when the row as a whole is meant.
     path: String,
     what: String,
 }
 
 impl Wrong {
-    pub(super) fn new(what: impl Into<String>) -> Self {
+    pub(crate) fn new(what: impl Into<String>) -> Self {
         Self { path: String::new(), what: what.into() }
     }
 
     /// The same, told from outside of the field `name` or the item `[n]`.
-    pub(super) fn within(self, name: &str) -> Self {
+    pub(crate) fn within(self, name: &str) -> Self {
         Self { path: joined(name, &self.path), ..self }
     }
 
     /// For people: what is wrong with which column.
-    pub(super) fn reason(self) -> String {
+    pub(crate) fn reason(self) -> String {
         match self.path.is_empty() {
             true => self.what,
             false => format!("column {}: {}", self.path, self.what),
@@ -34,7 +34,7 @@ impl Wrong {
 }
 
 /// `a` and `b` to `a.b`, `a` and `[0]` to `a[0]`.
-pub(super) fn joined(name: &str, rest: &str) -> String {
+pub(crate) fn joined(name: &str, rest: &str) -> String {
     match rest.as_bytes().first() {
         None => name.to_string(),
         Some(b'[') => format!("{name}{rest}"),
@@ -44,19 +44,19 @@ pub(super) fn joined(name: &str, rest: &str) -> String {
 
 /// A place in the text of one value.
 #[derive(Debug, Clone)]
-pub(super) struct Cursor<'a> {
+pub(crate) struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
 impl<'a> Cursor<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, at: 0 }
     }
 
     /// The next byte that is no blank; none at the end.
     #[inline]
-    pub(super) fn peek(&mut self) -> Option<u8> {
+    pub(crate) fn peek(&mut self) -> Option<u8> {
         while let Some(byte) = self.bytes.get(self.at) {
             match byte {
                 b' ' | b'\t' | b'\n' | b'\r' => self.at += 1,
@@ -68,7 +68,7 @@ impl<'a> Cursor<'a> {
 
     /// Passes over `byte` if it comes next.
     #[inline]
-    pub(super) fn take(&mut self, byte: u8) -> bool {
+    pub(crate) fn take(&mut self, byte: u8) -> bool {
         let there = self.peek() == Some(byte);
         self.at += usize::from(there);
         there
@@ -76,7 +76,7 @@ impl<'a> Cursor<'a> {
 
     /// Passes over `byte`, which has to come next.
     #[inline]
-    pub(super) fn expect(&mut self, byte: u8) -> Result<(), Wrong> {
+    pub(crate) fn expect(&mut self, byte: u8) -> Result<(), Wrong> {
         if self.take(byte) {
             return Ok(());
         }
@@ -86,7 +86,7 @@ impl<'a> Cursor<'a> {
     /// The next value as people write it: text without quotes and escapes, everything else as it
     /// stands; none for `null`. `scratch` is where escapes are resolved.
     #[inline]
-    pub(super) fn scalar<'t>(&mut self, scratch: &'t mut Vec<u8>) -> Result<Option<&'t [u8]>, Wrong>
+    pub(crate) fn scalar<'t>(&mut self, scratch: &'t mut Vec<u8>) -> Result<Option<&'t [u8]>, Wrong>
     where
         'a: 't,
     {
@@ -98,7 +98,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Passes over the next value and gives it as it stands.
-    pub(super) fn raw(&mut self) -> Result<&'a [u8], Wrong> {
+    pub(crate) fn raw(&mut self) -> Result<&'a [u8], Wrong> {
         self.peek();
         let start = self.at;
         self.skip(0)?;
@@ -107,7 +107,7 @@ impl<'a> Cursor<'a> {
 
     /// The text of the string that comes next.
     #[inline]
-    pub(super) fn string<'t>(&mut self, scratch: &'t mut Vec<u8>) -> Result<&'t [u8], Wrong>
+    pub(crate) fn string<'t>(&mut self, scratch: &'t mut Vec<u8>) -> Result<&'t [u8], Wrong>
     where
         'a: 't,
     {
@@ -135,14 +135,14 @@ impl<'a> Cursor<'a> {
     }
 
     /// Whether only blanks are left.
-    pub(super) fn end(&mut self) -> Result<(), Wrong> {
+    pub(crate) fn end(&mut self) -> Result<(), Wrong> {
         match self.peek() {
             None => Ok(()),
             Some(_) => Err(self.wrong("text after the object")),
         }
     }
 
-    pub(super) fn wrong(&self, what: &str) -> Wrong {
+    pub(crate) fn wrong(&self, what: &str) -> Wrong {
         Wrong::new(format!("not JSON: {what} at={}", self.at))
     }
 

@@ -7,6 +7,7 @@ mod connector;
 mod cron;
 mod data;
 mod relation;
+mod shards;
 mod storage;
 mod timing;
 
@@ -99,6 +100,7 @@ impl Builder<'_, '_> {
             vars: scope.vars,
             secrets,
             stores: self.storage(spec.storage),
+            shards: spec.shards.unwrap_or(1),
             sources: self.sources(spec.sources),
             tables: self.tables(spec.tables),
             views: self.views(spec.views),
@@ -115,6 +117,7 @@ impl Builder<'_, '_> {
         let broken = self.names.all().filter(|name| !whole.contains(name));
         let broken: Vec<String> = broken.cloned().collect();
         job.broken = broken;
+        self.check_shards(&job);
         job
     }
 

@@ -4,7 +4,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use sluice_core::Result;
 use sluice_lake::manifest::{Action, Base, Counts, EpochKind, Manifest, TableCounts};
 
-use super::chain::remembered;
+use super::chain::all_remembered;
 use super::column::{Column, instant, number, text};
 use crate::epoch::Environment;
 use crate::plan::{quarantine_name, rejected_name};
@@ -64,8 +64,7 @@ pub(super) const COLUMNS: &[Column<Row>] = &[
 
 pub(super) async fn rows(env: &Environment, jobs: &[Readable]) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for job in jobs {
-        let known = remembered(env, job).await?;
+    for (_, known) in all_remembered(env, jobs).await? {
         let epochs: Vec<u64> = known.manifests.iter().map(|m| m.epoch).collect();
         let records = stream::iter(epochs).map(|n| {
             let snapshots = known.snapshots.clone();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sluice_core::{Error, Result};
 use sluice_lake::manifest::Counts;
 
-use super::chain::{Remembered, remembered};
+use super::chain::{Remembered, all_remembered};
 use super::column::{Column, instant, number, text};
 use crate::epoch::Environment;
 use crate::query::Readable;
@@ -38,8 +38,7 @@ pub(super) const COLUMNS: &[Column<Row>] = &[
 
 pub(super) async fn rows(env: &Environment, jobs: &[Readable]) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for job in jobs {
-        let known = remembered(env, job).await?;
+    for (job, known) in all_remembered(env, jobs).await? {
         let Some(last) = known.manifests.last() else { continue };
         let taken = taken(&known, &last.incarnation);
         for (name, offsets) in &last.offsets {

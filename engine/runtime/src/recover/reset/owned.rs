@@ -13,12 +13,13 @@ use object_store::path::Path;
 use sluice_core::{Result, Secrets};
 use sluice_lake::delta::{self, Head};
 use sluice_lake::manifest::job_folder;
-use sluice_lake::snapshot::{PublishedTable, Snapshots};
+use sluice_lake::snapshot::PublishedTable;
 use sluice_lake::store::Location;
 use sluice_lake::table::life_of;
 
 use super::super::files::folders;
-use super::super::open::{Opening, RecoverOptions, lake_of};
+use super::super::chains;
+use super::super::open::{Opening, lake_of};
 use super::mark::MARK;
 use crate::epoch::{Environment, Identity, Lake};
 use crate::job::TableFormat;
@@ -45,19 +46,9 @@ pub struct Owned {
 pub async fn owned(env: &Environment, graph: &Arc<Graph>, secrets: &Secrets) -> Result<Vec<Owned>> {
     let lake = lake_of(env, graph, secrets)?;
     let job = graph.job.name.clone();
-    let identity = Identity { job: job.clone(), run: String::new(), incarnation: String::new() };
-    let record = Snapshots::new(&lake.root, &job).latest().await?;
-    let options = RecoverOptions::default();
-    let opening = Opening {
-        env,
-        graph,
-        lake,
-        identity,
-        last: None,
-        record,
-        options,
-        afresh: BTreeSet::new(),
-    };
+    let identity = Identity::main(&job, String::new(), String::new());
+    let record = chains::published(&lake.root, &job).await?;
+    let opening = Opening::looking(env, graph, lake, identity, None, record);
     let relations = opening.relations()?;
     let mut tables = BTreeMap::new();
     let mut files = folders(graph, &opening.lake, &env.registry, &relations)?;
@@ -80,6 +71,9 @@ pub async fn owned(env: &Environment, graph: &Arc<Graph>, secrets: &Secrets) -> 
     let lives = lives(&opening.lake).await?;
     for (name, location) in files {
         all.extend(dataset(&lives, name, location).await?);
+    }
+    for beside in chains::beside(&opening.lake.root, &job).await? {
+        all.extend(chain(&opening.lake, &beside).await?);
     }
     all.extend(chain(&opening.lake, &job).await?);
     Ok(all)

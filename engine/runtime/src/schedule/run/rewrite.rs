@@ -37,7 +37,12 @@ pub async fn compact_job(env: &Environment, graph: &Arc<Graph>, running: Running
 impl Run<'_> {
     /// Joins small files when there are enough of them, as an epoch of its own.
     pub(super) async fn compact(&mut self, summary: &mut Summary) -> Result<()> {
+        let timed = self.options.follow && self.graph.job.epoch.every.is_some();
         match self.options.compaction {
+            Some(compaction) if timed => {
+                let compaction = compaction.between_timed_epochs();
+                self.rewrite_files(compaction, summary).await.map(|_| ())
+            }
             Some(compaction) => self.rewrite_files(compaction, summary).await.map(|_| ()),
             None => Ok(()),
         }

@@ -1,0 +1,55 @@
+//! What librdkafka says besides messages: its log goes to ours.
+//!
+//! In: callbacks. Out: log lines, and whether all brokers are away. It decides nothing.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+/// The context of a client.
+#[derive(Debug, Default)]
+pub(super) struct Events {
+    down: AtomicBool,
+}
+
+impl Events {
+    /// Whether no broker could be reached when one was last tried.
+    pub(super) fn is_down(&self) -> bool {
+        self.down.load(Ordering::Relaxed)
+    }
+
+    /// Says whether a broker answered.
+    pub(super) fn set_down(&self, down: bool) {
+        self.down.store(down, Ordering::Relaxed);
+    }
+
+    /// Takes note of an error that belongs to no message.
+    pub(super) fn met(&self, error: &KafkaError) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+            self.set_down(true);
+        }
+        tracing::debug!(%error, "kafka");
+    }
+}
+
+impl ClientContext for Events {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        // Brokers come and go; what that means for the job is said by the job.
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+                tracing::error!(facility, "kafka: {message}");
+            }
+            _ => tracing::debug!(facility, "kafka: {message}"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.met(&error);
+        tracing::debug!(%error, reason, "kafka");
+    }
+}
+
+impl ConsumerContext for Events {}

@@ -1,0 +1,120 @@
+//! The `kafka` connector: messages of Apache Kafka and what speaks its protocol.
+//!
+//! In: the settings of [`config`]. Out: a source of rows. The way of a message is `broker (what is
+//! there?) → partitions, place (where to go on?) → fetch (a thread, ahead of the epochs) → messages →
+//! source (intakes) → reader (rows)`; formats are [`crate::message`]'s. The engine's manifests keep the
+//! offsets: those of a consumer group are only for people.
+
+mod broker;
+pub mod config;
+pub mod connection;
+mod events;
+mod fetch;
+mod messages;
+pub mod metadata;
+mod partitions;
+mod place;
+mod reader;
+mod recount;
+mod source;
+mod topic_id;
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use schemars::generate::SchemaSettings;
+use serde_json::Value;
+use sluice_core::{
+    Advance, Config, Context, Error, Offset, Problems, Recount, Result, Source, SourceFactory,
+    Standing,
+};
+
+use broker::Broker;
+use config::{Settings, SourceConfig};
+use source::KafkaSource;
+
+use crate::format::message::MessageFormat;
+
+/// Makes `kafka` sources.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Factory;
+
+#[async_trait]
+impl SourceFactory for Factory {
+    fn name(&self) -> &'static str {
+        "kafka"
+    }
+
+    fn config_schema(&self) -> Value {
+        let settings = SchemaSettings::draft2020_12().with(|s| s.inline_subschemas = true);
+        let mut schema = settings.into_generator().into_root_schema_for::<SourceConfig>();
+        schema.remove("$schema");
+        schema.remove("title");
+        schema.to_value()
+    }
+
+    fn check(&self, config: &Config, problems: &mut Problems) {
+        if let Err(faults) = Settings::read(config) {
+            faults.report(config, problems);
+        }
+    }
+
+    fn schema(&self, config: &Config) -> Result<SchemaRef> {
+        Ok(Settings::read(config).map_err(|faults| faults.first(config))?.schema())
+    }
+
+    fn retracts(&self, _config: &Config) -> bool {
+        false
+    }
+
+    async fn build(&self, config: &Config, context: &Context) -> Result<Box<dyn Source>> {
+        let config = config.with_secrets(&context.secrets);
+        let settings = Settings::read(&config).map_err(|faults| faults.first(&config))?;
+        let format = format(&settings, &config, context)?;
+        Ok(Box::new(KafkaSource::new(&config.name, settings, format, context)?))
+    }
+
+    async fn standing(&self, config: &Config, context: &Context) -> Result<Vec<Standing>> {
+        let config = config.with_secrets(&context.secrets);
+        let settings = Settings::read(&config).map_err(|faults| faults.first(&config))?;
+        let look = tokio::task::spawn_blocking(move || {
+            let connection = settings.connection.connection();
+            Broker::new(&connection, settings.isolation.name())?.look(&settings.topics)
+        });
+        let topics =
+            look.await.map_err(|e| Error::bug("a look at topics broke off").because(e))??;
+        let of_topic = |topic: &broker::Topic| {
+            let standing = |b: &broker::Bounds| Standing {
+                partition: format!("{}/{}", topic.name, b.number),
+                first: Offset::At(b.low),
+                end: Offset::At(b.high),
+            };
+            topic.partitions.iter().map(standing).collect::<Vec<_>>()
+        };
+        Ok(topics.iter().flat_map(of_topic).collect())
+    }
+
+    async fn recount(
+        &self,
+        config: &Config,
+        context: &Context,
+        ranges: &[Advance],
+    ) -> Result<Vec<Recount>> {
+        let config = config.with_secrets(&context.secrets);
+        let settings = Settings::read(&config).map_err(|faults| faults.first(&config))?;
+        let ranges = ranges.to_vec();
+        let count = tokio::task::spawn_blocking(move || recount::recount(&settings, &ranges));
+        count.await.map_err(|e| Error::bug("a recount broke off").because(e))?
+    }
+}
+
+/// Who decodes the messages of a source.
+fn format(
+    settings: &Settings,
+    config: &Config,
+    context: &Context,
+) -> Result<Arc<dyn MessageFormat>> {
+    let built = settings.format.build(config.schema.as_ref(), context.clock.clone());
+    built.map_err(|faults| faults.first(config))
+}
