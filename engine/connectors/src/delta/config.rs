@@ -10,9 +10,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use sluice_core::{
-    Config, DataSchema, Error, FieldSpec, Result, parse_duration, with_position,
-};
+use sluice_core::{Config, DataSchema, Error, FieldSpec, Result, parse_duration, with_position};
 use sluice_lake::delta::feed::CHANGE_TYPE;
 
 use crate::format::parquet;
@@ -45,9 +43,10 @@ pub struct SourceConfig {
     /// version. Default: `fail`.
     #[serde(default)]
     pub on_change: Option<OnChange>,
-    /// Whether rows have `_commit_version` and `_commit_timestamp`. Default: false.
+    /// Columns about the version that a row came with: `commit_version`, `commit_timestamp`, each with
+    /// `_` before its name. Default: none.
     #[serde(default)]
-    pub metadata: bool,
+    pub metadata: Vec<Metadata>,
     /// How long a log without news is left alone. Default: `1s`.
     #[serde(default)]
     pub ask_every: Option<String>,
@@ -88,6 +87,16 @@ pub enum Changes {
     Feed,
 }
 
+/// What is said of a version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Metadata {
+    /// Its number.
+    CommitVersion,
+    /// When it was committed.
+    CommitTimestamp,
+}
+
 /// What to do with a version that deletes or changes rows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -106,7 +115,6 @@ pub(super) struct Settings {
     pub(super) start: Start,
     pub(super) feed: bool,
     pub(super) on_change: OnChange,
-    pub(super) metadata: bool,
     pub(super) ask_every: Duration,
     /// The fields of the job file.
     pub(super) fields: Vec<FieldSpec>,
@@ -147,6 +155,11 @@ impl Settings {
             let error = Error::config(message).hint("remove it: a feed has all changes as rows");
             faults.push(("/on_change".into(), error));
         }
+        if (1..written.metadata.len()).any(|i| written.metadata[..i].contains(&written.metadata[i]))
+        {
+            let error = Error::config("a column comes twice").hint("name each once");
+            faults.push(("/metadata".into(), error));
+        }
         let start = keep(&mut faults, "/start", begin(&written.start));
         let every = written.ask_every.as_deref().map_or(Ok(ASK_EVERY), parse_duration);
         let every = keep(&mut faults, "/ask_every", every);
@@ -164,9 +177,8 @@ impl Settings {
                 start,
                 feed,
                 on_change: written.on_change.unwrap_or_default(),
-                metadata: written.metadata,
                 ask_every,
-                schema: rows_schema(layout.schema(), feed, written.metadata),
+                schema: rows_schema(layout.schema(), feed, &written.metadata),
                 fields: schema.fields.clone(),
                 layout: Arc::new(layout),
             }),
@@ -221,16 +233,19 @@ fn check_fields(faults: &mut Faults, schema: &DataSchema) {
 }
 
 /// `columns`, which end with the position, with those that say where a row came from before it.
-fn rows_schema(columns: &Schema, feed: bool, metadata: bool) -> SchemaRef {
+fn rows_schema(columns: &Schema, feed: bool, metadata: &[Metadata]) -> SchemaRef {
     let of_job = columns.fields().len().saturating_sub(1);
     let mut fields: Vec<Arc<Field>> = columns.fields().iter().take(of_job).cloned().collect();
     let mut add = |name: &str, of: DataType| fields.push(Arc::new(Field::new(name, of, false)));
     if feed {
         add(CHANGE_TYPE, DataType::Utf8);
     }
-    if metadata {
-        add(COMMIT_VERSION, DataType::Int64);
-        add(COMMIT_TIMESTAMP, DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())));
+    for column in metadata {
+        let instant = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+        match column {
+            Metadata::CommitVersion => add(COMMIT_VERSION, DataType::Int64),
+            Metadata::CommitTimestamp => add(COMMIT_TIMESTAMP, instant),
+        }
     }
     with_position(&Schema::new(fields))
 }

@@ -63,19 +63,27 @@ pub(super) fn refusal(verdict: Verdict, table: &str, position: &Position) -> Opt
     let (message, hint) = match verdict {
         Verdict::GoesOn => return None,
         Verdict::Recreated => (
-            format!("another table stands in the place of the one that was read table={table} version={version}"),
+            format!(
+                "another table stands in the place of the one that was read table={table} version={version}"
+            ),
             "with --accept-loss the new table is read from its beginning: all its rows, then what comes",
         ),
         Verdict::SetBack => (
-            format!("the table was set back behind what was read of it table={table} version={version}"),
+            format!(
+                "the table was set back behind what was read of it table={table} version={version}"
+            ),
             "put its log back; with --accept-loss only what comes from now on is read",
         ),
         Verdict::Rewritten => (
-            format!("the log was rewritten: a version is not the one that was read table={table} version={version}"),
+            format!(
+                "the log was rewritten: a version is not the one that was read table={table} version={version}"
+            ),
             "put its log back; with --accept-loss reading goes on behind this version",
         ),
         Verdict::Gone(from, to) => (
-            format!("versions were cleaned up before they were read table={table} from={from} to={to}"),
+            format!(
+                "versions were cleaned up before they were read table={table} from={from} to={to}"
+            ),
             "let the table keep its log longer (delta.logRetentionDuration); with --accept-loss reading \
              goes on behind them",
         ),
@@ -118,7 +126,8 @@ mod tests {
             assert_eq!(verdict, want, "{position:?} {facts:?}");
             let refused = refusal(verdict, "t", &position);
             assert_eq!(refused.is_none(), want == Verdict::GoesOn);
-            let hinted = refused.iter().all(|e| e.hint_text().is_some_and(|h| h.contains("--accept-loss")));
+            let hinted =
+                refused.iter().all(|e| e.hint_text().is_some_and(|h| h.contains("--accept-loss")));
             assert!(hinted, "{refused:?}");
         }
     }

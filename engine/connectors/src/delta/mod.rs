@@ -9,6 +9,7 @@ mod begin;
 pub mod config;
 mod lost;
 mod position;
+mod queue;
 mod reader;
 mod source;
 mod take;
@@ -23,9 +24,7 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
-use sluice_core::{
-    Config, Context, Offset, Problems, Result, Source, SourceFactory, Standing,
-};
+use sluice_core::{Config, Context, Offset, Problems, Result, Source, SourceFactory, Standing};
 use sluice_lake::delta::feed::Feed;
 use sluice_lake::store;
 

@@ -16,8 +16,8 @@ use arrow::datatypes::SchemaRef;
 use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 use sluice_core::{
-    Common, DataSchema, Decoded, Error, FieldSpec, Memory, Reader, Result,
-    RowStream, Scan, Share, Split,
+    Common, DataSchema, Decoded, Error, FieldSpec, Memory, Reader, Result, RowStream, Scan, Share,
+    Split,
 };
 use sluice_lake::delta::feed::CHANGE_TYPE;
 use sluice_lake::parquet::value_array;
@@ -109,7 +109,8 @@ impl TableReader {
         let origin =
             Origin { object: detail.found.path.clone(), file: detail.file, row: detail.row };
         let groups = detail.groups.0..detail.groups.1;
-        let rows = Rows::open(object, layout, groups, origin, scan_of(scan, &detail), self.memory.part());
+        let rows =
+            Rows::open(object, layout, groups, origin, scan_of(scan, &detail), self.memory.part());
         Ok((rows, Finish { settings: self.settings.clone(), detail }))
     }
 

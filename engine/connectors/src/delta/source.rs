@@ -3,7 +3,6 @@
 //! In: the log. Out: intakes of files. What was read ahead is only kept for speed: a poll that fails
 //! or is dropped changes nothing that is sealed.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,14 +17,12 @@ use super::begin::{Begun, Opening, Tail};
 use super::config::Settings;
 use super::lost::Verdict;
 use super::position::{PARTITION, Position, table_id};
+use super::queue::Queue;
 use super::reader::TableReader;
 use super::versions::{Definition, Work, check_columns};
 
 /// Versions read at once when more are there: enough to hide a store's latency.
 const READ_AHEAD: usize = 16;
-
-/// Versions that one poll takes at most, most of them without rows: what it keeps stays small.
-const VERSIONS_MAX: usize = 1_000;
 
 /// A table as a source.
 #[derive(Debug)]
@@ -46,10 +43,8 @@ pub(super) struct Versions {
     taken_ms: Option<i64>,
     /// The version that is read next follows this one; none before the table was opened.
     tail: Option<Tail>,
-    /// Versions that were read and not taken, the first of them perhaps in part.
-    queue: VecDeque<Work>,
-    /// Files of the first that were taken.
-    begun: u64,
+    /// Versions that were read and not taken.
+    pub(super) queue: Queue,
     /// When the log last had nothing new, by the monotonic clock.
     asked: Option<Duration>,
     /// Whether more than one version may be there.
@@ -76,8 +71,7 @@ impl Versions {
             at: None,
             taken_ms: None,
             tail: None,
-            queue: VecDeque::new(),
-            begun: 0,
+            queue: Queue::default(),
             asked: None,
             behind: true,
             waiting: false,
@@ -113,15 +107,16 @@ impl Versions {
         };
         match begun {
             Some(Begun { works, taken, tail }) => {
-                self.queue.extend(works);
-                (self.begun, self.tail, self.asked) = (taken, Some(tail), None);
+                self.queue = Queue::new(works, taken);
+                (self.tail, self.asked) = (Some(tail), None);
                 Ok((true, Vec::new()))
             }
             None => {
                 self.asked = Some(self.clock.monotonic());
                 let told = std::mem::replace(&mut self.waiting, extent.is_none());
                 let what = if extent.is_none() { "no table" } else { "not that much of the table" };
-                let note = (!told && !self.bounded).then(|| format!("{what} is there yet path={path}"));
+                let note =
+                    (!told && !self.bounded).then(|| format!("{what} is there yet path={path}"));
                 Ok((false, note.into_iter().collect()))
             }
         }
@@ -148,6 +143,10 @@ impl Versions {
         }
         let mut any = false;
         for version in versions {
+            if self.tail.as_ref().is_some_and(|tail| tail.version + 1 != version.version) {
+                // All of it is in what was gone on with.
+                break;
+            }
             match self.admit(version).await {
                 Ok(()) => any = true,
                 // What comes before it is taken first; then it is met again.
@@ -181,7 +180,11 @@ impl Versions {
         let position = position_of(tail);
         let verdict = match tail.mark {
             Some(_) => self.opening(extent).judge(&position, same_entry).await?,
-            None => self.opening(extent).judge(&Position { table: String::new(), ..position }, None).await?,
+            None => {
+                self.opening(extent)
+                    .judge(&Position { table: String::new(), ..position }, None)
+                    .await?
+            }
         };
         if let (Verdict::GoesOn, Some(tail)) = (verdict, &mut self.tail) {
             // It was cleaned up: it is not asked for again.
@@ -204,8 +207,8 @@ impl Versions {
         let Some(tail) = self.tail.clone() else { return Ok(()) };
         let number = version.version;
         let mut definition = tail.definition.clone();
-        let asks = version.definition.is_some()
-            || (self.settings.feed && version.lacks_partitions());
+        let asks =
+            version.definition.is_some() || (self.settings.feed && version.lacks_partitions());
         if asks && definition.is_none() {
             // One that cannot be put together any more is not known; then nothing is held against it.
             let before = self.feed.snapshot(tail.version).await.ok().flatten();
@@ -226,7 +229,7 @@ impl Versions {
         let partitioned = definition.as_ref().is_some_and(|known| known.partitioned);
         let mark = Some(version.entry.clone());
         let work = Work::of(version, &table, partitioned, &self.settings)?;
-        self.queue.push_back(work);
+        self.queue.extend([work]);
         self.tail = Some(Tail { version: number, mark, table, definition });
         Ok(())
     }
@@ -234,55 +237,6 @@ impl Versions {
     fn gone(&self) -> Error {
         Error::conflict(format!("the table is gone table={}", self.settings.path))
             .hint("put it back, or take the source out of the job")
-    }
-
-    /// How many of the waiting parts fit into `limit`, and whether they are as many as may be taken.
-    fn pick(&self, limit: Limit) -> (usize, bool) {
-        let (mut rows, mut bytes, mut files) = (0_u64, 0_u64, 0_u64);
-        for (nth, part) in self.waiting_parts().enumerate() {
-            rows = rows.saturating_add(part.estimate());
-            bytes = bytes.saturating_add(part.file.bytes);
-            files += 1;
-            if rows >= limit.rows || bytes >= limit.bytes || files >= limit.files {
-                return (nth + 1, true);
-            }
-        }
-        (self.waiting_parts().count(), self.queue.len() >= VERSIONS_MAX)
-    }
-
-    fn waiting_parts(&self) -> impl Iterator<Item = &super::versions::Part> {
-        let begun = usize::try_from(self.begun).unwrap_or(usize::MAX);
-        self.queue.iter().flat_map(|work| &work.parts).skip(begun)
-    }
-
-    /// Remembers that so many parts were taken. Gives what was taken whole.
-    fn move_on(&mut self, mut parts: usize) -> Vec<Work> {
-        let mut whole = Vec::new();
-        while let Some(work) = self.queue.pop_front() {
-            let begun = usize::try_from(self.begun).unwrap_or(usize::MAX);
-            let left = work.parts.len().saturating_sub(begun);
-            let position = |files| Position {
-                version: work.version,
-                files,
-                snapshot: work.snapshot && files.is_some(),
-                table: work.table.clone(),
-                entry: work.entry.clone(),
-            };
-            if parts < left {
-                if parts > 0 {
-                    self.begun += parts as u64;
-                    self.at = Some(position(Some(self.begun)));
-                }
-                self.queue.push_front(work);
-                break;
-            }
-            parts -= left;
-            self.begun = 0;
-            self.at = Some(position(None));
-            self.taken_ms = (work.committed_ms > 0).then_some(work.committed_ms).or(self.taken_ms);
-            whole.push(work);
-        }
-        whole
     }
 }
 
@@ -306,8 +260,8 @@ impl Source for Versions {
             let extent = self.feed.extent().await?;
             self.until = Some(extent.map_or(-1, |extent| extent.newest));
         }
-        self.queue.clear();
-        (self.begun, self.tail, self.asked, self.behind) = (0, None, None, true);
+        self.queue = Queue::default();
+        (self.tail, self.asked, self.behind) = (None, None, true);
         Ok(())
     }
 
@@ -323,7 +277,7 @@ impl Source for Versions {
         }
         let mut more = false;
         let count = loop {
-            let (count, full) = self.pick(limit);
+            let (count, full) = self.queue.pick(limit);
             if full {
                 more = true;
                 break count;
@@ -347,7 +301,10 @@ impl Source for Versions {
         // From here on nothing can fail and nothing waits.
         self.careful = false;
         let from = self.at.as_ref().map_or(Offset::ZERO, Position::offset);
-        let whole = self.move_on(looked.parts);
+        let (whole, at) = self.queue.move_on(looked.parts);
+        self.at = at.or(self.at.take());
+        let times = whole.iter().map(|work| work.committed_ms).filter(|ms| *ms > 0);
+        self.taken_ms = times.last().or(self.taken_ms);
         let to = self.at.as_ref().map_or(Offset::ZERO, Position::offset);
         let mut notes = looked.notes;
         notes.extend(whole.iter().flat_map(|work| work.notes.iter().cloned()));
@@ -374,18 +331,7 @@ impl Source for Versions {
         if self.tail.is_none() {
             return Vec::new();
         }
-        let rows = self.waiting_parts().map(super::versions::Part::estimate).sum();
+        let rows = self.queue.parts().map(|(_, part)| part.estimate()).sum();
         vec![Lag { partition: PARTITION.to_string(), rows, taken_ms: self.taken_ms }]
-    }
-}
-
-impl Versions {
-    /// The first `count` parts that wait, each with the version it belongs to.
-    pub(super) fn first_parts(&self, count: usize) -> Vec<(i64, i64, super::versions::Part)> {
-        let begun = usize::try_from(self.begun).unwrap_or(usize::MAX);
-        let parts = self.queue.iter().flat_map(|work| {
-            work.parts.iter().map(|part| (work.version, work.committed_ms, part.clone()))
-        });
-        parts.skip(begun).take(count).collect()
     }
 }

@@ -10,7 +10,7 @@ use sluice_lake::parquet::value_array;
 
 use super::reader::Detail;
 use super::source::Versions;
-use super::versions::Part;
+use super::versions::{Part, Work};
 use crate::files::object::{Found, Object};
 use crate::format::parquet::{self, Footer};
 
@@ -45,12 +45,13 @@ impl Versions {
     /// `careful` each is read to its end.
     pub(super) async fn take(&self, count: usize, careful: bool) -> Result<Taken> {
         let mut taken = Taken::default();
-        let parts = self.first_parts(count);
-        let looks = parts.iter().enumerate().map(|(nth, part)| self.look(nth, part, careful).boxed());
+        let parts: Vec<(&Work, &Part)> = self.queue.parts().take(count).collect();
+        let looks = parts.iter().enumerate();
+        let looks = looks.map(|(nth, (work, part))| self.look(nth, work, part, careful).boxed());
         let looks: Vec<_> = looks.collect();
         let mut looks = futures::stream::iter(looks).buffered(LOOKS_AT_ONCE);
         let mut parts = parts.iter();
-        while let (Some(looked), Some((.., part))) = (looks.next().await, parts.next()) {
+        while let (Some(looked), Some((_, part))) = (looks.next().await, parts.next()) {
             match looked {
                 Ok(Looked::Splits(splits)) => taken.splits.extend(splits),
                 Ok(Looked::Unreadable(error)) => {
@@ -74,8 +75,8 @@ impl Versions {
         Ok(taken)
     }
 
-    async fn look(&self, nth: usize, part: &(i64, i64, Part), careful: bool) -> Result<Looked> {
-        let (version, committed_ms, part) = part;
+    async fn look(&self, nth: usize, work: &Work, part: &Part, careful: bool) -> Result<Looked> {
+        let Work { version, committed_ms, .. } = work;
         let location = self.feed.location().join(&part.file.path)?;
         let store = &location.store;
         let Some(meta) = store.head(&location.path).await? else {
@@ -138,7 +139,8 @@ impl Versions {
         for field in &self.settings.fields {
             let Some(text) = part.file.partition_values.get(field.origin()) else { continue };
             let wanted = field.arrow_type()?;
-            let value = value_array(text.as_deref(), &wanted, &field.name, 1).map_err(of_version)?;
+            let value =
+                value_array(text.as_deref(), &wanted, &field.name, 1).map_err(of_version)?;
             if field.required && value.null_count() > 0 {
                 let message = format!(
                     "a required column is empty in a whole partition column={} version={version}",

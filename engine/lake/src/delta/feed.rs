@@ -11,8 +11,6 @@
 //! ```
 
 mod extent;
-#[cfg(test)]
-mod tests;
 
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
