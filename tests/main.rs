@@ -15,6 +15,7 @@ mod insurance;
 mod memory;
 mod retail;
 
+mod kafka;
 mod protocol;
 mod stores;
 mod tables;

@@ -5,13 +5,19 @@ negative control); milliseconds to wait before each answer; of 1,000 requests, h
 how many to do and then answer with 500; and if it is to hold something from the start, a bucket and
 a folder whose files it holds, at the same path and as old as they are. Prints its address; ends when
 its standard input closes. Until then a line there may be `outage REQUESTS MS`: after so many more
-requests it answers nothing but 503 and 429 for a while; or `refused`: it prints what it refused then.
+requests it answers nothing but 503 and 429 for a while; `refused`: it prints what it refused then;
+`faults KIND PER_MILLE SEED`: from now on, of 1,000 requests so many go wrong, as the kind says (errors:
+refused with 500, 503 or 429; slow: done after some seconds; lands-but-500: done, answered with 500;
+timeouts: done or not, never answered; mixed: all of them; none: no more); or `struck`: it prints how
+many went wrong so, by kind.
 """
 
 import itertools
 import json
 import logging
+import random
 import re
+import socket
 import sys
 import threading
 import time
@@ -31,6 +37,10 @@ logging.getLogger("werkzeug").setLevel(logging.ERROR)
 
 FAILED = "500 Internal Server Error"
 BUSY = ["503 Slow Down", "429 Too Many Requests"]
+KINDS = ["errors", "slow", "lands-but-500", "timeouts"]
+# How long a slow request takes at most, and how long the client of one that gets no answer waits.
+SLOW_S = 3
+SILENCE_S = 2
 
 
 class Faults:
@@ -51,6 +61,9 @@ class Faults:
             time.sleep(delay_ms / 1000)
         setting_up = environ.get("HTTP_X_NO_FAULTS") == "1"
         status = None if setting_up else outage.meets(environ)
+        kind = None if setting_up else trouble.strikes()
+        if kind:
+            return self.suffer(kind, environ, start_response)
         drawn = 1000 if setting_up else self.draw()
         if status or drawn < refused:
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
@@ -60,6 +73,23 @@ class Faults:
                 pass
             return self.fail(start_response, FAILED)
         return self.app(environ, start_response)
+
+    def suffer(self, kind, environ, start_response):
+        if kind == "slow":
+            time.sleep(trouble.draw() * SLOW_S)
+            return self.app(environ, start_response)
+        if kind == "errors":
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            return self.fail(start_response, ([FAILED] + BUSY)[int(trouble.draw() * 3)])
+        if kind == "lands-but-500" or trouble.draw() < 0.5:
+            for _ in self.app(environ, lambda *_: None):
+                pass
+        if kind == "lands-but-500":
+            return self.fail(start_response, FAILED)
+        # Nobody is told anything: the connection is quiet for a while and then gone.
+        time.sleep(SILENCE_S)
+        environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+        return self.fail(start_response, FAILED)
 
     @staticmethod
     def fail(start_response, status):
@@ -112,6 +142,39 @@ class Outage:
 
 
 outage = Outage()
+
+
+class Trouble:
+    """What goes wrong now, by a seed: which requests, though, is up to those that come."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.random = random.Random(0)
+        self.kinds = []
+        self.per_mille = 0
+        self.counts = dict.fromkeys(KINDS, 0)
+
+    def plan(self, kind, per_mille, seed):
+        with self.lock:
+            self.kinds = {"none": [], "mixed": KINDS}.get(kind, [kind])
+            self.per_mille = int(per_mille)
+            self.random = random.Random(int(seed))
+
+    def draw(self):
+        with self.lock:
+            return self.random.random()
+
+    def strikes(self):
+        """How a request goes wrong, or nothing."""
+        with self.lock:
+            if not self.kinds or self.random.random() * 1000 >= self.per_mille:
+                return None
+            kind = self.random.choice(self.kinds)
+            self.counts[kind] += 1
+            return kind
+
+
+trouble = Trouble()
 
 
 # Moto checks no signature, but lets nobody in who has none.
@@ -169,8 +232,12 @@ server = make_server("127.0.0.1", 0, app, threaded=True)
 threading.Thread(target=server.serve_forever, daemon=True).start()
 print(f"http://127.0.0.1:{server.server_port}", flush=True)
 for line in sys.stdin:
-    command, *numbers = line.split()
+    command, *words = line.split()
     if command == "outage":
-        outage.plan(*(int(number) for number in numbers))
+        outage.plan(*(int(number) for number in words))
+    elif command == "faults":
+        trouble.plan(*words)
+    elif command == "struck":
+        print(json.dumps(trouble.counts), flush=True)
     else:
         print(json.dumps(outage.refused()), flush=True)

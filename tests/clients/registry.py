@@ -1,6 +1,7 @@
 """A small schema registry that speaks as Confluent's does: subjects, versions, ids, references, faults on request.
 
-Usage: registry.py [port]; prints the port it listens on. POST /faults with {"status": 500, "count": 3} makes the next
+Usage: registry.py [port]; prints its address, and ends when its standard input closes. Until then each line is a
+schema, as a JSON string of its text, which is registered; its id is printed. POST /faults with {"status": 500, "count": 3} makes the next
 three answers fail; {"stall_ms": 2000, "count": 1} makes the next one late. GET /asked tells how often each path was asked.
 """
 
@@ -147,5 +148,9 @@ class Handler(BaseHTTPRequestHandler):
 
 if __name__ == "__main__":
     server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1]) if len(sys.argv) > 1 else 0), Handler)
-    print(server.server_address[1], flush=True)
-    server.serve_forever()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    print(f"http://127.0.0.1:{server.server_address[1]}", flush=True)
+    for line in sys.stdin:
+        with REGISTRY.lock:
+            number = REGISTRY.register("lines", {"schema": json.loads(line)})
+        print(number, flush=True)

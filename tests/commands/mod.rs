@@ -10,3 +10,4 @@ mod replay;
 mod reset;
 mod shell;
 mod sql;
+mod watch;

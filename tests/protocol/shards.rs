@@ -70,9 +70,10 @@ fn complete(place: &Place) {
 fn wait_for(place: &Place, rows: u64) {
     wait::until("rows of all shards", SECONDS_MAX, || {
         let output = place.job("sql", JOB).arg(format!("SELECT {}", FIGURES[0])).output();
-        let found = output.stdout.lines().find_map(|line| {
-            line.trim_matches(|c: char| !c.is_ascii_digit()).parse::<u64>().ok()
-        });
+        let found = output
+            .stdout
+            .lines()
+            .find_map(|line| line.trim_matches(|c: char| !c.is_ascii_digit()).parse::<u64>().ok());
         found.filter(|found| *found >= rows)
     });
 }

@@ -1,6 +1,6 @@
 //! The image and the composition in `docker/`, as linters see them and as the repository is.
 //!
-//! No container is started here. Every linter is shown a broken file too, which it has to report:
+//! No container is started here, and the dashboard is only read. Every linter is shown a broken file too, which it has to report:
 //! one that finds nothing wrong anywhere would prove nothing.
 
 use std::fs;
@@ -88,4 +88,69 @@ fn both_run_the_main_job() {
         assert!(lines.any(|line| line.contains("jobs/insurance-movements")), "{name}");
     }
     assert!(root().join("jobs/insurance-movements").is_dir());
+}
+
+/// A YAML file of `docker/`.
+fn yaml(name: &str) -> saphyr::YamlOwned {
+    use saphyr::LoadableYamlNode;
+    let text = fs::read_to_string(root().join("docker").join(name)).unwrap();
+    saphyr::YamlOwned::load_from_str(&text).unwrap().remove(0)
+}
+
+#[test]
+fn what_shows_metrics_fits_together() {
+    for name in ["prometheus.yml", "grafana/datasource.yaml", "grafana/dashboards.yaml"] {
+        assert!(yaml(name).is_mapping(), "{name}");
+    }
+    let text = fs::read_to_string(root().join("docker/compose.yaml")).unwrap();
+    // What the composition hands to containers is there.
+    let mounted: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- ./")?.split(':').next())
+        .collect();
+    assert_eq!(mounted.len(), 4, "{mounted:?}");
+    for path in mounted {
+        assert!(root().join("docker").join(path).is_file(), "compose.yaml mounts {path}");
+    }
+    let images = text.lines().filter_map(|line| line.trim().strip_prefix("image: "));
+    for image in images.filter(|image| *image != "sluice") {
+        let (_, tag) = image.rsplit_once(':').unwrap_or((image, "latest"));
+        assert!(tag.chars().any(|c| c.is_ascii_digit()), "{image} has no version");
+    }
+}
+
+/// What the dashboard may ask for.
+const METRICS: [&str; 9] = [
+    "sluice_epochs_total",
+    "sluice_epoch_seconds_bucket",
+    "sluice_rows_total",
+    "sluice_lag_rows",
+    "sluice_lag_seconds",
+    "sluice_state_bytes",
+    "sluice_files",
+    "sluice_memory_bytes",
+    "sluice_view_",
+];
+
+#[test]
+fn the_dashboard_asks_for_metrics_that_there_are() {
+    let text = fs::read_to_string(root().join("docker/grafana/dashboard.json")).unwrap();
+    let dashboard: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let source = fs::read_to_string(root().join("docker/grafana/datasource.yaml")).unwrap();
+    let mut asked = Vec::new();
+    for panel in dashboard["panels"].as_array().unwrap() {
+        let uid = panel["datasource"]["uid"].as_str().unwrap();
+        assert!(source.contains(&format!("uid: {uid}\n")), "no data source {uid}");
+        for target in panel["targets"].as_array().unwrap() {
+            let expr = target["expr"].as_str().unwrap();
+            let names = expr.split(|c: char| c != '_' && !c.is_ascii_alphanumeric());
+            asked.extend(names.filter(|name| name.starts_with("sluice_")).map(str::to_string));
+        }
+    }
+    for name in &asked {
+        assert!(METRICS.contains(&name.as_str()), "the dashboard asks for {name}");
+    }
+    for name in METRICS {
+        assert!(asked.iter().any(|asked| asked == name), "the dashboard shows no {name}");
+    }
 }

@@ -1,11 +1,14 @@
-//! What the tests of the binary share: running it, places for a lake, object stores of their own,
-//! files of other writers, and other readers. It knows nothing about what is right; the tests do.
+//! What the tests of the binary share: running it, places for a lake, object stores and brokers of
+//! their own, a bad network, files of other writers, and other readers. It knows nothing about what is right; the tests do.
 
 pub mod cli;
 pub mod clients;
 pub mod csv;
 pub mod files;
+pub mod kafka;
 pub mod place;
+pub mod proxy;
+pub mod registry;
 pub mod store;
 pub mod wait;
 

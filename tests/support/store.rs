@@ -12,6 +12,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use super::clients::python;
+use super::proxy::Proxy;
 use super::{installed, root};
 
 /// Whose protocol a store speaks.
@@ -43,6 +44,35 @@ pub struct Faults {
     pub refused: u32,
     /// Of 1,000 requests, how many are done and get a 500 all the same.
     pub lost: u32,
+}
+
+/// How requests go wrong from some moment on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    None,
+    /// Refused: 500, 503, 429.
+    Errors,
+    /// Done, seconds later.
+    Slow,
+    /// Done, and answered with a 500.
+    Lands,
+    /// Done or not, and never answered.
+    TimeOuts,
+    /// Each of them.
+    Mixed,
+}
+
+impl Trouble {
+    fn name(self) -> &'static str {
+        match self {
+            Trouble::None => "none",
+            Trouble::Errors => "errors",
+            Trouble::Slow => "slow",
+            Trouble::Lands => "lands-but-500",
+            Trouble::TimeOuts => "timeouts",
+            Trouble::Mixed => "mixed",
+        }
+    }
 }
 
 /// A request that a store refused in an outage.
@@ -137,6 +167,28 @@ impl ObjectStore {
         let told: Vec<(String, usize, Vec<f64>)> = serde_json::from_str(&told).unwrap();
         let refused = |(request, times, pauses)| Refused { request, times, pauses };
         told.into_iter().map(refused).collect()
+    }
+
+    /// From now on, of 1,000 requests so many go wrong.
+    pub fn trouble(&mut self, kind: Trouble, per_mille: u32, seed: u64) {
+        assert_ne!(self.dialect, Dialect::Azure, "azurite has no such faults");
+        writeln!(self.lifeline, "faults {} {per_mille} {seed}", kind.name()).unwrap();
+    }
+
+    /// How many requests went wrong so, by kind.
+    pub fn struck(&mut self) -> BTreeMap<String, u64> {
+        writeln!(self.lifeline, "struck").unwrap();
+        let mut told = String::new();
+        self.said.read_line(&mut told).unwrap();
+        serde_json::from_str(&told).unwrap()
+    }
+
+    /// The store as it is seen through a proxy, by all who ask it where it is from now on.
+    pub fn behind_a_proxy(mut self) -> (Self, Proxy) {
+        let (_, port) = self.endpoint.rsplit_once(':').unwrap();
+        let proxy = Proxy::to(port.parse().unwrap());
+        self.endpoint = format!("http://127.0.0.1:{}", proxy.port());
+        (self, proxy)
     }
 
     /// The URL of a new, empty bucket.

@@ -2,6 +2,7 @@
 
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sluice_core::Error;
@@ -9,8 +10,9 @@ use sluice_runtime::epoch::Environment;
 
 use crate::args::Cli;
 use crate::command;
-use crate::environment::environment;
+use crate::environment::pooled;
 use crate::failure::Failure;
+use crate::memory::Pool;
 use crate::output::write_json;
 use crate::talk::Talk;
 
@@ -24,6 +26,8 @@ const SHUTDOWN_MAX: Duration = Duration::from_secs(2);
 pub(crate) struct App {
     /// What jobs run in.
     pub(crate) environment: Environment,
+    /// The memory pool of the environment.
+    pub(crate) pool: Arc<Pool>,
     /// Standard error.
     pub(crate) talk: Talk,
     /// Whether standard output is JSON.
@@ -54,7 +58,7 @@ impl App {
 
 /// Runs a command on its own threads and says how it ended.
 pub fn main_with(cli: &Cli) -> ExitCode {
-    let talk = Talk::new(cli.global.json);
+    let talk = Talk::new(cli.global.json, cli.global.log_format);
     match work(cli, &talk) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -77,8 +81,8 @@ fn work(cli: &Cli, talk: &Talk) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|e| Error::unavailable("cannot start threads").because(e))?;
-    let app =
-        App { environment: environment(&resources), talk: talk.clone(), json: cli.global.json };
+    let (environment, pool) = pooled(&resources);
+    let app = App { environment, pool, talk: talk.clone(), json: cli.global.json };
     let done = runtime.block_on(async {
         // On a thread of the pool, whose stack is large enough to plan on.
         let command = cli.command.clone();

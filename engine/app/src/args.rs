@@ -44,6 +44,10 @@ pub struct Global {
     #[arg(long, global = true, value_name = "LEVEL", env = "RUST_LOG", hide_env_values = true)]
     #[arg(default_value = "warn")]
     pub log: String,
+    /// How standard error is written: text, or a JSON object per line with times in UTC
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", env = "SLUICE_LOG_FORMAT")]
+    #[arg(default_value = "text", hide_env_values = true)]
+    pub log_format: LogFormat,
     /// Write JSON to standard output instead of text; no progress bars
     #[arg(long, global = true)]
     pub json: bool,
@@ -131,10 +135,13 @@ A run can be killed at any moment: the next one goes on where it was, with nothi
 nothing doubled. Ctrl-C or SIGTERM finishes the epoch, publishes it and ends with 0; a second one
 ends at once.
 
+With --follow a store or server that is away is waited for, once the job was at work: longer and
+longer, up to half a minute at a time. Other runs give up after half a minute.
+
 Examples:
   sluice run jobs/insurance-movements
   sluice run jobs/insurance-movements --set rows=10000000 --memory 512MiB
-  sluice run jobs/retail-360 --follow
+  sluice run jobs/retail-360 --follow --metrics 127.0.0.1:9090 --log info --log-format json
   sluice run jobs/retail-360 --limit 1000
 
 Exit codes: 0 done, 1 a job failed (jobs that need it were not run), 2 the job file is wrong.";
@@ -282,6 +289,10 @@ pub struct RunArgs {
     /// Go on until stopped, as rows arrive
     #[arg(long)]
     pub follow: bool,
+    /// Tell figures to Prometheus at /metrics of this address, and at /health whether all jobs are at
+    /// work; both are public; with port 0 any port, which is said
+    #[arg(long, value_name = "HOST:PORT", env = "SLUICE_METRICS", hide_env_values = true)]
+    pub metrics: Option<String>,
     /// Run only this job of the pack; may be repeated
     #[arg(long, value_name = "JOB")]
     pub only: Vec<String>,
@@ -460,6 +471,16 @@ pub enum SchemaKind {
     Job,
     /// Data schemas: the fields of a source's rows.
     Data,
+}
+
+/// How standard error is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// A JSON object per line, notes and errors too; times in UTC.
+    Json,
 }
 
 fn size(text: &str) -> Result<u64, String> {

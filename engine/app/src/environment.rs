@@ -7,10 +7,11 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use sluice_core::metric::Unrecorded;
 use sluice_runtime::epoch::Environment;
 
 use crate::clock::{RandomIds, SystemClock};
-use crate::memory::{self, PoolMemory};
+use crate::memory::{self, Pool, PoolMemory};
 
 /// What a process may use.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -31,18 +32,25 @@ impl Resources {
 
 /// The environment of this process.
 pub fn environment(resources: &Resources) -> Environment {
+    pooled(resources).0
+}
+
+/// The environment of this process, and its memory pool for who measures it.
+pub(crate) fn pooled(resources: &Resources) -> (Environment, Arc<Pool>) {
     let bytes = resources.memory_bytes.unwrap_or_else(memory::default_bytes);
     let pool = memory::pool(bytes);
-    Environment {
+    let environment = Environment {
         registry: sluice_connectors::registry(),
         clock: Arc::new(SystemClock::start()),
         ids: Arc::new(RandomIds),
         memory: Arc::new(PoolMemory::new(pool.clone())),
-        pool: Some(pool),
+        pool: Some(pool.clone()),
+        metrics: Arc::new(Unrecorded),
         partitions: resources.threads(),
         host: host(),
         pid: std::process::id(),
-    }
+    };
+    (environment, pool)
 }
 
 /// A secret's value in the process's environment.

@@ -104,7 +104,7 @@ pub fn error_text(error: &Error) -> String {
 
 /// An error as an object: kind, message with its causes, hint.
 pub fn error_json(error: &Error) -> Value {
-    let kind = format!("{:?}", error.kind()).to_lowercase();
+    let kind = error.kind().name();
     json!({ "kind": kind, "message": error.chain(), "hint": error.hint_text() })
 }
 

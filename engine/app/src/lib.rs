@@ -11,6 +11,7 @@ mod command;
 pub mod environment;
 pub mod failure;
 pub mod memory;
+mod metrics;
 pub mod output;
 mod progress;
 pub mod shell;

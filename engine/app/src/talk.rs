@@ -4,30 +4,53 @@
 
 use std::io::{self, IsTerminal as _, Write};
 
+use chrono::{DateTime, SecondsFormat};
 use indicatif::{MultiProgress, ProgressDrawTarget};
-use sluice_core::{Error, Result};
+use serde_json::json;
+use sluice_core::{Clock, Error, Result};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+
+use crate::args::LogFormat;
+use crate::clock::SystemClock;
 
 /// Standard error, shared.
 #[derive(Debug, Clone)]
 pub(crate) struct Talk {
     bars: MultiProgress,
+    format: LogFormat,
+    clock: SystemClock,
 }
 
 impl Talk {
     /// Bars are drawn only if somebody looks at a terminal and did not ask for machine output.
-    pub(crate) fn new(machine: bool) -> Self {
-        let draws = !machine && io::stderr().is_terminal();
+    pub(crate) fn new(machine: bool, format: LogFormat) -> Self {
+        let draws = !machine && format == LogFormat::Text && io::stderr().is_terminal();
         let target =
             if draws { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        Self { bars: MultiProgress::with_draw_target(target) }
+        let bars = MultiProgress::with_draw_target(target);
+        Self { bars, format, clock: SystemClock::start() }
     }
 
     /// Writes text that ends with its own line end, above the bars.
     pub(crate) fn say(&self, text: &str) {
+        let line = match self.format {
+            LogFormat::Text => text.to_string(),
+            LogFormat::Json if text.is_empty() => return,
+            LogFormat::Json => self.as_json(text.trim_end()),
+        };
         // There is nobody to tell that standard error is gone.
-        let _ = self.bars.suspend(|| io::stderr().write_all(text.as_bytes()));
+        let _ = self.bars.suspend(|| io::stderr().write_all(line.as_bytes()));
+    }
+
+    /// A note as a line among log events.
+    fn as_json(&self, text: &str) -> String {
+        let at = DateTime::from_timestamp_millis(self.clock.wall_ms()).unwrap_or_default();
+        let timestamp = at.to_rfc3339_opts(SecondsFormat::Micros, true);
+        let level = if text.contains("error: ") { "ERROR" } else { "INFO" };
+        let line =
+            json!({"timestamp": timestamp, "level": level, "message": text, "target": "sluice"});
+        format!("{line}\n")
     }
 
     /// The bars.
@@ -50,7 +73,11 @@ impl Talk {
             .with_env_filter(filter)
             .with_ansi(io::stderr().is_terminal())
             .with_writer(self.clone());
-        logs.try_init().map_err(|e| Error::bug("logs were set up twice").because(e))
+        let begun = match self.format {
+            LogFormat::Text => logs.try_init(),
+            LogFormat::Json => logs.json().flatten_event(true).with_ansi(false).try_init(),
+        };
+        begun.map_err(|e| Error::bug("logs were set up twice").because(e))
     }
 }
 

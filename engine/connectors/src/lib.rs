@@ -21,4 +21,5 @@ pub fn registry() -> Registry {
         .with_source(Arc::new(generate::Factory))
         .with_source(Arc::new(kafka::Factory))
         .with_sink(Arc::new(files::Factory))
+        .with_sink(Arc::new(kafka::Factory))
 }

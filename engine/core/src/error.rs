@@ -25,6 +25,21 @@ pub enum Kind {
     Bug,
 }
 
+impl Kind {
+    /// Its name for programs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Config => "config",
+            Self::Data => "data",
+            Self::Unreadable => "unreadable",
+            Self::Unavailable => "unavailable",
+            Self::Conflict => "conflict",
+            Self::Fenced => "fenced",
+            Self::Bug => "bug",
+        }
+    }
+}
+
 /// What every fallible public function of the engine returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -37,6 +52,7 @@ pub struct Error {
     retry: bool,
     message: String,
     hint: Option<String>,
+    source_name: Option<String>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -44,7 +60,7 @@ impl Error {
     /// An error of `kind`. Only [`Kind::Unavailable`] starts out worth a retry.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
         let retry = kind == Kind::Unavailable;
-        Self { kind, retry, message: message.into(), hint: None, source: None }
+        Self { kind, retry, message: message.into(), hint: None, source_name: None, source: None }
     }
 
     /// The job file, an option or the environment is wrong.
@@ -110,6 +126,18 @@ impl Error {
             self.message.push_str(&format!(" {key}={name}"));
         }
         self
+    }
+
+    /// Says which source it comes from; without, it is the store's or nobody's. What is known stays.
+    #[must_use]
+    pub fn at_source(mut self, source: &str) -> Self {
+        self.source_name.get_or_insert_with(|| source.to_string());
+        self
+    }
+
+    /// The source it comes from, by its name in the job.
+    pub fn source_name(&self) -> Option<&str> {
+        self.source_name.as_deref()
     }
 
     /// Who has to act.

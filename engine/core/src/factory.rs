@@ -10,8 +10,8 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 
 use crate::{
-    Advance, Clock, Config, FileSink, Membership, Memory, Problems, Reader, Recount, Result,
-    Secrets, Source, Standing,
+    Advance, Clock, Config, FileSink, Membership, Memory, Outlet, Problems, Reader, Recount,
+    Result, Secrets, Source, Standing,
 };
 
 /// What a connector is given when it is built.
@@ -100,7 +100,34 @@ pub trait SourceFactory: Send + Sync {
     }
 }
 
-/// Makes file sinks of one kind.
+/// A sink that was made.
+#[derive(Clone)]
+pub enum BuiltSink {
+    /// It writes files on the lake's store, sealed and published with the epoch.
+    Files(Arc<dyn FileSink>),
+    /// It is outside of the lake, and fed from an outbox after the epoch is published.
+    Outlet(Arc<dyn Outlet>),
+}
+
+impl BuiltSink {
+    /// The file sink, if it is one.
+    pub fn files(self) -> Option<Arc<dyn FileSink>> {
+        match self {
+            BuiltSink::Files(sink) => Some(sink),
+            BuiltSink::Outlet(_) => None,
+        }
+    }
+
+    /// The outlet, if it is one.
+    pub fn outlet(self) -> Option<Arc<dyn Outlet>> {
+        match self {
+            BuiltSink::Files(_) => None,
+            BuiltSink::Outlet(outlet) => Some(outlet),
+        }
+    }
+}
+
+/// Makes sinks of one kind.
 pub trait SinkFactory: Send + Sync {
     /// The value of `connector:`.
     fn name(&self) -> &'static str;
@@ -116,8 +143,13 @@ pub trait SinkFactory: Send + Sync {
         false
     }
 
-    /// Makes the sink.
-    fn build(&self, config: &Config) -> Result<Arc<dyn FileSink>>;
+    /// Whether its sinks are outside of the lake and fed from outboxes.
+    fn is_outlet(&self) -> bool {
+        false
+    }
+
+    /// Makes the sink. Pure: no files, no network.
+    fn build(&self, config: &Config) -> Result<BuiltSink>;
 }
 
 /// All connectors by name.

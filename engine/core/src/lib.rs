@@ -1,14 +1,16 @@
 //! The words and contracts that every other crate of Sluice shares.
 //!
 //! In: nothing. Out: errors and problems, schemas, offsets, what a source and a sink promise, the
-//! clock and the other things that are injected. There is no tokio, no DataFusion and no I/O here.
+//! clock and the other things that are injected, names of what is measured. There is no tokio, no DataFusion and no I/O here.
 
 mod clock;
 mod config;
 mod error;
 mod factory;
 mod memory;
+pub mod metric;
 mod offset;
+mod outlet;
 mod problem;
 mod quantity;
 mod schema;
@@ -21,9 +23,10 @@ pub mod testing;
 pub use clock::{Clock, Ids, ManualClock, Phase, Phases};
 pub use config::Config;
 pub use error::{Error, Kind, Result};
-pub use factory::{Context, Registry, SinkFactory, SourceFactory};
+pub use factory::{BuiltSink, Context, Registry, SinkFactory, SourceFactory};
 pub use memory::{Common, Memory, Reservation, Share, Unbounded};
 pub use offset::{Advance, Offset, Offsets};
+pub use outlet::{Delivery, OutboxPosition, OutboxRows, Outlet, OutletContext, Refused};
 pub use problem::{Problem, Problems, Span};
 pub use quantity::{format_bytes, format_count, parse_bytes, parse_duration};
 pub use schema::{DataSchema, FieldSpec, column_name, parse_type, type_name};

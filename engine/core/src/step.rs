@@ -12,6 +12,8 @@ pub enum Step {
     LeaseTaken,
     /// Sources were asked, nothing has been written.
     Polled,
+    /// The rows for a sink outside of the lake are in files of its outbox, nothing names them.
+    OutboxWritten,
     /// Data files of the epoch's tables are durable, nothing names them.
     FilesWritten,
     /// Files of operator and source state are durable, nothing names them.
@@ -34,6 +36,12 @@ pub enum Step {
     RecordWritten,
     /// Sources are acknowledged.
     Acknowledged,
+    /// A sink outside of the lake has the rows of a file of its outbox, and they do not count yet.
+    RowsHandedOver,
+    /// They count; no record says so.
+    Delivered,
+    /// The epoch's rows are recorded as delivered, the files of the outbox are still there.
+    DeliveryRecorded,
     /// A compaction's new files are durable, its manifest is not sealed.
     CompactionWritten,
     /// Old manifests are folded into `base.json`, not deleted yet.
@@ -46,9 +54,10 @@ pub enum Step {
 
 impl Step {
     /// All steps, for the test that insists on a case per step.
-    pub const ALL: [Step; 17] = [
+    pub const ALL: [Step; 21] = [
         Step::LeaseTaken,
         Step::Polled,
+        Step::OutboxWritten,
         Step::FilesWritten,
         Step::StateWritten,
         Step::SideFilesWritten,
@@ -60,6 +69,9 @@ impl Step {
         Step::TablesPublished,
         Step::RecordWritten,
         Step::Acknowledged,
+        Step::RowsHandedOver,
+        Step::Delivered,
+        Step::DeliveryRecorded,
         Step::CompactionWritten,
         Step::ManifestsFolded,
         Step::CheckpointWritten,
@@ -71,6 +83,7 @@ impl Step {
         match self {
             Step::LeaseTaken => "lease-taken",
             Step::Polled => "polled",
+            Step::OutboxWritten => "outbox-written",
             Step::FilesWritten => "files-written",
             Step::StateWritten => "state-written",
             Step::SideFilesWritten => "side-files-written",
@@ -82,6 +95,9 @@ impl Step {
             Step::TablesPublished => "tables-published",
             Step::RecordWritten => "record-written",
             Step::Acknowledged => "acknowledged",
+            Step::RowsHandedOver => "rows-handed-over",
+            Step::Delivered => "delivered",
+            Step::DeliveryRecorded => "delivery-recorded",
             Step::CompactionWritten => "compaction-written",
             Step::ManifestsFolded => "manifests-folded",
             Step::CheckpointWritten => "checkpoint-written",

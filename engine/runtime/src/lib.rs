@@ -20,6 +20,8 @@ pub mod operator;
 
 pub mod view;
 
+pub mod outbox;
+
 pub mod epoch;
 
 pub mod recover;

@@ -61,7 +61,9 @@ fn chosen<'a>(
     if chosen.is_empty() {
         let names: Vec<&str> = jobs.iter().map(|job| job.graph.job.name.as_str()).collect();
         let told = Error::config("there is no such job, source or table here");
-        return Err(told.hint(format!("jobs: {}; `sluice plan` names all", names.join(", "))).into());
+        return Err(told
+            .hint(format!("jobs: {}; `sluice plan` names all", names.join(", ")))
+            .into());
     }
     Ok(chosen)
 }

@@ -18,6 +18,7 @@ use super::{Columns, limit, planned_with, readable, summary, verdict};
 use crate::app::App;
 use crate::args::RunArgs;
 use crate::failure::{Failure, error_text};
+use crate::metrics::{Board, Port};
 use crate::progress::Bars;
 use crate::talk::Talk;
 
@@ -58,16 +59,28 @@ pub(super) async fn run(app: &App, args: &RunArgs) -> Result<(), Failure> {
     let columns = if args.rebuild { Columns::Declared } else { Columns::Learned };
     let graphs = chosen(planned_with(app, &args.pack, columns).await?, &args.only)?;
     let jobs = readable(graphs)?;
+    let environment = measured(app, args)?;
     if let Some(rows) = args.limit {
         return limit::run(app, args, jobs, rows).await;
     }
-    let (list, stopped) = run_jobs(app, app.environment.clone(), args, jobs).await;
+    let (list, stopped) = run_jobs(app, environment, args, jobs).await;
     let ok = is_ok(&list, stopped);
     let shown = app.answer(|| summary::json(&list, ok), || summary::text(&list));
     if let [(name, Ended::Failed(error, _))] = list.as_slice() {
         app.talk.say(&failed_text(name, error));
     }
     verdict(ok, shown)
+}
+
+/// The environment of a run, whose figures are told if somebody wants them.
+fn measured(app: &App, args: &RunArgs) -> Result<Environment, Failure> {
+    let environment = app.environment.clone();
+    let Some(address) = &args.metrics else { return Ok(environment) };
+    let port = Port::bind(address)?;
+    app.talk.say(&format!("metrics at http://{}/metrics\n", port.address));
+    let board = Board::new(app.pool.clone());
+    port.serve(board.clone())?;
+    Ok(Environment { metrics: board, ..environment })
 }
 
 /// Whether all jobs were done, with every file read. What a signal left out is no failure.

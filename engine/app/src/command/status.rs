@@ -1,11 +1,11 @@
-//! `sluice status`: how far a job is, what it holds and how old that is, who runs it; with `--stats`
-//! the figures of every column.
+//! `sluice status`: how far a job is and what holds it up, what it holds and how old that is, who runs it;
+//! with `--stats` the figures of every column.
 
 use chrono::{DateTime, SecondsFormat};
 use serde_json::json;
 use sluice_core::{Error, Offset, format_bytes};
 use sluice_runtime::query::Readable;
-use sluice_runtime::status::{self, Bar, Status, TableStats};
+use sluice_runtime::status::{self, Bar, PartitionFacts, Status, TableStats};
 
 use super::{planned, readable};
 use crate::app::App;
@@ -62,16 +62,34 @@ fn text(status: &Status, now_ms: i64) -> String {
     if let Some(incarnation) = &status.incarnation {
         text.push_str(&format!("incarnation {incarnation}\n"));
     }
-    let runner = match &status.holder {
-        Some(holder) => format!("run by {} process {}\n", holder.host, holder.pid),
-        None => "nobody runs it\n".to_string(),
-    };
-    text.push_str(&runner);
-    let grids = [offsets(status), chains(status), tables(status, now_ms), upkeep(status)];
+    text.push_str(&format!("{}\n", runner(status, now_ms)));
+    if let Some(last) = &status.last {
+        let old = since(now_ms, last.opened_at_ms);
+        let (taken, written) = (counted(last.rows_taken, "row"), counted(last.rows_written, "row"));
+        text.push_str(&format!("last epoch opened {old} ago: {taken} taken, {written} written\n"));
+    }
+    text.push_str("why there is no more output:\n");
+    for reason in &status.reasons {
+        text.push_str(&format!("  {}\n", reason.text));
+    }
+    let grids =
+        [offsets(status), chains(status), tables(status, now_ms), sinks(status), upkeep(status)];
     for grid in grids.iter().filter(|grid| !grid.is_empty()) {
         text.push_str(&format!("{grid}\n"));
     }
     text
+}
+
+fn runner(status: &Status, now_ms: i64) -> String {
+    let Some(lease) = status.lease.as_ref().filter(|lease| lease.alive) else {
+        return "nobody runs it".to_string();
+    };
+    let (host, pid) = (&lease.holder.host, lease.holder.pid);
+    format!("run by {host} process {pid} for {}", since(now_ms, lease.acquired_at_ms))
+}
+
+fn since(now_ms: i64, at_ms: i64) -> String {
+    age(now_ms.saturating_sub(at_ms).max(0).unsigned_abs())
 }
 
 fn progress(status: &Status) -> String {
@@ -91,16 +109,17 @@ fn progress(status: &Status) -> String {
 }
 
 fn offsets(status: &Status) -> Grid {
-    let left = ["source", "partition", "next"].map(|name| (name, Align::Left));
-    let mut grid = Grid::new(left);
-    for (source, partitions) in &status.sources {
-        for (partition, offset) in partitions {
-            let next = match offset {
-                Offset::At(n) => count(*n),
-                Offset::Cursor(cursor) => cursor.clone(),
-            };
-            grid.row([source.clone(), partition.clone(), next]);
-        }
+    let left = ["source", "partition", "next", "end"].map(|name| (name, Align::Left));
+    let mut grid = Grid::new(left.into_iter().chain([("behind", Align::Right)]));
+    let at = |offset: &Option<Offset>| match offset {
+        Some(Offset::At(n)) => count(*n),
+        Some(Offset::Cursor(cursor)) => cursor.clone(),
+        None => String::new(),
+    };
+    for facts in &status.partitions {
+        let PartitionFacts { source, partition, sealed, end, .. } = facts;
+        let behind = facts.behind.map(count).unwrap_or_default();
+        grid.row([source.clone(), partition.clone(), at(sealed), at(end), behind]);
     }
     grid
 }
@@ -133,13 +152,28 @@ fn tables(status: &Status, now_ms: i64) -> Grid {
     for t in &status.tables {
         let (rows, files, bytes) = (count(t.rows), count(t.files), format_bytes(t.bytes));
         let per_file = t.bytes.checked_div(t.files).map(format_bytes).unwrap_or_default();
-        let old = |at: Option<i64>| {
-            at.map(|at| age(now_ms.saturating_sub(at).max(0).unsigned_abs())).unwrap_or_default()
-        };
+        let old = |at: Option<i64>| at.map(|at| since(now_ms, at)).unwrap_or_default();
         let (oldest, newest) = (old(t.oldest_file_ms), old(t.newest_file_ms));
         let kind = format!("{} {}", t.format, t.kind);
         let (name, location) = (t.name.clone(), t.location.clone());
         grid.row([name, kind, rows, files, bytes, per_file, oldest, newest, location]);
+    }
+    grid
+}
+
+fn sinks(status: &Status) -> Grid {
+    let figures = ["epoch", "delivered", "refused", "waiting epochs", "rows", "bytes"];
+    let figures = figures.map(|name| (name, Align::Right));
+    let columns = [("sink", Align::Left)].into_iter().chain(figures);
+    let mut grid = Grid::new(columns.chain(["target", "trouble"].map(|n| (n, Align::Left))));
+    for s in &status.sinks {
+        let epoch = s.delivered_epoch.map(|n| n.to_string()).unwrap_or_default();
+        let (delivered, refused) = (count(s.delivered), count(s.undelivered));
+        let (epochs, rows) = (count(s.waiting.epochs), count(s.waiting.rows));
+        let bytes = format_bytes(s.waiting.bytes);
+        let trouble = s.trouble.as_ref().map(|t| t.error.clone()).unwrap_or_default();
+        let (name, target) = (s.name.clone(), s.target.clone());
+        grid.row([name, epoch, delivered, refused, epochs, rows, bytes, target, trouble]);
     }
     grid
 }

@@ -44,6 +44,14 @@ fn job_text(summary: &Summary, how: &str) -> String {
         let rows = counted(summary.pruned, "row");
         text.push_str(&format!("{rows} of the sources not read: no statement needs them\n"));
     }
+    for sink in summary.sinks.iter().filter(|s| s.undelivered > 0) {
+        let rows = counted(sink.undelivered, "row");
+        text.push_str(&format!("{rows} refused by {0}: see {0}__undelivered\n", sink.name));
+    }
+    for sink in summary.sinks.iter().filter(|s| s.waiting > 0) {
+        let rows = counted(sink.waiting, "row");
+        text.push_str(&format!("{rows} of {} wait: the next run delivers them\n", sink.name));
+    }
     text.push_str(&unreadable(&summary.unreadable));
     text
 }

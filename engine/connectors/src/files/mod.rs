@@ -30,7 +30,7 @@ use schemars::generate::SchemaSettings;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use sluice_core::{
-    Config, Context, FileSink, Problems, Reader, Result, SinkFactory, Source, SourceFactory,
+    BuiltSink, Config, Context, Problems, Reader, Result, SinkFactory, Source, SourceFactory,
 };
 
 use config::{Decoding, Settings, SourceConfig};
@@ -112,9 +112,9 @@ impl SinkFactory for Factory {
         }
     }
 
-    fn build(&self, config: &Config) -> Result<Arc<dyn FileSink>> {
+    fn build(&self, config: &Config) -> Result<BuiltSink> {
         let output = Output::read(config).map_err(|faults| faults.first(config))?;
-        Ok(Arc::new(sink::Files::new(output)))
+        Ok(BuiltSink::Files(Arc::new(sink::Files::new(output))))
     }
 }
 

@@ -28,7 +28,7 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
-use sluice_core::{Config, Context, Problems, Result, Source, SourceFactory};
+use sluice_core::{Config, Context, Offset, Problems, Result, Source, SourceFactory, Standing};
 
 use check::Fault;
 use config::Settings;
@@ -86,6 +86,18 @@ impl SourceFactory for Factory {
     async fn build(&self, config: &Config, context: &Context) -> Result<Box<dyn Source>> {
         let (settings, plan) = plan_of(config)?;
         Ok(Box::new(source::Rows::new(&settings, Arc::new(plan), context.clock.clone())))
+    }
+
+    /// Rows that come by and by are not there before a run asks for them.
+    async fn standing(&self, config: &Config, _context: &Context) -> Result<Vec<Standing>> {
+        let (settings, _) = plan_of(config)?;
+        let rows = settings.rows.filter(|_| settings.rate.is_none());
+        let standing = |rows| Standing {
+            partition: source::PARTITION.to_string(),
+            first: Offset::ZERO,
+            end: Offset::At(rows),
+        };
+        Ok(rows.map(standing).into_iter().collect())
     }
 }
 

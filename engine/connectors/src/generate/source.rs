@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use serde_json::Value;
 use sluice_core::{
-    Advance, Clock, Decoded, Error, Held, Intake, Limit, Offset, Offsets, Reader, Result,
+    Advance, Clock, Decoded, Error, Held, Intake, Lag, Limit, Offset, Offsets, Reader, Result,
     RowStream, Scan, Shard, Source, Split, Start,
 };
 
@@ -23,7 +23,7 @@ use super::config::Settings;
 use super::plan::Plan;
 
 /// The only partition.
-const PARTITION: &str = "rows";
+pub(super) const PARTITION: &str = "rows";
 
 /// Rows of a split: enough to make opening it cheap, few enough to keep all cores busy.
 const SPLIT_ROWS: u64 = 256 * 1024;
@@ -118,6 +118,15 @@ impl Source for Rows {
 
     async fn acknowledge(&mut self, _offsets: &Offsets) -> Result<()> {
         Ok(())
+    }
+
+    fn lag(&self) -> Vec<Lag> {
+        // Without an end there is always more.
+        if self.rows.is_none() && self.rate.is_none() {
+            return Vec::new();
+        }
+        let rows = self.due().saturating_sub(self.taken);
+        vec![Lag { partition: PARTITION.into(), rows, taken_ms: None }]
     }
 }
 

@@ -14,8 +14,7 @@ use sluice_core::{Config, Error};
 
 use super::broker::Topics;
 use super::connection::ConnectionConfig;
-use super::metadata::Metadata;
-use super::reader::{MessageReader, columns};
+use super::rows::{MessageReader, Metadata, columns};
 use crate::files::config::{Faults, OneOrMany, Size, size};
 use crate::format::message::{self, MessageFormat};
 use crate::message as formats;

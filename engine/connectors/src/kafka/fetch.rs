@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 
 use super::connection::failed;
 use super::events::Events;
-use super::messages::{Headers, Kept, Message, Messages, Room};
+use super::rows::{Headers, Kept, Message, Messages, Room};
 
 /// Messages that are handed over at a time: the lanes are locked for the tenth part of a millisecond.
 const ROUND: usize = 256;

@@ -1,21 +1,21 @@
 //! The `kafka` connector: messages of Apache Kafka and what speaks its protocol.
 //!
 //! In: the settings of [`config`]. Out: a source of rows. The way of a message is `broker (what is
-//! there?) → partitions, place (where to go on?) → fetch (a thread, ahead of the epochs) → messages →
-//! source (intakes) → reader (rows)`; formats are [`crate::message`]'s. The engine's manifests keep the
-//! offsets: those of a consumer group are only for people.
+//! there?) → partitions, place (where to go on?) → fetch (a thread, ahead of the epochs) →
+//! source (intakes) → rows`; formats are [`crate::message`]'s. The engine's manifests keep the
+//! offsets: those of a consumer group are only for people. The way out is `sink`'s.
 
 mod broker;
 pub mod config;
 pub mod connection;
 mod events;
 mod fetch;
-mod messages;
-pub mod metadata;
+mod group;
 mod partitions;
 mod place;
-mod reader;
 mod recount;
+mod rows;
+mod sink;
 mod source;
 mod topic_id;
 
@@ -26,12 +26,14 @@ use async_trait::async_trait;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 use sluice_core::{
-    Advance, Config, Context, Error, Offset, Problems, Recount, Result, Source, SourceFactory,
-    Standing,
+    Advance, Config, Context, Error, Membership, Offset, Problems, Reader, Recount, Result, Source,
+    SourceFactory, Standing,
 };
 
 use broker::Broker;
 use config::{Settings, SourceConfig};
+use group::Member;
+use rows::Again;
 use source::KafkaSource;
 
 use crate::format::message::MessageFormat;
@@ -68,6 +70,38 @@ impl SourceFactory for Factory {
         false
     }
 
+    fn shards(&self, _config: &Config) -> bool {
+        true
+    }
+
+    async fn membership(
+        &self,
+        config: &Config,
+        context: &Context,
+        shards: u32,
+    ) -> Result<Option<Box<dyn Membership>>> {
+        let name = config.name.clone();
+        let config = config.with_secrets(&context.secrets);
+        let settings = Settings::read(&config).map_err(|faults| faults.first(&config))?;
+        let (connection, isolation) = (settings.connection.connection(), settings.isolation);
+        let broker = Broker::new(&connection, isolation.name())?;
+        let topics = settings.topics.clone();
+        let topic = tokio::task::spawn_blocking(move || broker.first(&topics)).await;
+        let topic = topic.map_err(|e| Error::bug("a look at topics broke off").because(e))??;
+        // That of the offsets is nobody's: who commits to a group with members has to be one.
+        let group = settings.group.clone().filter(|group| group != "none");
+        let group = group.unwrap_or_else(|| format!("sluice-{}-{name}", context.job));
+        let member = Member::join(connection, topic, format!("{group}-shards"), shards).await?;
+        Ok(Some(Box::new(member)))
+    }
+
+    async fn again(&self, config: &Config, context: &Context) -> Result<Option<Arc<dyn Reader>>> {
+        let config = config.with_secrets(&context.secrets);
+        let settings = Settings::read(&config).map_err(|faults| faults.first(&config))?;
+        let format = format(&settings, &config, context)?;
+        Ok(Some(Arc::new(Again(settings.reader(format)))))
+    }
+
     async fn build(&self, config: &Config, context: &Context) -> Result<Box<dyn Source>> {
         let config = config.with_secrets(&context.secrets);
         let settings = Settings::read(&config).map_err(|faults| faults.first(&config))?;
@@ -76,14 +110,7 @@ impl SourceFactory for Factory {
     }
 
     async fn standing(&self, config: &Config, context: &Context) -> Result<Vec<Standing>> {
-        let config = config.with_secrets(&context.secrets);
-        let settings = Settings::read(&config).map_err(|faults| faults.first(&config))?;
-        let look = tokio::task::spawn_blocking(move || {
-            let connection = settings.connection.connection();
-            Broker::new(&connection, settings.isolation.name())?.look(&settings.topics)
-        });
-        let topics =
-            look.await.map_err(|e| Error::bug("a look at topics broke off").because(e))??;
+        let (_, topics) = look(config, context).await?;
         let of_topic = |topic: &broker::Topic| {
             let standing = |b: &broker::Bounds| Standing {
                 partition: format!("{}/{}", topic.name, b.number),
@@ -107,6 +134,19 @@ impl SourceFactory for Factory {
         let count = tokio::task::spawn_blocking(move || recount::recount(&settings, &ranges));
         count.await.map_err(|e| Error::bug("a recount broke off").because(e))?
     }
+}
+
+/// The settings of a source, and what there is of its topics now.
+async fn look(config: &Config, context: &Context) -> Result<(Settings, Vec<broker::Topic>)> {
+    let config = config.with_secrets(&context.secrets);
+    let settings = Settings::read(&config).map_err(|faults| faults.first(&config))?;
+    let asked = settings.clone();
+    let look = tokio::task::spawn_blocking(move || {
+        let connection = asked.connection.connection();
+        Broker::new(&connection, asked.isolation.name())?.look(&asked.topics)
+    });
+    let topics = look.await.map_err(|e| Error::bug("a look at topics broke off").because(e))??;
+    Ok((settings, topics))
 }
 
 /// Who decodes the messages of a source.

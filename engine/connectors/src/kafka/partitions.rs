@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use rdkafka::TopicPartitionList;
 use rdkafka::error::KafkaResult;
-use sluice_core::{Advance, Error, Kind, Lag, Offset, Offsets, Result};
+use sluice_core::{Advance, Error, Kind, Lag, Offset, Offsets, Result, Shard};
 
 use super::broker::{Bounds, Broker, Topic, Topics};
 use super::config::Begin;
@@ -104,12 +104,21 @@ impl Known {
 }
 
 /// How partitions are placed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct How {
     /// Whether the run takes only what is there.
     pub bounded: bool,
     /// Whether it goes on behind a loss.
     pub accept_loss: bool,
+    /// Which slice of each topic's partitions is ours; none: all of them.
+    pub shard: Option<Shard>,
+}
+
+impl How {
+    fn takes(&self, bounds: &Bounds) -> bool {
+        let number = u64::try_from(bounds.number).unwrap_or(0);
+        self.shard.is_none_or(|shard| shard.takes(number))
+    }
 }
 
 /// All partitions of a source.
@@ -119,6 +128,7 @@ pub(super) struct Partitions {
     lives: BTreeMap<String, Life>,
     news: Vec<Advance>,
     notes: Vec<String>,
+    how: How,
 }
 
 impl Partitions {
@@ -132,7 +142,7 @@ impl Partitions {
         begin: &Begin,
         how: How,
     ) -> Result<(Self, Vec<Assigned>)> {
-        let mut all = Self::default();
+        let mut all = Self { how, ..Self::default() };
         let mut assigned = Vec::new();
         all.miss(wanted, &topics, known, how, broker.bootstrap())?;
         for topic in topics.iter().filter(|topic| !topic.partitions.is_empty()) {
@@ -193,7 +203,8 @@ impl Partitions {
         let before = known.topics.get(&topic.name);
         let was = before.cloned().unwrap_or_default();
         let recreated = matches!((&was.id, &topic.id), (Some(was), Some(is)) if was != is);
-        let placed = topic.partitions.iter().zip(starts).map(|(bounds, start)| {
+        let ours = topic.partitions.iter().zip(starts).filter(|(bounds, _)| how.takes(bounds));
+        let placed = ours.map(|(bounds, start)| {
             let recorded = known.offsets.get(&*was.key(&topic.name, bounds.number)).copied();
             let (low, high, start) = (bounds.low, bounds.high, *start);
             (*bounds, recorded, place(Facts { recorded, recreated, low, high, start }))
@@ -277,7 +288,8 @@ impl Partitions {
                 self.begin_life(&topic.name, None, &life);
                 life
             });
-            for bounds in &topic.partitions {
+            let how = self.how;
+            for bounds in topic.partitions.iter().filter(|bounds| how.takes(bounds)) {
                 match self.by_key.get_mut(&life.key(&topic.name, bounds.number)) {
                     Some(partition) if bounds.high < partition.at => {
                         return Err(not_the_same(&topic.name));
@@ -381,7 +393,7 @@ mod tests {
         let offsets = known.iter().map(|(key, at)| (key.to_string(), at.clone())).collect();
         let known = Known::read(&offsets).unwrap();
         let mut all = Partitions::default();
-        let how = How { bounded: false, accept_loss };
+        let how = How { accept_loss, ..How::default() };
         let assigned = all.place_topic(topic, &known, &starts(topic, &known, begin), how)?;
         let shown = assigned.iter().map(|a| {
             let lost = all.by_key[&a.key].lost;

@@ -27,11 +27,8 @@ use super::config::Settings;
 use super::connection::{Connection, failed};
 use super::events::Events;
 use super::fetch::{Assigned, Fetcher};
-use super::messages::Messages;
-use super::messages::Room;
-use super::metadata::kept;
 use super::partitions::{How, Known, Partition, Partitions};
-use super::reader::MessageReader;
+use super::rows::{MessageReader, Messages, Room, kept};
 use crate::format::message::MessageFormat;
 
 /// How often partitions are looked at again: new ones are found that late.
@@ -291,7 +288,8 @@ impl Source for KafkaSource {
         let known = Known::read(&start.offsets)?;
         let (broker, begin) = (self.broker.clone(), self.settings.begin.clone());
         let wanted = self.settings.topics.clone();
-        let how = How { bounded: start.bounded, accept_loss: start.accept_loss };
+        let Start { bounded, accept_loss, shard, .. } = start;
+        let how = How { bounded, accept_loss, shard };
         let placed = tokio::task::spawn_blocking(move || {
             Partitions::place(&broker, &wanted, topics, &known, &begin, how)
         });

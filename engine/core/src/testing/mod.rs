@@ -2,7 +2,9 @@
 //! a memory pool to run them in.
 
 mod memory;
+mod outlet;
 mod source;
 
 pub use memory::Pool;
+pub use outlet::{MemoryOutlet, outlet_conformance};
 pub use source::{read_all, read_chunks, scan_conformance, source_conformance};

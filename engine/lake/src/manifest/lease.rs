@@ -36,6 +36,20 @@ pub struct Holder {
     pub pid: u32,
 }
 
+/// A lease as it is found from outside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Found {
+    /// Who is named.
+    #[serde(flatten)]
+    pub holder: Holder,
+    /// Since when, milliseconds since 1970.
+    pub acquired_at_ms: i64,
+    /// When the holder said last that he lives; on local disk nobody says so again.
+    pub renewed_at_ms: i64,
+    /// Whether the holder may still be at work, as far as that can be told.
+    pub alive: bool,
+}
+
 /// What renewing found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Renewed {
@@ -115,6 +129,26 @@ impl Lease {
         Ok(record.filter(|r| !r.released).map(|r| r.holder))
     }
 
+    /// The lease on a job as it is found from machine `host` at `now_ms`; none when nobody has it.
+    pub async fn find(
+        lake: &Location,
+        job: &str,
+        host: &str,
+        now_ms: i64,
+    ) -> Result<Option<Found>> {
+        let place = job_folder(lake, job).child("lease.json");
+        let Some(bytes) = place.store.get(&place.path).await? else { return Ok(None) };
+        let record: Option<Record> = serde_json::from_slice(&bytes).ok();
+        let Some(record) = record.filter(|r| !r.released) else { return Ok(None) };
+        let here = record.holder.host == host;
+        let gone = here && process_alive(record.holder.pid) == Some(false);
+        let renewed = place.store.scheme() != Scheme::Local;
+        let ttl_ms = i64::try_from(LEASE_TTL.as_millis()).unwrap_or(i64::MAX);
+        let expired = renewed && now_ms.saturating_sub(record.renewed_at_ms) >= ttl_ms;
+        let Record { holder, acquired_at_ms, renewed_at_ms, .. } = record;
+        Ok(Some(Found { holder, acquired_at_ms, renewed_at_ms, alive: !gone && !expired }))
+    }
+
     /// Says that the holder lives; to be called every third of [`LEASE_TTL`]. On local disk there
     /// is nothing to renew. Errors leave the lease as it was.
     pub async fn renew(&mut self) -> Result<Renewed> {
@@ -158,6 +192,13 @@ impl Lease {
             Updated::Unknown(error) => Err(error),
             Updated::Done | Updated::Changed => Ok(()),
         }
+    }
+
+    /// Gives the lease back as far as that can be done: it is on the way out of a failure, and the lease
+    /// dies of age anyway.
+    pub async fn abandon(self) {
+        // What went wrong first is told; this is only its echo.
+        drop(self.release().await);
     }
 
     /// Names whom the lease was taken from, if he lives: he still works, until he loses a seal.

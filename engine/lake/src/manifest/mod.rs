@@ -29,11 +29,11 @@ use crate::store::Location;
 pub use base::{Base, BasePart, Covered};
 pub use chain::{Chain, Entry};
 pub use fold::{Folded, KEEP_MS, KEEP_NEWEST};
-pub use lease::{Holder, LEASE_TTL, Lease, Renewed};
+pub use lease::{Found, Holder, LEASE_TTL, Lease, Renewed};
 pub use seal::Sealed;
 pub use types::{
     Action, Copy, Counts, DataFile, DeltaAction, EpochKind, FORMAT, FileRef, FilesAction, Manifest,
-    SourcePart, TableCounts, TableMeta, TablePart,
+    OutboxAction, OutboxFile, SourcePart, TableCounts, TableMeta, TablePart,
 };
 
 /// The folder of a lake that holds everything that is not a table.

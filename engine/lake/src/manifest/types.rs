@@ -191,8 +191,24 @@ pub enum Action {
     Delta(DeltaAction),
     /// Copy staged files to their final names.
     Files(FilesAction),
+    /// Nothing: rows wait in files of an outbox to be delivered.
+    Outbox(OutboxAction),
     /// Nothing.
     None,
+}
+
+impl Action {
+    /// Whether rows of the table may be others afterwards.
+    pub fn changes(&self) -> bool {
+        match self {
+            Action::None | Action::Outbox(_) => false,
+            Action::Delta(delta) => {
+                let moves = !delta.adds.is_empty() || !delta.removes.is_empty();
+                delta.replace || (moves && delta.data_change)
+            }
+            Action::Files(files) => files.replace || !files.copies.is_empty(),
+        }
+    }
 }
 
 /// A file that the epoch wrote.
@@ -286,6 +302,24 @@ pub struct FilesAction {
     /// Whether files of earlier lives of the job are deleted.
     #[serde(default)]
     pub clear: bool,
+}
+
+/// Rows that wait for a sink outside of the lake.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutboxAction {
+    /// Parquet files in the order in which they are delivered.
+    pub files: Vec<OutboxFile>,
+}
+
+/// A file of an outbox.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutboxFile {
+    /// From the store's root.
+    pub path: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Rows.
+    pub rows: u64,
 }
 
 /// One staged file and its final name.

@@ -36,7 +36,8 @@ impl Worker {
                 Action::Delta(action) => {
                     paths.extend(action.change_file.iter().map(|f| f.path.clone()));
                 }
-                Action::None => {}
+                // Who delivers them deletes them.
+                Action::None | Action::Outbox(_) => {}
             }
         }
         paths

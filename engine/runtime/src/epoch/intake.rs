@@ -10,6 +10,7 @@ use sluice_core::{
     Advance, FieldSpec, Intake, Kind, Limit, Memory, Offsets, Reader, Rejected, Result,
 };
 use sluice_core::{Source, Split};
+use tokio_util::sync::CancellationToken;
 
 use super::Environment;
 use crate::catalog::{Aside, Tally};
@@ -122,13 +123,16 @@ pub enum Closed {
     End,
 }
 
-/// Asks all sources until the intake is closed.
+/// Asks all sources until the intake is closed, or until `stop` is cancelled: an answer that does not
+/// come at once is not waited for then. `over` is asked after each round in which all sources answered
+/// whether that was the last one.
 pub async fn take(
     sources: &mut [SourceRun],
     limits: &EpochLimits,
     follow: bool,
     env: &Environment,
-    stop: &(dyn Fn() -> bool + Send + Sync),
+    stop: &CancellationToken,
+    over: &(dyn Fn(&[SourceRun]) -> bool + Send + Sync),
 ) -> Result<Closed> {
     let clock = &env.clock;
     let opened = clock.monotonic();
@@ -152,7 +156,8 @@ pub async fn take(
                 bytes: limits.bytes.saturating_sub(facts.bytes).max(1),
                 files: limits.files,
             };
-            let intake = match run.source.poll(limit).await {
+            let Some(answer) = ask(run, limit, stop).await else { break };
+            let intake = match answer {
                 Ok(intake) => intake,
                 Err(error) if error.kind() == Kind::Data => {
                     trouble.get_or_insert(error);
@@ -160,9 +165,6 @@ pub async fn take(
                 }
                 Err(error) => return Err(error),
             };
-            for note in &intake.notes {
-                tracing::warn!(source = run.name, "{note}");
-            }
             facts.more |= intake.more;
             facts.full |= intake.full;
             if !intake.columns.is_empty() {
@@ -181,7 +183,7 @@ pub async fn take(
             // What came before it is an epoch of its own; the next one meets the error first.
             return if taken.is_empty() { Err(error) } else { Ok(Closed::Epoch(taken)) };
         }
-        if stop() {
+        if stop.is_cancelled() || over(&*sources) {
             return Ok(if taken.is_empty() { Closed::End } else { Closed::Epoch(taken) });
         }
         if !wider.is_empty() {
@@ -195,6 +197,23 @@ pub async fn take(
             Next::Wait => clock.sleep(ASK_AGAIN).await,
         }
     }
+}
+
+/// Asks one source; nothing if the run is stopped before it answers.
+async fn ask(
+    run: &mut SourceRun,
+    limit: Limit,
+    stop: &CancellationToken,
+) -> Option<Result<Intake>> {
+    let answer = tokio::select! {
+        biased;
+        answer = run.source.poll(limit) => answer,
+        () = stop.cancelled() => return None,
+    };
+    for note in answer.iter().flat_map(|intake| &intake.notes) {
+        tracing::warn!(source = run.name, "{note}");
+    }
+    Some(answer.map_err(|e| e.at_source(&run.name)))
 }
 
 /// Joins a poll to what the epoch has of the source already. One poll per epoch keeps one reader;

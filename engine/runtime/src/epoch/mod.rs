@@ -22,10 +22,12 @@ use std::sync::Arc;
 
 use datafusion::execution::memory_pool::{MemoryLimit, MemoryPool};
 use object_store::path::Path;
+use sluice_core::metric::Recorder;
 use sluice_core::{Clock, Context, Ids, Memory, Registry, Secrets, Shard};
 use sluice_lake::manifest::Chain;
 use sluice_lake::store::Location;
 
+pub use crate::plan::sink_name;
 pub use clean::Cleaner;
 pub use compact::Compaction;
 pub use intake::{Closed, SourceRun, Taken, take};
@@ -33,9 +35,9 @@ pub use kept::{read_windows, remembered_owner, source_owner, windows_owner};
 pub use publish::{PublishOutcome, Publisher, PublisherTable, fenced};
 pub use relation::{Kind, Relation, Relations};
 pub use routing::{Outcome, Router};
-pub use sink::{sink_location, sink_name};
+pub use sink::sink_location;
 pub use upsert::upsert_spec;
-pub use work::{ForeignTables, Worker, WorkerState, gone_on};
+pub use work::{ForeignTables, Worker, WorkerState, gone_on, other_epochs};
 
 /// What every run of a process shares.
 #[derive(Debug, Clone)]
@@ -50,6 +52,8 @@ pub struct Environment {
     pub pool: Option<Arc<dyn MemoryPool>>,
     /// The same pool, as connectors and writers see it.
     pub memory: Arc<dyn Memory>,
+    /// Told what is measured.
+    pub metrics: Arc<dyn Recorder>,
     /// How many cores to use.
     pub partitions: usize,
     /// The name of this computer, for people.

@@ -138,7 +138,8 @@ impl Publisher {
         let mut foreign = None;
         let mut table = table;
         match action {
-            Action::None => {}
+            // What waits in an outbox is there already.
+            Action::None | Action::Outbox(_) => {}
             Action::Files(files) => {
                 let (store, life) = (&self.lake.root.store, &manifest.incarnation);
                 table::publish_files(store, files, manifest.epoch, life).await?;

@@ -105,7 +105,7 @@ impl Relation {
     /// Moves the head over an action that was prepared or sealed.
     pub fn apply(&mut self, action: &Action) {
         match action {
-            Action::None => {}
+            Action::None | Action::Outbox(_) => {}
             Action::Delta(delta) => {
                 self.exists = true;
                 self.evolves = false;

@@ -8,11 +8,13 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use datafusion::physical_plan::repartition::RepartitionExec;
-use datafusion::physical_plan::{Partitioning, SendableRecordBatchStream};
+use datafusion::physical_plan::{ExecutionPlan, Partitioning, SendableRecordBatchStream};
 use futures::StreamExt;
 use object_store::buffered::BufWriter;
-use sluice_core::{Error, FileSink, FileSizing, Reservation, Result, rejected_schema};
-use sluice_lake::manifest::{Action, Copy, FilesAction, TableCounts, TablePart};
+use sluice_core::{
+    BuiltSink, Error, FileSink, FileSizing, Reservation, Result, Step, reach, rejected_schema,
+};
+use sluice_lake::manifest::{Action, Copy, FilesAction, OutboxAction, TableCounts, TablePart};
 use sluice_lake::store::{Location, Scheme};
 use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
@@ -21,7 +23,8 @@ use super::Lake;
 use super::intake::Taken;
 use super::work::{NewRows, Open, Worker};
 use crate::catalog::{rejected_batch, sql_error};
-use crate::plan::{Carried, Role, SinkNode, physical, rejected_name, streams};
+use crate::outbox;
+use crate::plan::{Carried, Role, SinkNode, physical, rejected_name, sink_name, streams};
 
 /// Parts of a file that is uploaded while it is written: S3 takes 10,000, so this reaches 78 GiB.
 const PART_BYTES: usize = 8 * 1024 * 1024;
@@ -50,11 +53,52 @@ impl Worker {
             .registry
             .sink(&node.spec.connector)
             .ok_or_else(|| Error::bug("a sink has no connector"))?;
-        let sink = factory.build(&node.spec.config)?;
-        let end = sink_location(&self.lake, sink.path())?;
         let plan = crate::plan::leaf_plan(&node.spec.from, &provider.schema())?;
         let tables = BTreeMap::from([(node.spec.from.clone(), provider)]);
-        let mut plan = physical(&self.context, &plan, &tables).await?;
+        let plan = physical(&self.context, &plan, &tables).await?;
+        match factory.build(&node.spec.config)? {
+            BuiltSink::Files(sink) => self.run_files(open, node, sink, plan).await,
+            BuiltSink::Outlet(_) => self.run_outbox(open, node, plan).await,
+        }
+    }
+
+    /// Rows that wait to be delivered once the epoch is published.
+    async fn run_outbox(
+        &mut self,
+        open: &mut Open<'_>,
+        node: &SinkNode,
+        plan: Arc<dyn ExecutionPlan>,
+    ) -> Result<()> {
+        let schema = self.graph.columns_of(&node.spec.from);
+        let schema = schema.ok_or_else(|| Error::bug("a sink is fed from nothing"))?;
+        let place = outbox::Place {
+            outbox: outbox::Outbox::new(&self.lake.root, &self.identity.job, &node.spec.name),
+            schema,
+            epoch: open.epoch,
+            unique: open.unique.clone(),
+            memory: (self.env.memory.clone(), self.env.writer_bytes_max()),
+            now_ms: open.opened_at_ms,
+        };
+        let files = outbox::write(streams(&self.context, plan)?, &place).await?;
+        reach(Step::OutboxWritten, open.epoch);
+        let written = files.iter().map(|f| f.rows).sum();
+        let counts = TableCounts { entering: written, written, ..TableCounts::default() };
+        let action = match files.is_empty() {
+            true => Action::None,
+            false => Action::Outbox(OutboxAction { files }),
+        };
+        open.tables.insert(sink_name(&node.spec.name), TablePart { counts, action });
+        Ok(())
+    }
+
+    async fn run_files(
+        &mut self,
+        open: &mut Open<'_>,
+        node: &SinkNode,
+        sink: Arc<dyn FileSink>,
+        mut plan: Arc<dyn ExecutionPlan>,
+    ) -> Result<()> {
+        let end = sink_location(&self.lake, sink.path())?;
         if let FileSizing::Count(files) = sink.sizing() {
             let spread = Partitioning::RoundRobinBatch(files as usize);
             plan = Arc::new(
@@ -135,11 +179,6 @@ pub fn sink_location(lake: &Lake, path: &str) -> Result<Location> {
             .hint("put the sink's path into the same store as the lake"));
     }
     Ok(Location { store: lake.root.store.clone(), path: end.path })
-}
-
-/// The name of a sink among a manifest's tables.
-pub fn sink_name(name: &str) -> String {
-    format!("sink:{name}")
 }
 
 struct Staged {

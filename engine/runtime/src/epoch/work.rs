@@ -21,7 +21,7 @@ use sluice_lake::store::Location;
 use super::intake::Taken;
 use super::relation::{Relation, Relations};
 use super::routing::Router;
-use super::{Again, Environment, Identity, Lake};
+use super::{Environment, Identity, Lake, Strand};
 use crate::catalog::{Behind, CountedReader, IntakeTable, rows_table};
 use crate::function::EpochTime;
 use crate::job::TableFormat;
@@ -141,8 +141,6 @@ impl Worker {
         let mut open = self.open(taken);
         self.time.set_ms(open.opened_at_ms);
         let graph = self.graph.clone();
-        let strand = self.identity.strand;
-        let again = |place| strand.takes_again(place);
         for node in &graph.order {
             let began = self.env.clock.monotonic();
             let name = match node {
@@ -167,7 +165,8 @@ impl Worker {
             self.spent(super::sink_name(&sink.spec.name), began);
         }
         // What still cannot be decoded stands there already.
-        for taken in taken.iter().filter(|_| !again(Again::Rejected)) {
+        let again = matches!(self.identity.strand, Strand::Replay(_));
+        for taken in taken.iter().filter(|_| !again) {
             self.run_rejected(&mut open, taken).await?;
         }
         self.replace_leftovers(&mut open)?;
@@ -483,6 +482,14 @@ pub fn gone_on(epochs: &BTreeMap<String, u64>, offsets: &BTreeMap<String, Offset
         seen != Some(&Offset::At(**epochs))
     };
     epochs.iter().filter(has).map(|(job, _)| job.clone()).collect()
+}
+
+/// How many epochs of another job `offsets` have seen.
+pub fn other_epochs(offsets: &BTreeMap<String, Offsets>, job: &str) -> u64 {
+    match offsets.get(&job_source(job)).and_then(|o| o.get(EPOCHS_PARTITION)) {
+        Some(Offset::At(epochs)) => *epochs,
+        _ => 0,
+    }
 }
 
 /// The partition under which the epochs of another job are counted.

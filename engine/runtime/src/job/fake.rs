@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use sluice_core::{
-    Config, Context, Error, FileSink, Problems, Registry, Result, SinkFactory, Source,
+    BuiltSink, Config, Context, Error, Problems, Registry, Result, SinkFactory, Source,
     SourceFactory,
 };
 
@@ -123,7 +123,7 @@ impl SinkFactory for Files {
 
     fn check(&self, _: &Config, _: &mut Problems) {}
 
-    fn build(&self, _: &Config) -> Result<Arc<dyn FileSink>> {
+    fn build(&self, _: &Config) -> Result<BuiltSink> {
         Err(Error::bug("these sinks are never built"))
     }
 }

@@ -43,9 +43,9 @@ use std::collections::BTreeMap;
 
 pub use load::{load, read_pack};
 pub use model::{
-    EpochLimits, EventTime, ExpectAction, Expectation, FilesSpec, Job, Merge, Pack, Refresh,
-    Schedule, SecretRef, SinkSpec, SourceSpec, StoreSpec, TableFormat, TableSpec, TestSpec,
-    ViewSpec,
+    BacklogLimits, EpochLimits, EventTime, ExpectAction, Expectation, FilesSpec, Job, Merge,
+    MetricsSpec, Pack, Refresh, Schedule, SecretRef, SinkSpec, SourceSpec, StoreSpec, TableFormat,
+    TableSpec, TestSpec, ViewSpec,
 };
 pub use schema::{data_schema, job_schema};
 pub use secret::resolve_secrets;

@@ -261,8 +261,21 @@ pub struct ViewSpec {
     pub folder: String,
     /// How it is kept.
     pub refresh: Refresh,
+    /// Which of its columns are shown as gauges.
+    pub metrics: Option<MetricsSpec>,
     /// What the view is, for people; empty when nobody said.
     pub doc: String,
+}
+
+/// Gauges made of the rows of a view; its rows are the same without.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetricsSpec {
+    /// The columns that are shown, at least one.
+    pub values: Vec<String>,
+    /// The columns that tell series apart.
+    pub labels: Vec<String>,
+    /// What the gauges' names begin with; none: the names of job and view.
+    pub name: Option<String>,
 }
 
 /// One sink.
@@ -276,8 +289,27 @@ pub struct SinkSpec {
     pub from: String,
     /// The connector's settings, checked by it.
     pub config: Config,
+    /// What may wait for it, where it is outside of the lake.
+    pub backlog: BacklogLimits,
     /// JSON pointer of the entry.
     pub pointer: String,
+}
+
+/// What may wait in the outbox of a sink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BacklogLimits {
+    /// Epochs with rows for it.
+    pub epochs: u64,
+    /// Bytes of their files.
+    pub bytes: u64,
+}
+
+impl Default for BacklogLimits {
+    /// Three hours of an epoch a second, and what a small disk has room for: long enough for
+    /// somebody to look after what does not take the rows, short enough to be noticed.
+    fn default() -> Self {
+        Self { epochs: 10_000, bytes: 10 << 30 }
+    }
 }
 
 /// When an epoch closes: at the first limit that is reached.

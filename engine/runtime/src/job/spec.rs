@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use sluice_core::DataSchema;
 
 use super::model::{ExpectAction, Merge, Refresh, TableFormat};
-use super::named::{Named, Plain, Size};
+use super::named::{Named, OneOrMore, Plain, Size};
 
 /// A job: what is read, what is kept, and how.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -237,9 +237,26 @@ pub struct ViewEntry {
     /// `full`.
     #[serde(default)]
     pub refresh: Refresh,
+    /// Which of its columns `run --metrics` shows as gauges; default: none.
+    pub metrics: Option<MetricsEntry>,
     /// What the view is, for people.
     #[serde(default)]
     pub doc: String,
+}
+
+/// Gauges made of the rows of a view: a series per row and value, at most 200 for a view.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MetricsEntry {
+    /// The columns that are shown: numbers, booleans (0 and 1) or timestamps (seconds since 1970).
+    pub value: OneOrMore,
+    /// The columns that tell series apart: texts, whole numbers, booleans or dates; default: none.
+    #[serde(default)]
+    pub labels: Vec<String>,
+    /// What the gauges' names begin with, behind `sluice_view_` and before the column's; default: the
+    /// names of job and view.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9_]+$"))]
+    pub name: Option<String>,
 }
 
 /// One sink.
@@ -249,9 +266,23 @@ pub struct SinkEntry {
     pub connector: String,
     /// The source, table or view whose rows it gets.
     pub from: String,
+    /// What may wait for a sink outside of the lake before the job stops.
+    pub backlog: Option<BacklogEntry>,
     /// The connector's own settings.
     #[serde(flatten)]
     pub settings: Map<String, Value>,
+}
+
+/// What may wait in the outbox of a sink: at the first limit that is reached no new epoch begins,
+/// and where nothing can be delivered the job stops.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BacklogEntry {
+    /// Epochs with rows for the sink; default: 10,000.
+    #[schemars(range(min = 1))]
+    pub epochs: Option<u64>,
+    /// Bytes of their files, such as `500MiB`; default: `10GiB`.
+    pub bytes: Option<Size>,
 }
 
 /// When an epoch closes: at the first limit that is reached.

@@ -1,16 +1,18 @@
 //! A table's schema, derived once from its plan: what Delta can hold, under legal names.
 //!
 //! In: the plan of a statement. Out: the plan with a cast projection at its end and the schema of
-//! the table, or the column that cannot be held and the cast that would help.
+//! the table, or the column that cannot be held and the cast that would help; also whether the columns
+//! that a view shows as gauges can be.
 
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, col};
 use datafusion::prelude::Expr as SqlExpr;
-use sluice_core::PASSED_COLUMNS;
+use sluice_core::{PASSED_COLUMNS, Problems};
 
 use super::statement::{Wrong, wrong};
+use crate::job::{Job, ViewSpec, suggest};
 
 /// Characters Delta refuses in column names.
 const ILLEGAL: &str = " ,;{}()\n\t=";
@@ -143,6 +145,45 @@ fn holdable(name: &str, data_type: &DataType) -> Result<DataType, Wrong> {
             });
         }
     })
+}
+
+/// Finds columns that a view is to show as gauges or labels and that it lacks, or whose type is none
+/// for it.
+pub(super) fn check_metrics(spec: &ViewSpec, schema: &Schema, job: &Job, problems: &mut Problems) {
+    let Some(metrics) = &spec.metrics else { return };
+    let mut check = |key: &str, columns: &[String], fits: fn(&DataType) -> bool, hint: &str| {
+        for (i, column) in columns.iter().enumerate() {
+            let span = || job.span(&format!("{}/metrics/{key}/{i}", spec.pointer));
+            let (message, hint) = match schema.field_with_name(column) {
+                Ok(field) if fits(field.data_type()) => continue,
+                Ok(field) => {
+                    let of = field.data_type();
+                    let what =
+                        if key == "value" { "a gauge cannot show" } else { "a label cannot be" };
+                    (format!("{what} this type column={column} type={of}"), hint.to_string())
+                }
+                Err(_) => {
+                    let names = schema.fields().iter().map(|f| f.name().as_str());
+                    let hint = suggest::names(column, names, "name a column of the view");
+                    (format!("the view has no such column column={column}"), hint)
+                }
+            };
+            problems.push(&job.file, span(), message, Some(hint));
+        }
+    };
+    let value = "numbers, booleans and timestamps can be shown; cast it in the statement";
+    check("value", &metrics.values, is_value, value);
+    let label =
+        "texts, whole numbers, booleans and dates tell series apart; cast it in the statement";
+    check("labels", &metrics.labels, is_label, label);
+}
+
+fn is_value(of: &DataType) -> bool {
+    of.is_numeric() || matches!(of, DataType::Boolean | DataType::Timestamp(_, _))
+}
+
+fn is_label(of: &DataType) -> bool {
+    of.is_integer() || of.is_string() || matches!(of, DataType::Boolean | DataType::Date32)
 }
 
 /// Whether a column of this type can be written to a Parquet file and read back the same.

@@ -10,6 +10,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::prelude::SessionContext;
 use sluice_core::{Error, FieldSpec, Problems, Registry, rejected_schema};
 
+use super::columns::check_metrics;
 use super::places::{check_circles, check_places};
 use super::statement::Names;
 use super::table::{Scope, plan_table};
@@ -99,7 +100,7 @@ async fn build<'a>(
     let mut builder = Builder::new(context, job, others, time);
     builder.sources(registry, problems);
     builder.statements(problems).await;
-    builder.sinks(problems);
+    builder.sinks(registry, problems);
     builder
 }
 
@@ -160,6 +161,18 @@ impl Graph {
         table.map(|t| t.spec.partition_by.clone()).unwrap_or_default()
     }
 
+    /// Sinks outside of the lake.
+    pub fn outlets(&self) -> impl Iterator<Item = &SinkNode> {
+        self.sinks.iter().filter(|sink| sink.target.is_some())
+    }
+
+    /// The columns that a sink fed from `name` gets: a relation's, or those of a source's rows.
+    pub fn columns_of(&self, name: &str) -> Option<SchemaRef> {
+        let relation = self.relations().into_iter().find(|(relation, _)| relation == name);
+        let source = || self.sources.iter().find(|s| s.spec.name == name);
+        relation.map(|(_, schema)| schema).or_else(|| Some(source()?.spec.schema.clone()))
+    }
+
     fn exports(&self) -> Vec<Foreign> {
         let relations = self.relations().into_iter();
         let foreign = |(name, schema): (String, SchemaRef)| Foreign {
@@ -173,11 +186,11 @@ impl Graph {
     }
 }
 
-struct Builder<'a> {
+pub(super) struct Builder<'a> {
     context: SessionContext,
-    graph: Graph,
+    pub(super) graph: Graph,
     names: Names,
-    growth: BTreeMap<String, Growth>,
+    pub(super) growth: BTreeMap<String, Growth>,
     foreign: &'a [Foreign],
     /// Names without columns, because a statement has a problem: of other jobs, then also ours.
     failed: BTreeSet<String>,
@@ -191,7 +204,7 @@ impl<'a> Builder<'a> {
             sources: Vec::new(),
             tables: Vec::new(),
             views: Vec::new(),
-            sinks: job.sinks.iter().map(|s| SinkNode { spec: s.clone() }).collect(),
+            sinks: Vec::new(),
             order: Vec::new(),
             foreign: Vec::new(),
         };
@@ -290,6 +303,7 @@ impl<'a> Builder<'a> {
                 let growth = |name: &str| *self.growth.get(name).unwrap_or(&Growth::Changing);
                 let planned = plan_view(&self.context, spec, &self.names, &growth, problems).await;
                 let Some(node) = planned else { return false };
+                check_metrics(spec, &node.schema, &job, problems);
                 let append = matches!(node.strategy, super::Strategy::Append);
                 let growth = if append { Growth::Append } else { Growth::Changing };
                 self.names.insert(spec.name.clone(), node.schema.clone());
@@ -299,31 +313,6 @@ impl<'a> Builder<'a> {
             }
         }
         true
-    }
-
-    /// Files cannot be taken back, so a sink is fed from what only grows.
-    fn sinks(&self, problems: &mut Problems) {
-        let job = &self.graph.job;
-        for sink in &job.sinks {
-            let name = &sink.from;
-            if self.graph.sources.iter().any(|s| s.spec.name == *name && s.retracts) {
-                let span = job.span(&format!("{}/from", sink.pointer));
-                let message =
-                    format!("a file sink takes rows that stay, those of {name} are replaced");
-                let hint = "take `on_changed_file: replace` from the source, or read a Delta table \
-                    of its rows instead";
-                problems.push(&job.file, span, message, Some(hint.to_string()));
-                continue;
-            }
-            if self.growth.get(name) != Some(&Growth::Changing) {
-                continue;
-            }
-            let span = job.span(&format!("{}/from", sink.pointer));
-            let message = format!("a file sink takes rows that stay, those of {name} may change");
-            let hint = "feed it from a source, a table without key or a view kept by append; \
-                others can be read where they are, as Delta tables";
-            problems.push(&job.file, span, message, Some(hint.to_string()));
-        }
     }
 
     fn report_cycle(&self, left: &[Waiting], problems: &mut Problems) {

@@ -11,6 +11,7 @@ mod joins;
 mod order;
 mod places;
 mod run;
+mod sinks;
 mod sort;
 mod statement;
 mod table;
@@ -128,6 +129,8 @@ pub struct ViewNode {
 pub struct SinkNode {
     /// As written in the job.
     pub spec: SinkSpec,
+    /// Where it is, when it is outside of the lake and fed from an outbox.
+    pub target: Option<String>,
 }
 
 /// A node of the graph in the order of work.
@@ -137,6 +140,16 @@ pub enum Node {
     Table(usize),
     /// Index into the graph's views.
     View(usize),
+}
+
+/// The name of a sink among a manifest's tables.
+pub fn sink_name(name: &str) -> String {
+    format!("sink:{name}")
+}
+
+/// The name under which queries find what `sink` refused.
+pub fn undelivered_name(sink: &str) -> String {
+    format!("{sink}__undelivered")
 }
 
 /// The name of the table that keeps what `source` could not decode.

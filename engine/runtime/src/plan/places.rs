@@ -6,7 +6,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use sluice_core::{Problems, Registry};
+use sluice_core::{BuiltSink, Problems, Registry};
 
 use super::{Graph, SharedJob, quarantine_name};
 
@@ -86,7 +86,7 @@ fn of_job(graph: &Graph, registry: &Registry) -> Vec<Place> {
     }
     for spec in graph.sinks.iter().map(|s| &s.spec) {
         let built = registry.sink(&spec.connector).and_then(|f| f.build(&spec.config).ok());
-        let Some(sink) = built else { continue };
+        let Some(sink) = built.and_then(BuiltSink::files) else { continue };
         let pointer = format!("/sinks/{}/path", spec.name);
         add(format!("sink={}", spec.name), pointer, normal(sink.path()), true);
     }

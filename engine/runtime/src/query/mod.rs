@@ -1,7 +1,7 @@
 //! Queries by people: read-only SQL over the last published snapshots.
 //!
 //! In: the graphs of a pack, tables of others. Out: a session in which every table, view,
-//! `__rejected` and `__quarantine` answers, from the first moment on, beside the tables of others
+//! `__rejected`, `__quarantine` and `__undelivered` answers, from the first moment on, beside the tables of others
 //! and the system tables. It never touches a running job and never writes.
 
 mod dataset;
@@ -24,7 +24,8 @@ use sluice_lake::store;
 use crate::catalog::{SnapshotTable, sql_error};
 use crate::epoch::Environment;
 use crate::function::{EpochTime, SessionOptions, session};
-use crate::plan::Graph;
+use crate::outbox::{Outbox, undelivered_schema, undelivered_table};
+use crate::plan::{Graph, undelivered_name};
 use crate::recover;
 
 pub use external::External;
@@ -58,6 +59,17 @@ pub async fn open(
             let provider = SnapshotTable::provider(table.as_ref(), &context, &schema)?;
             context
                 .register_table(name.as_str(), provider)
+                .map_err(|e| sql_error("cannot register a table", e))?;
+        }
+        let lake = store::open(&job.graph.job.lake, &job.secrets)?;
+        for sink in job.graph.outlets() {
+            let Some(schema) = job.graph.columns_of(&sink.spec.from) else { continue };
+            let outbox = Outbox::new(&lake, &job.graph.job.name, &sink.spec.name);
+            let table = undelivered_table(&outbox, &schema).await?;
+            let schema = undelivered_schema(&schema);
+            let provider = SnapshotTable::provider(Some(&table), &context, &schema)?;
+            context
+                .register_table(undelivered_name(&sink.spec.name).as_str(), provider)
                 .map_err(|e| sql_error("cannot register a table", e))?;
         }
     }

@@ -67,7 +67,8 @@ pub(super) fn fit(relation: &Relation, head: &Head) -> Result<Fit> {
 /// to the table: those are null in its rows.
 pub(super) fn fit_beside(relation: &Relation, head: &Head) -> Result<Fit> {
     let known = |f: &&FieldRef| relation.schema.field_with_name(f.name()).is_ok();
-    let schema = Schema::new(head.schema.fields().iter().filter(known).cloned().collect::<Fields>());
+    let schema =
+        Schema::new(head.schema.fields().iter().filter(known).cloned().collect::<Fields>());
     fit(relation, &Head { schema: Arc::new(schema), ..head.clone() })
 }
 

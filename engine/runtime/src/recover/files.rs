@@ -26,7 +26,8 @@ pub(super) fn folders(
     for sink in &graph.sinks {
         let factory = registry.sink(&sink.spec.connector);
         let factory = factory.ok_or_else(|| Error::bug("a sink has no connector"))?;
-        let path = factory.build(&sink.spec.config)?.path().to_string();
+        let Some(files) = factory.build(&sink.spec.config)?.files() else { continue };
+        let path = files.path().to_string();
         folders.insert(sink_name(&sink.spec.name), sink_location(lake, &path)?);
     }
     Ok(folders)

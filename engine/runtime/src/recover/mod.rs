@@ -48,3 +48,10 @@ pub struct Running {
     /// Whether the first epoch only takes note of what sources have (`--adopt`).
     pub adopting: bool,
 }
+
+/// A job that can go on, for whoever has its lease.
+struct Opened {
+    worker: Worker,
+    publisher: Publisher,
+    sources: Vec<SourceRun>,
+}

@@ -2,11 +2,12 @@
 //! missing.
 
 mod relations;
+mod sources;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use sluice_core::{Error, Kind as ErrorKind, Offsets, Phases, Result, Secrets, Start, Step, reach};
+use sluice_core::{Error, Kind as ErrorKind, Phases, Result, Secrets, Step, reach};
 use sluice_lake::delta::{self, Head};
 use sluice_lake::manifest::{Chain, Entry, Holder, Lease, Manifest};
 use sluice_lake::snapshot::{Published, Snapshots};
@@ -19,10 +20,10 @@ use super::definition::{
 use super::evolve::{Fit, fit, fit_beside};
 use super::files::{folders, refuse_strays, rooted};
 use super::reset::marked;
-use super::{Running, adopt, chains, foreign, learned, state};
+use super::{Opened, Running, adopt, chains, foreign, learned, state};
 use crate::epoch::{
-    Environment, Identity, Kind, Lake, Publisher, PublisherTable, Relations, SourceRun, Strand,
-    Worker, WorkerState, fenced, gone_on, source_owner,
+    Environment, Identity, Kind, Lake, Publisher, PublisherTable, Relations, Strand, Worker,
+    WorkerState, fenced, gone_on,
 };
 use crate::function::{SessionOptions, session};
 use crate::job::TableFormat;
@@ -58,12 +59,7 @@ pub fn lake_of(env: &Environment, graph: &Graph, secrets: &Secrets) -> Result<La
 }
 
 /// The lake of a job, with one of its chains.
-pub fn lake_with(
-    env: &Environment,
-    graph: &Graph,
-    secrets: &Secrets,
-    chain: &str,
-) -> Result<Lake> {
+pub fn lake_with(env: &Environment, graph: &Graph, secrets: &Secrets, chain: &str) -> Result<Lake> {
     let root = store::open(&graph.job.lake, secrets)?;
     let chain = Chain::new(&root, chain, env.clock.clone());
     Ok(Lake { root, chain })
@@ -96,7 +92,9 @@ pub async fn open(
         // Before the tables are looked at, which then have at least what these epochs did.
         replays = chains::replays(&lake.root, &job).await?;
         let seen = last.as_ref().map(|e| &e.manifest.offsets);
-        if seen.is_some_and(|seen| !gone_on(&replays, seen).is_empty()) {
+        let stale = seen.is_some_and(|seen| !gone_on(&replays, seen).is_empty());
+        // Who only looks after tables leaves views to the next run, and to readers.
+        if stale && options.marks {
             afresh.extend(graph.views.iter().map(|v| v.spec.name.clone()));
         }
     }
@@ -117,18 +115,20 @@ pub async fn open(
         afresh,
         ..Opening::looking(env, graph, lake, identity, last, record)
     };
-    match restore(opening, secrets, lease).await {
-        Ok(running) => Ok(running),
-        Err(error) => Err(overtaken(&chain, before).await?.unwrap_or(error)),
+    match restore(opening, secrets).await {
+        Ok(Opened { worker, publisher, sources }) => {
+            Ok(Running { worker, publisher, sources, lease, adopting: options.adopt })
+        }
+        Err(error) => {
+            // Or the next attempt would find a lease that lives: its own.
+            lease.abandon().await;
+            Err(overtaken(&chain, before).await?.unwrap_or(error))
+        }
     }
 }
 
 /// From the last manifest to a job that can go on.
-async fn restore(
-    opening: Opening<'_>,
-    secrets: &Secrets,
-    lease: Lease,
-) -> Result<Running> {
+async fn restore(opening: Opening<'_>, secrets: &Secrets) -> Result<Opened> {
     let (env, graph, options) = (opening.env, opening.graph, opening.options);
     let mut relations = opening.relations()?;
     opening.refuse_delta_under_datasets(&relations).await?;
@@ -160,11 +160,11 @@ async fn restore(
     if first && !options.rebuild && !options.adopt {
         refuse_strays(&folders).await?;
     }
-    let mut running = opening.start(relations, publisher, secrets, lease).await?;
+    let mut opened = opening.start(relations, publisher, secrets).await?;
     if options.rebuild {
-        running.worker.state.cleared = folders;
+        opened.worker.state.cleared = folders;
     }
-    Ok(running)
+    Ok(opened)
 }
 
 pub(super) struct Opening<'a> {
@@ -296,7 +296,8 @@ impl Opening<'_> {
                     relation.files = head.files.values().cloned().collect();
                     let known = manifest.filter(|_| !self.options.adopt && !beside);
                     let away = was_away(relation, known)?;
-                    let fit = if beside { fit_beside(relation, head)? } else { fit(relation, head)? };
+                    let fit =
+                        if beside { fit_beside(relation, head)? } else { fit(relation, head)? };
                     let afresh = self.afresh.contains(&relation.name);
                     relation.exists = fit != Fit::Afresh && !away && !afresh;
                     relation.evolves = matches!(fit, Fit::Wider(_));
@@ -352,25 +353,28 @@ impl Opening<'_> {
         }
     }
 
+    /// The tables that an earlier life has left.
+    fn there(&self, publisher: &Publisher) -> BTreeSet<String> {
+        let tables = publisher.tables.iter();
+        let is_there = |t: &PublisherTable| {
+            t.head.is_some() || (self.options.adopt && t.format == TableFormat::Parquet && t.exists)
+        };
+        tables.filter(|(_, t)| is_there(t)).map(|(name, _)| name.clone()).collect()
+    }
+
     async fn start(
         self,
         relations: Relations,
         mut publisher: Publisher,
         secrets: &Secrets,
-        lease: Lease,
-    ) -> Result<Running> {
+    ) -> Result<Opened> {
         for relation in relations.values() {
             if let Some(table) = publisher.tables.get_mut(&relation.name) {
                 table.exists = relation.exists;
                 table.files = relation.files.len() as u64;
             }
         }
-        let tables = publisher.tables.iter();
-        let is_there = |t: &PublisherTable| {
-            t.head.is_some() || (self.options.adopt && t.format == TableFormat::Parquet && t.exists)
-        };
-        let there: BTreeSet<String> =
-            tables.filter(|(_, t)| is_there(t)).map(|(name, _)| name.clone()).collect();
+        let there = self.there(&publisher);
         let time = self.graph.time.clone();
         let context = session(&SessionOptions {
             memory: self.env.pool.clone(),
@@ -422,32 +426,7 @@ impl Opening<'_> {
         };
         state::restore(&mut worker).await?;
         let sources = self.sources(&worker, secrets).await?;
-        let adopting = self.options.adopt;
-        Ok(Running { worker, publisher, sources, lease, adopting })
-    }
-
-    async fn sources(&self, worker: &Worker, secrets: &Secrets) -> Result<Vec<SourceRun>> {
-        let mut runs = Vec::new();
-        for node in self.graph.sources.iter().filter(|_| self.reads_sources() && !self.options.idle) {
-            let factory = self.env.registry.source(&node.spec.connector);
-            let factory = factory.ok_or_else(|| Error::bug("a source has no connector"))?;
-            let context = self.env.context(&self.identity.job, secrets);
-            let mut source = factory.build(&node.spec.config, &context).await?;
-            let name = node.spec.name.clone();
-            let offsets: Offsets = worker.state.offsets.get(&name).cloned().unwrap_or_default();
-            let files = worker.state.files.get(&source_owner(&name));
-            let state = match files {
-                Some(files) => worker.folder.read(files).await?,
-                None => Vec::new(),
-            };
-            let RecoverOptions { careful, bounded, accept_loss, strand, .. } = self.options;
-            let shard = if let Strand::Shard(shard) = strand { Some(shard) } else { None };
-            let offsets_now = offsets.clone();
-            let start = Start { offsets: offsets_now, state, careful, bounded, accept_loss, shard };
-            source.seek(start).await?;
-            runs.push(SourceRun { name, source, offsets });
-        }
-        Ok(runs)
+        Ok(Opened { worker, publisher, sources })
     }
 }
 

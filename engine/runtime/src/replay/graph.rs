@@ -9,7 +9,7 @@ use serde_json::Value;
 use sluice_core::{Config, Error, Result};
 
 use crate::epoch::Again;
-use crate::job::{SourceSpec, TableFormat};
+use crate::job::{Merge, SourceSpec, TableFormat};
 use crate::plan::{
     Carried, Graph, Input, Node, Role, SourceNode, TableNode, leaf_plan, quarantine_name,
 };
@@ -92,6 +92,12 @@ fn against(table: &TableNode) -> Option<&'static str> {
         return Some(
             "the table has a key and no `sequence_by`: an old row that is taken again would count \
              as the newest",
+        );
+    }
+    if spec.delete_when.is_some() || spec.merge == Merge::Coalesce {
+        return Some(
+            "what is remembered of deleted keys and old values beside the table is its job's own: \
+             rows taken again would not meet it",
         );
     }
     let file = "its rows may be taken back by the file they came from, which is not known of rows \

@@ -116,8 +116,7 @@ async fn replay_held(
         Again::Rejected => rejected_name(&options.name),
         Again::Quarantined => quarantine_name(&options.name),
     };
-    let mut replayed =
-        Replayed { job: name.clone(), from: place.clone(), ..Replayed::default() };
+    let mut replayed = Replayed { job: name.clone(), from: place.clone(), ..Replayed::default() };
     let Some((source, counts)) = source(&running, &graph, &place, options, again, stamp)? else {
         running.lease.release().await?;
         return Ok(replayed);

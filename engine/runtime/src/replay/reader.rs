@@ -165,7 +165,8 @@ impl Inner {
     fn of_epochs(&self, batch: &RecordBatch) -> Result<RecordBatch> {
         let column = batch.column_by_name(self.rows.epoch_column());
         let column = column.and_then(|c| c.as_primitive_opt::<Int64Type>());
-        let column = column.ok_or_else(|| Error::data("rows do not say in which epoch they came"))?;
+        let column =
+            column.ok_or_else(|| Error::data("rows do not say in which epoch they came"))?;
         let taken = |epoch: Option<i64>| {
             let epoch = epoch.and_then(|epoch| u64::try_from(epoch).ok()).unwrap_or(0);
             Some(self.epochs.contains(&epoch))

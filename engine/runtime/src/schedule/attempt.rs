@@ -2,29 +2,34 @@
 //! learned columns.
 //!
 //! In: a graph and how to run it. Out: a summary of what was sealed, whatever the end. What happens
-//! between opening and failing is [`super::run`]'s.
+//! between opening and failing is [`super::run`]'s, how long to wait [`super::circuit`]'s.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sluice_core::{FieldSpec, Kind, Result, Secrets};
+use sluice_core::{Error, FieldSpec, Kind, Result, Secrets};
 use tokio_util::sync::CancellationToken;
 
+use super::circuit::{Circuits, backed_off, chance};
 use super::report::{Progress, Summary};
-use super::run::{Ended, Run, RunOptions};
+use super::run::{Around, Ended, Run, RunOptions};
 use super::shards::Shards;
+use super::tell::Teller;
 use crate::epoch::{Environment, Strand};
 use crate::function::{SessionOptions, session};
 use crate::plan::Graph;
-use crate::recover::{RecoverOptions, lake_with, open, shard_chain};
+use crate::recover::{RecoverOptions, Running, lake_with, open, shard_chain};
+use crate::status::At;
 
 /// Attempts in a row that may fail before a run gives up: with the waits between them about half a
-/// minute, longer than a store's usual hiccup and shorter than a person's patience.
+/// minute, longer than a store's usual hiccup and shorter than a person's patience. One that follows
+/// goes on for as long as the outage lasts, once it has been at work.
 const FAILURES_MAX: u32 = 5;
 
-/// The first wait after a failure; it doubles.
-const FIRST_WAIT: Duration = Duration::from_secs(1);
+/// Waits of a run that gives up are longer by up to this part, so that runs which failed together do
+/// not come back together.
+const JITTER: f64 = 0.25;
 
 /// Runs a job until its sources are empty, or until stopped. The summary tells what was sealed,
 /// whatever the end.
@@ -61,6 +66,32 @@ pub(super) struct Attempts<'a> {
     pub strand: Strand,
 }
 
+/// What a run remembers from one attempt to the next.
+struct State {
+    /// Attempts in a row that failed without sealing an epoch.
+    failures: u32,
+    /// Whether the job was open once.
+    opened: bool,
+    /// Whether a sealed epoch waits to be published.
+    unpublished: bool,
+    teller: Teller,
+    circuits: Circuits,
+}
+
+impl State {
+    /// Says how the run ended, if its note is known, or is worth it. Who lost the job to another has
+    /// nothing to say of it any more.
+    async fn ended(&self, ended: &Result<()>, follow: bool) {
+        let fenced = |error: &Error| error.kind() == Kind::Fenced;
+        let worth = follow || ended.is_err() || self.teller.bulletin.is_known();
+        if !self.opened || !worth || ended.as_ref().is_err_and(fenced) {
+            return;
+        }
+        self.teller.at(At::Ended, None);
+        self.teller.bulletin.try_post().await;
+    }
+}
+
 impl Attempts<'_> {
     /// The name of the chain.
     pub fn chain(&self) -> String {
@@ -74,7 +105,19 @@ impl Attempts<'_> {
     /// Opens the chain and runs it, again after a failure that may pass. Says in `opened` whether it
     /// was ever opened.
     pub async fn until_done(&self, summary: &mut Summary, opened: &mut bool) -> Result<()> {
-        let Attempts { env, secrets, options, progress, stop, strand, .. } = self;
+        let teller = Teller::new(self.env, &self.chain(), self.options.follow);
+        let circuits = Circuits::new(self.env, &teller);
+        let mut state = State { failures: 0, opened: false, unpublished: false, teller, circuits };
+        state.teller.up(true);
+        let ended = self.attempt(&mut state, summary).await;
+        state.teller.up(false);
+        state.ended(&ended, self.options.follow).await;
+        *opened |= state.opened;
+        ended
+    }
+
+    async fn attempt(&self, state: &mut State, summary: &mut Summary) -> Result<()> {
+        let options = self.options;
         let mut graph = self.graph.clone();
         let mut how = RecoverOptions {
             take_over: options.take_over,
@@ -84,21 +127,28 @@ impl Attempts<'_> {
             careful: false,
             bounded: !options.follow,
             accept_loss: options.accept_loss,
-            strand: *strand,
+            strand: self.strand,
             idle: false,
         };
-        let mut failures = 0;
         let mut done = 0;
         loop {
-            let lake = lake_with(env, &graph, secrets, &self.chain())?;
             let sealed_before = summary.epochs;
-            let ended = match open(env, &graph, lake, secrets, how).await {
-                Ok(running) => {
-                    *opened = true;
-                    let mut run = Run::new(env, &graph, options, *progress, running, stop);
+            state.teller.at(At::Opening, None);
+            let ended = match self.open(&graph, how, state).await {
+                Ok(None) => return Ok(()),
+                Ok(Some(running)) => {
+                    let around = Around {
+                        progress: self.progress,
+                        stop: &self.stop,
+                        teller: &state.teller,
+                        circuits: &state.circuits,
+                    };
+                    let mut run = Run::new(self.env, &graph, options, around, running);
                     run.done = done;
+                    run.secrets = Some(self.secrets);
                     let ended = run.until_done(summary).await;
                     done = run.done;
+                    state.unpublished = run.unpublished;
                     if run.began_anew() && !run.adopting {
                         // The new life has begun: a failure from here on continues it.
                         how = RecoverOptions {
@@ -115,9 +165,9 @@ impl Attempts<'_> {
             };
             how.careful = false;
             if summary.epochs > sealed_before {
-                failures = 0;
+                state.failures = 0;
             }
-            let error = match ended {
+            match ended {
                 Ok(Ended::Over) => return Ok(()),
                 Ok(Ended::Wider(columns)) => {
                     for (source, columns) in &columns {
@@ -126,20 +176,78 @@ impl Attempts<'_> {
                         tracing::info!(source, columns, "a source has new columns");
                     }
                     graph = self.learn(&graph, &columns).await?;
-                    continue;
                 }
-                Err(error) => error,
-            };
-            failures += 1;
-            how.careful = error.kind() == Kind::Unreadable;
-            let again = error.retry() || how.careful;
-            if !again || failures > FAILURES_MAX || stop.is_cancelled() {
-                return Err(error);
+                Err(error) => {
+                    how.careful = error.kind() == Kind::Unreadable;
+                    if self.wait_after(error, state).await? {
+                        return Ok(());
+                    }
+                }
             }
-            let wait =
-                if how.careful { Duration::ZERO } else { FIRST_WAIT * 2u32.pow(failures - 1) };
-            progress.note(&format!("{}; trying again in {} s", error.chain(), wait.as_secs()));
-            env.clock.sleep(wait).await;
+        }
+    }
+
+    /// Opens the job. None when the run is stopped meanwhile: only after it was at work, since what is
+    /// opened first is soon open, and may be what ends with an error that has to be told.
+    async fn open(
+        &self,
+        graph: &Arc<Graph>,
+        how: RecoverOptions,
+        state: &mut State,
+    ) -> Result<Option<Running>> {
+        let lake = lake_with(self.env, graph, self.secrets, &self.chain())?;
+        let root = lake.root.clone();
+        let again = state.opened && !state.unpublished;
+        let running = tokio::select! {
+            biased;
+            running = open(self.env, graph, lake, self.secrets, how) => running?,
+            () = self.stop.cancelled(), if again => return Ok(None),
+        };
+        state.teller.bulletin.placed(&root, &self.chain());
+        (state.opened, state.unpublished) = (true, false);
+        state.circuits.store_answered();
+        Ok(Some(running))
+    }
+
+    /// Waits before the next attempt, or gives up. Says whether the run was stopped while it waited:
+    /// then nothing is left to be done, since what no epoch sealed is taken again by the next run.
+    async fn wait_after(&self, error: Error, state: &mut State) -> Result<bool> {
+        state.teller.failed(&error);
+        state.failures += 1;
+        let careful = error.kind() == Kind::Unreadable;
+        let again = error.retry() || careful;
+        let outage = error.kind() == Kind::Unavailable && error.retry();
+        let endures = outage && self.options.follow && state.opened;
+        let gives_up = !again || (state.failures > FAILURES_MAX && !endures);
+        // A source that failed had given nothing: then there is nothing to finish either.
+        let idle = endures && error.source_name().is_some() && !state.unpublished;
+        match self.stop.is_cancelled() {
+            true if idle => return Ok(true),
+            true => return Err(error),
+            false if gives_up => return Err(error),
+            false => {}
+        }
+        let wait = match (careful, endures) {
+            (true, _) => Duration::ZERO,
+            (_, true) => state.circuits.failed(&error),
+            _ => {
+                let more = 1.0 + JITTER * chance(&self.env.ids.fresh());
+                backed_off(state.failures).mul_f64(more)
+            }
+        };
+        let note = format!("{}; trying again in {:.1} s", error.chain(), wait.as_secs_f64());
+        self.progress.note(&note);
+        state.teller.at(At::Waiting, None);
+        if self.options.follow && !careful {
+            state.teller.bulletin.try_post().await;
+        }
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => match state.unpublished {
+                true => Err(error),
+                false => Ok(true),
+            },
+            () = self.env.clock.sleep(wait) => Ok(false),
         }
     }
 
@@ -157,3 +265,6 @@ impl Attempts<'_> {
         Ok(Arc::new(graph.learn(&context, &env.registry, columns).await?))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::report::{Progress, Silent, Summary};
 use super::request::Requests;
-use super::run::{Run, RunOptions};
+use super::run::{Run, RunOptions, Told};
 use super::tender::Tender;
 use crate::epoch::Environment;
 use crate::plan::Graph;
@@ -47,10 +47,11 @@ pub async fn hold(
     let root = lake.root.clone();
     let running = open(env, graph, lake, secrets, how).await?;
     let mut summary = Summary::new(graph);
-    let mut run = Run::new(env, graph, &options, &Silent, running, &stop);
+    let told = Told::of(env, &graph.job.name);
+    let mut run = Run::new(env, graph, &options, told.around(&Silent, &stop), running);
     let (lease, number) = run.pause(&mut summary).await?;
     let requests = Requests::new(&root, &graph.job.name);
-    let tender = Tender::start(env.clock.clone(), lease, requests);
+    let tender = Tender::start(env.clock.clone(), lease, requests, told.bulletin());
     Ok((HeldJob { tender }, number))
 }
 
@@ -64,7 +65,8 @@ pub async fn work(
     stop: &CancellationToken,
 ) -> Result<Summary> {
     let mut summary = Summary::new(graph);
-    let mut run = Run::new(env, graph, options, progress, running, stop);
+    let told = Told::of(env, &graph.job.name);
+    let mut run = Run::new(env, graph, options, told.around(progress, stop), running);
     run.until_done(&mut summary).await?;
     Ok(summary)
 }

@@ -40,6 +40,11 @@ impl Keeper {
         Self { seen: last, ..Self::default() }
     }
 
+    /// Per table, the version whose checkpoint this run began last.
+    pub fn checkpointed(&self) -> &BTreeMap<String, i64> {
+        &self.checkpointed
+    }
+
     /// Begins what is due after an epoch was published; while it is still busy that waits for a
     /// later call.
     pub fn look(&mut self, house: House, now: Moment) {

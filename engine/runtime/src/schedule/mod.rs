@@ -4,6 +4,8 @@
 //! In: a graph and options. Out: a summary. When a run starts is the caller's decision.
 
 mod attempt;
+mod circuit;
+mod delivery;
 mod held;
 mod keeper;
 mod limit;
@@ -11,6 +13,7 @@ mod report;
 mod request;
 mod run;
 mod shards;
+mod tell;
 mod tender;
 mod upkeep;
 

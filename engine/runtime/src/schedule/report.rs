@@ -6,6 +6,7 @@ use serde::Serialize;
 use sluice_lake::manifest::{Action, Manifest};
 
 use crate::epoch::{Kind, Relation, Relations, Taken, sink_name};
+use crate::outbox::Given;
 use crate::plan::{Graph, rejected_name};
 
 /// Told what happens as it happens. Called from the run's task: must not block.
@@ -132,11 +133,26 @@ pub struct SinkSummary {
     pub files: u64,
     /// Bytes written.
     pub bytes: u64,
+    /// Rows that it has, where it is outside of the lake; none where it is not.
+    pub delivered: Option<u64>,
+    /// Rows that it refused.
+    pub undelivered: u64,
+    /// Rows that wait for it.
+    pub waiting: u64,
     /// Time spent on it.
     pub seconds: f64,
 }
 
 impl Summary {
+    /// Adds what a sink outside of the lake was given.
+    pub(super) fn given(&mut self, sink: &str, given: Given) {
+        if let Some(sink) = self.sinks.iter_mut().find(|s| s.name == sink) {
+            sink.delivered = Some(sink.delivered.unwrap_or(0) + given.delivered);
+            sink.undelivered += given.undelivered;
+            sink.waiting = given.waiting.rows;
+        }
+    }
+
     /// A summary of nothing yet.
     pub(super) fn new(graph: &Graph) -> Self {
         let view = |v: &crate::plan::ViewNode| ViewSummary {
@@ -291,6 +307,7 @@ impl TableSummary {
 fn written(action: &Action) -> (u64, u64) {
     match action {
         Action::None => (0, 0),
+        Action::Outbox(a) => (a.files.len() as u64, a.files.iter().map(|f| f.bytes).sum()),
         Action::Delta(a) => (a.adds.len() as u64, a.adds.iter().map(|f| f.bytes).sum()),
         Action::Files(a) => (a.copies.len() as u64, a.copies.iter().map(|c| c.bytes).sum()),
     }

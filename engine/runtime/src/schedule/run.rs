@@ -7,6 +7,7 @@
 //!    └── any failure before the seal: memory is dropped, the same path as a restart
 //! ```
 
+mod around;
 mod house;
 mod rewrite;
 
@@ -14,22 +15,28 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sluice_core::{Error, FieldSpec, Kind, Offsets, Phase, Result, Step, format_count, reach};
+use sluice_core::{
+    Error, FieldSpec, Kind, Offsets, Phase, Result, Secrets, Step, format_count, reach,
+};
 use sluice_lake::manifest::{Action, EpochKind, Manifest, Sealed};
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
+use super::delivery::Deliveries;
 use super::keeper::{Keeper, Moment};
-use super::report::{EpochReport, Progress, Summary};
+use super::report::{EpochReport, Summary};
 use super::request::Requests;
+use super::tell::{Gauges, Spent};
 use super::tender::Tender;
 use super::upkeep::House;
 use crate::epoch::{
-    Cleaner, Closed, Compaction, Environment, PublishOutcome, Publisher, Worker, fenced, take,
+    Cleaner, Closed, Compaction, Environment, PublishOutcome, Publisher, SourceRun, Worker, fenced,
+    take,
 };
 use crate::plan::Graph;
 use crate::recover::Running;
+use crate::status::At;
 
+pub(super) use around::{Around, Told};
 pub use rewrite::compact_job;
 
 /// How a run behaves.
@@ -84,16 +91,23 @@ pub(super) struct Run<'a> {
     env: &'a Environment,
     graph: &'a Arc<Graph>,
     options: &'a RunOptions,
-    progress: &'a dyn Progress,
-    stop: &'a CancellationToken,
+    around: Around<'a>,
     worker: Worker,
     /// Here between publications, else with the task that publishes.
     publisher: Option<Publisher>,
-    sources: Vec<crate::epoch::SourceRun>,
+    sources: Vec<SourceRun>,
     tender: Option<Tender>,
     publishing: Option<Publishing>,
     cleaner: Cleaner,
     keeper: Keeper,
+    deliveries: Deliveries,
+    /// What sinks outside of the lake are reached with; without, nothing is delivered.
+    pub(super) secrets: Option<&'a Secrets>,
+    gauges: Gauges,
+    /// Where the time of the epoch at work went so far.
+    spent: Spent,
+    /// Whether a sealed epoch could not be published.
+    pub(super) unpublished: bool,
     /// Whether it still takes note of what its sources have.
     pub(super) adopting: bool,
     first_epoch: u64,
@@ -112,28 +126,34 @@ impl<'a> Run<'a> {
         env: &'a Environment,
         graph: &'a Arc<Graph>,
         options: &'a RunOptions,
-        progress: &'a dyn Progress,
+        around: Around<'a>,
         running: Running,
-        stop: &'a CancellationToken,
     ) -> Self {
         let first_epoch = running.worker.state.epoch;
         let chain = &running.worker.identity.chain;
         let requests = Requests::new(&running.worker.lake.root, chain);
         let last = running.worker.state.opened_at_ms.zip(first_epoch.checked_sub(1));
         let last = last.map(|(opened_at_ms, epoch)| Moment { epoch, opened_at_ms });
+        let gauges = Gauges::start(&running.worker, graph);
+        around.teller.tables(&running.worker.state.relations);
+        let (clock, bulletin) = (env.clock.clone(), around.teller.bulletin.clone());
         Self {
             env,
             graph,
             options,
-            progress,
-            stop,
+            around,
             worker: running.worker,
             publisher: Some(running.publisher),
             sources: running.sources,
-            tender: Some(Tender::start(env.clock.clone(), running.lease, requests)),
+            tender: Some(Tender::start(clock, running.lease, requests, bulletin)),
             publishing: None,
             cleaner: Cleaner::default(),
             keeper: Keeper::new(last),
+            deliveries: Deliveries::default(),
+            secrets: None,
+            gauges,
+            spent: Spent::default(),
+            unpublished: false,
             adopting: running.adopting,
             first_epoch,
             done: 0,
@@ -145,25 +165,43 @@ impl<'a> Run<'a> {
         self.worker.state.epoch > self.first_epoch
     }
 
-    /// Runs epochs until there is nothing left to do, and publishes what was sealed.
+    /// Runs epochs until there is nothing left to do, publishes what was sealed, and delivers what
+    /// waits.
     pub(super) async fn until_done(&mut self, summary: &mut Summary) -> Result<Ended> {
-        let ended = self.epochs(summary).await;
+        let ended = match self.begin_deliveries().await {
+            Ok(()) => self.epochs(summary).await,
+            Err(error) => Err(error),
+        };
         self.close(ended, summary).await
     }
 
-    /// Publishes what was sealed, and gives the lease back.
+    /// Publishes what was sealed, delivers what waits, and gives the lease back.
     async fn close(&mut self, ended: Result<Ended>, summary: &mut Summary) -> Result<Ended> {
         // Whatever was sealed is published before the run ends, even when it ends by an error.
         let published = self.finish_publishing(None).await;
         let published = published.and(self.cleaner.finish().await);
         self.keeper.finish().await;
+        self.gauges.finish().await;
+        // A run that is to end ends when everything is delivered.
+        let drain = matches!(ended, Ok(Ended::Over)) && published.is_ok();
+        let drain = drain && !self.around.stop.is_cancelled();
+        let deliveries = std::mem::take(&mut self.deliveries);
+        let delivered = deliveries.end(drain, self.around.stop, summary).await;
         summary.hold(&self.worker.state.relations);
         summary.spent(&self.worker.phases.take());
         if let Some(tender) = self.tender.take() {
             tender.end().await?.release().await?;
         }
         let ended = ended?;
-        published.map(|()| ended)
+        published.and(delivered).map(|()| ended)
+    }
+
+    async fn begin_deliveries(&mut self) -> Result<()> {
+        if let Some(secrets) = self.secrets {
+            self.deliveries =
+                Deliveries::start(self.env, self.graph, secrets, &self.worker).await?;
+        }
+        Ok(())
     }
 
     async fn epochs(&mut self, summary: &mut Summary) -> Result<Ended> {
@@ -174,7 +212,8 @@ impl<'a> Run<'a> {
         }
         while self.options.epochs_max.is_none_or(|max| self.done < max) {
             self.upkeep(summary).await?;
-            if self.stop.is_cancelled() {
+            self.deliveries.room(self.around.stop).await?;
+            if self.around.stop.is_cancelled() || self.deliveries.failed() {
                 return Ok(Ended::Over);
             }
             let taken = match self.next().await? {
@@ -188,12 +227,14 @@ impl<'a> Run<'a> {
             let bytes = taken.iter().flat_map(|t| &t.splits).map(|s| s.bytes).sum();
             let epoch = self.worker.state.epoch;
             tracing::info!(job = self.graph.job.name, epoch, "epoch opened");
-            self.progress.intake(&self.graph.job.name, rows, bytes);
+            self.around.progress.intake(&self.graph.job.name, rows, bytes);
+            self.around.teller.at(At::Working, Some(epoch));
             reach(Step::Polled, epoch);
             let kind = if taken.is_empty() { EpochKind::Rebuild } else { EpochKind::Data };
             let opened = self.env.clock.monotonic();
             let manifest = self.worker.run(&taken, kind).await?;
             self.seal(manifest, opened, summary).await?;
+            self.around.teller.took(&taken);
             summary.set_aside(&taken);
             self.compact(summary).await?;
         }
@@ -202,15 +243,24 @@ impl<'a> Run<'a> {
 
     /// What the next epoch works on.
     async fn next(&mut self) -> Result<Closed> {
-        let stop = self.stop.clone();
+        let Around { stop, teller, circuits, .. } = self.around;
         let tender = self.tender.as_ref();
-        let stopped = || stop.is_cancelled() || tender.is_some_and(Tender::is_asked);
+        let deliveries = &self.deliveries;
+        let over = |sources: &[SourceRun]| {
+            circuits.sources_answered();
+            teller.lag(sources);
+            tender.is_some_and(Tender::is_asked) || deliveries.failed()
+        };
         if self.worker.stale_views() {
             return Ok(Closed::Epoch(Vec::new()));
         }
         let limits = &self.graph.job.epoch;
         let follow = self.options.follow;
-        match take(&mut self.sources, limits, follow, self.env, &stopped).await? {
+        teller.at(At::Taking, Some(self.worker.state.epoch));
+        let began = self.env.clock.monotonic();
+        let closed = take(&mut self.sources, limits, follow, self.env, stop, &over).await?;
+        self.spent.take = self.seconds_since(began);
+        match closed {
             // What sources learned of rows that are sealed is sealed as well, whatever comes.
             Closed::End if self.worker.state.learned => Ok(Closed::Epoch(Vec::new())),
             closed => Ok(closed),
@@ -224,9 +274,11 @@ impl<'a> Run<'a> {
         opened: Duration,
         summary: &mut Summary,
     ) -> Result<()> {
+        self.spent.work = self.seconds_since(opened);
+        let epoch = manifest.epoch;
+        self.around.teller.at(At::Sealing, Some(epoch));
         self.finish_publishing(Some(&manifest)).await?;
         self.name_versions(&mut manifest);
-        let epoch = manifest.epoch;
         let (chain, began) = (self.worker.lake.chain.clone(), self.env.clock.monotonic());
         let sha256 = match chain.seal(&manifest).await? {
             Sealed::Won { sha256 } => sha256,
@@ -237,15 +289,23 @@ impl<'a> Run<'a> {
         let seconds = std::mem::take(&mut self.worker.seconds);
         summary.add(self.graph, &manifest, &self.worker.state.relations, &seconds);
         let rows = manifest.sources.values().map(|s| s.rows.decoded).sum();
-        let elapsed = self.env.clock.monotonic().saturating_sub(opened).as_secs_f64();
-        let report = EpochReport { epoch, rows, seconds: elapsed };
-        tracing::info!(job = self.graph.job.name, epoch, rows, "epoch sealed");
-        self.progress.epoch(&self.graph.job.name, &report);
+        let report = EpochReport { epoch, rows, seconds: self.seconds_since(opened) };
+        let spent = Spent { seal: report.seconds - self.spent.work, ..self.spent };
+        self.spent = Spent::default();
+        let phases = self.worker.phases.take();
+        summary.spent(&phases);
+        self.around.circuits.proved();
+        self.around.teller.sealed(&manifest, rows, spent, &phases);
+        self.around.progress.epoch(&self.graph.job.name, &report);
         self.start_publishing(manifest)?;
         if !self.options.overlap {
             self.finish_publishing(None).await?;
         }
         Ok(())
+    }
+
+    fn seconds_since(&self, began: Duration) -> f64 {
+        self.env.clock.monotonic().saturating_sub(began).as_secs_f64()
     }
 
     /// Entries with removes name the version they are prepared against: the one that holds the
@@ -268,9 +328,16 @@ impl<'a> Run<'a> {
         let manifest = Arc::new(manifest);
         let work = manifest.clone();
         let (phases, began) = (self.worker.phases.clone(), self.env.clock.monotonic());
+        let (teller, listener) = (self.around.teller.clone(), self.gauges.listener());
+        let checkpointed = self.keeper.checkpointed().clone();
         let task = tokio::spawn(async move {
             let outcome = publish_won(&mut publisher, &work).await;
             phases.since(Phase::Commit, began);
+            if outcome.is_ok() {
+                let seconds = teller.clock.monotonic().saturating_sub(began).as_secs_f64();
+                teller.published(&publisher, work.epoch, seconds, &checkpointed);
+                listener.published(&work, &publisher);
+            }
             (publisher, outcome)
         });
         self.publishing = Some(Publishing { task, manifest });
@@ -284,6 +351,7 @@ impl<'a> Run<'a> {
         let (publisher, outcome) =
             task.await.map_err(|e| Error::bug("a publication ended by itself").because(e))?;
         self.publisher = Some(publisher);
+        self.unpublished = outcome.is_err();
         let outcome = outcome.map_err(stays_sealed)?;
         for (name, relation) in &mut self.worker.state.relations {
             if let Some(part) = manifest.tables.get(name) {
@@ -296,6 +364,8 @@ impl<'a> Run<'a> {
                 }
             }
         }
+        self.deliveries.published(&manifest);
+        self.around.teller.tables(&self.worker.state.relations);
         self.acknowledge(&manifest.offsets).await?;
         reach(Step::Acknowledged, manifest.epoch);
         if let Some(publisher) = self.publisher.as_ref().filter(|_| self.options.upkeep) {
@@ -309,7 +379,8 @@ impl<'a> Run<'a> {
     async fn acknowledge(&mut self, offsets: &BTreeMap<String, Offsets>) -> Result<()> {
         for run in &mut self.sources {
             if let Some(offsets) = offsets.get(&run.name) {
-                run.source.acknowledge(offsets).await?;
+                let done = run.source.acknowledge(offsets).await;
+                done.map_err(|e| e.at_source(&run.name))?;
             }
         }
         Ok(())
@@ -324,9 +395,9 @@ impl<'a> Run<'a> {
         let limits = self.graph.job.epoch.clone();
         let clock = self.env.clock.clone();
         loop {
-            let stop = self.stop.clone();
-            let stopped = || stop.is_cancelled();
-            let taken = match take(&mut self.sources, &limits, false, self.env, &stopped).await? {
+            let (stop, over) = (self.around.stop, |_: &[SourceRun]| false);
+            let taken = match take(&mut self.sources, &limits, false, self.env, stop, &over).await?
+            {
                 Closed::Epoch(taken) => taken,
                 Closed::Wider(columns) => return Ok(Some(columns)),
                 Closed::End => Vec::new(),

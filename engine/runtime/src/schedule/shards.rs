@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::attempt::Attempts;
 use super::report::{Silent, Summary};
-use super::run::{Run, RunOptions};
+use super::run::{Run, RunOptions, Told};
 use crate::epoch::Strand;
 use crate::recover::{RecoverOptions, lake_of, open, shard_chain};
 
@@ -69,12 +69,8 @@ type Ended = (Part, Summary, Result<()>);
 
 impl<'a> Shards<'a> {
     pub fn new(base: Attempts<'a>) -> Self {
-        let options = RunOptions {
-            rebuild: false,
-            adopt: false,
-            compaction: None,
-            ..base.options.clone()
-        };
+        let options =
+            RunOptions { rebuild: false, adopt: false, compaction: None, ..base.options.clone() };
         Self { base, options }
     }
 
@@ -189,7 +185,8 @@ impl<'a> Shards<'a> {
         let lake = lake_of(env, graph, secrets)?;
         let running = open(env, graph, lake, secrets, how).await?;
         *opened = true;
-        let mut run = Run::new(env, graph, options, &Silent, running, stop);
+        let told = Told::of(env, &graph.job.name);
+        let mut run = Run::new(env, graph, options, told.around(&Silent, stop), running);
         match what {
             House::Found => run.found(summary).await,
             House::Once => run.tidy(summary).await,
@@ -272,9 +269,7 @@ impl<'a> Shards<'a> {
                     let shard = Shard { index, count: self.base.graph.job.shards };
                     self.shard(shard, take_over, own, done, &mut opened).await
                 }
-                Part::House => {
-                    self.house(take_over, &own, done, House::Always, &mut opened).await
-                }
+                Part::House => self.house(take_over, &own, done, House::Always, &mut opened).await,
             };
             match ended {
                 Err(error) if error.kind() == Kind::Fenced => {

@@ -1,5 +1,5 @@
-//! Beside a run: renews its lease, however long an epoch takes or nothing comes, and listens for
-//! what `maintain` asks.
+//! Beside a run: renews its lease, however long an epoch takes or nothing comes, listens for what
+//! `maintain` asks, and writes down what the run says of itself.
 //!
 //! It decides nothing: a request is worked by the run, between two epochs.
 
@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::request::{Request, Requests};
+use super::tell::Bulletin;
 
 /// How often it looks for a request; every second time it renews the lease.
 const LOOK: Duration = Duration::from_secs(LEASE_TTL.as_secs() / 6);
@@ -27,9 +28,15 @@ pub(super) struct Tender {
 
 impl Tender {
     /// Takes care of `lease` from now on.
-    pub fn start(clock: Arc<dyn Clock>, lease: Lease, requests: Requests) -> Self {
+    pub fn start(
+        clock: Arc<dyn Clock>,
+        lease: Lease,
+        requests: Requests,
+        bulletin: Bulletin,
+    ) -> Self {
         let (over, asked) = (CancellationToken::new(), Arc::new(Mutex::new(None)));
-        let task = tokio::spawn(tend(clock, lease, requests, over.clone(), asked.clone()));
+        let ears = Ears { requests, bulletin, asked: asked.clone() };
+        let task = tokio::spawn(tend(clock, lease, ears, over.clone()));
         Self { task, over, asked }
     }
 
@@ -50,12 +57,18 @@ impl Tender {
     }
 }
 
+/// Where it listens and speaks.
+struct Ears {
+    requests: Requests,
+    bulletin: Bulletin,
+    asked: Arc<Mutex<Option<Request>>>,
+}
+
 async fn tend(
     clock: Arc<dyn Clock>,
     mut lease: Lease,
-    requests: Requests,
+    ears: Ears,
     over: CancellationToken,
-    asked: Arc<Mutex<Option<Request>>>,
 ) -> Lease {
     let (mut lost, mut heard) = (false, None);
     for round in 1_u64.. {
@@ -66,15 +79,16 @@ async fn tend(
         if round % 2 == 0 {
             lost = renew(&mut lease, lost).await;
         }
-        match requests.pending().await {
+        match ears.requests.pending().await {
             // It stays there until it is answered.
             Ok(Some(request)) if heard.as_ref() != Some(&request.id) => {
                 heard = Some(request.id.clone());
-                *asked.lock() = Some(request);
+                *ears.asked.lock() = Some(request);
             }
             Ok(_) => {}
             Err(error) => tracing::debug!(error = error.chain(), "requests were not read"),
         }
+        ears.bulletin.try_post().await;
     }
     lease
 }

@@ -16,6 +16,7 @@ use sluice_lake::snapshot::{self, Published, PublishedTable, Snapshots};
 use sluice_lake::store::Location;
 
 use crate::epoch::{Lake, Publisher};
+use crate::outbox;
 use crate::recover;
 
 /// What somebody asks for.
@@ -168,11 +169,18 @@ impl House {
             lines.extend(self.vacuum(&needed, how, now_ms).await?);
         }
         if chores.fold {
-            let folded = self.lake.chain.fold(now_ms, KEEP_NEWEST, KEEP_MS).await?;
+            let folded = self.lake.chain.fold(now_ms, self.keep_newest().await?, KEEP_MS).await?;
             snapshots.clean(now_ms, snapshot::KEEP_MS).await?;
             lines.push(format!("{} folded", format_count(folded.folded, "manifest")));
         }
         Ok(lines)
+    }
+
+    /// Manifests that stay whatever their age: they name what waits in outboxes.
+    async fn keep_newest(&self) -> Result<u64> {
+        let since = outbox::needed_since(&self.lake.root, &self.chain).await?;
+        let needed = since.map_or(0, |since| self.epoch.saturating_sub(since) + 1);
+        Ok(needed.max(KEEP_NEWEST))
     }
 
     /// Deletes entries of logs that are older than their tables keep them.
@@ -212,6 +220,9 @@ impl House {
             let gone = lake_maintain::orphans(&folder, &named, old, now_ms).await?;
             lines.extend(self.delete("leftovers", &gone, how.dry_run).await?);
         }
+        let ages = (lake_maintain::ORPHAN_MS, now_ms);
+        let gone = outbox::orphans(&self.lake.root, &self.chain, &self.lake.chain, ages).await?;
+        lines.extend(self.delete("leftovers", &gone, how.dry_run).await?);
         Ok(lines)
     }
 
@@ -243,7 +254,7 @@ async fn named(lake: &Lake) -> Result<BTreeSet<String>> {
                 named.extend(action.change_file.iter().map(|f| f.path.clone()))
             }
             Action::Files(action) => named.extend(action.copies.iter().map(|c| c.from.clone())),
-            Action::None => {}
+            Action::None | Action::Outbox(_) => {}
         }
     }
     Ok(named)

@@ -12,7 +12,7 @@ use sluice_lake::manifest::{Action, Base, Chain, Counts, Entry, EpochKind, Table
 use sluice_lake::snapshot::Snapshots;
 
 use super::recount::recounted;
-use super::tables;
+use super::{outboxes, tables};
 use crate::epoch::Environment;
 use crate::plan::rejected_name;
 use crate::query::{Readable, published};
@@ -69,11 +69,12 @@ pub async fn audit(env: &Environment, job: &Readable, at_sources: bool) -> Resul
         return Ok(Audit { job: name, checks: vec![check] });
     }
     let lake = lake_of(env, &job.graph, &job.secrets)?;
-    let own = recount(env, job, &name, None, at_sources).await?;
+    let records = outboxes::records(job, &lake).await?;
+    let own = recount(env, job, (&name, None), at_sources).await?;
     let life = own.life.clone();
-    let Recounted { mut checks, mut totals, .. } = own;
+    let Recounted { mut checks, mut totals, entries, base, .. } = own;
     for chain in beside(&lake.root, &name).await? {
-        let other = recount(env, job, &chain, life.as_deref(), at_sources).await?;
+        let other = recount(env, job, (&chain, life.as_deref()), at_sources).await?;
         let of = |check: Check| Check { name: format!("{} of {chain}", check.name), ..check };
         checks.extend(other.checks.into_iter().map(of));
         for (sum, more) in totals.iter_mut().zip(other.totals) {
@@ -82,6 +83,7 @@ pub async fn audit(env: &Environment, job: &Readable, at_sources: bool) -> Resul
     }
     let published = published(job).await?;
     checks.extend(tables::check_tables(job, &lake, published.as_ref(), &totals).await?);
+    checks.extend(outboxes::check(job, &lake, (&entries, base.as_ref()), records).await?);
     Ok(Audit { job: name, checks })
 }
 
@@ -90,6 +92,9 @@ struct Recounted {
     /// The life of its last epoch.
     life: Option<String>,
     checks: Vec<Check>,
+    /// Its manifests, and the sum of those that are folded.
+    entries: Vec<Entry>,
+    base: Option<Base>,
     /// What tables hold by it: up to the last published epoch, and up to the last sealed one. An
     /// epoch that is sealed and not recorded yet may have reached a table or not.
     totals: [Totals; 2],
@@ -100,8 +105,7 @@ struct Recounted {
 async fn recount(
     env: &Environment,
     job: &Readable,
-    name: &str,
-    life: Option<&str>,
+    (name, life): (&str, Option<&str>),
     at_sources: bool,
 ) -> Result<Recounted> {
     let chain = lake_with(env, &job.graph, &job.secrets, name)?;
@@ -129,7 +133,7 @@ async fn recount(
         Totals::of(&chain, &counted, base.as_ref()).await?,
     ];
     let life = entries.last().map(|e| e.manifest.incarnation.clone());
-    Ok(Recounted { life, checks, totals })
+    Ok(Recounted { life, checks, entries, base, totals })
 }
 
 /// An epoch is sealed only when the one before it is published: no record at all is a loss, unless
@@ -359,7 +363,7 @@ impl Totals {
 impl Total {
     fn apply(&mut self, action: &Action) {
         match action {
-            Action::None => {}
+            Action::None | Action::Outbox(_) => {}
             Action::Delta(delta) => {
                 if delta.replace {
                     *self = Self::default();

@@ -5,6 +5,7 @@
 
 mod audit;
 mod compare;
+mod outboxes;
 mod recount;
 mod tables;
 
@@ -23,7 +24,7 @@ use crate::catalog::{SnapshotTable, sql_error};
 use crate::epoch::{Environment, gone_on};
 use crate::plan::{Foreign, physical};
 use crate::query::{Readable, open, published, snapshot_table};
-use crate::recover::{Past, definition_of, foreign_tables, lake_of, past};
+use crate::recover::{Past, definition_of, foreign_tables, lake_of, past, replays};
 
 pub use audit::{Audit, Check, audit};
 pub use compare::difference;
@@ -63,8 +64,10 @@ pub async fn verify(env: &Environment, job: &Readable) -> Result<Vec<Verified>> 
         tables.insert(name, provider);
     }
     let foreign = foreign_tables(&job.graph, &context, &job.secrets).await?;
-    let last = lake_of(env, &job.graph, &job.secrets)?.chain.last().await?;
-    let offsets = last.map(|e| e.manifest.offsets).unwrap_or_default();
+    let lake = lake_of(env, &job.graph, &job.secrets)?;
+    let offsets = lake.chain.last().await?.map(|e| e.manifest.offsets).unwrap_or_default();
+    let again = replays(&lake.root, &job.graph.job.name).await?;
+    let again = !gone_on(&again, &offsets).is_empty();
     let ahead = gone_on(&foreign.epochs, &offsets);
     tables.extend(foreign.tables);
     let mut verified = Vec::new();
@@ -87,6 +90,9 @@ pub async fn verify(env: &Environment, job: &Readable) -> Result<Vec<Verified>> 
         {
             *found =
                 format!("its definition changed: run the job, which builds it afresh; {found}");
+        }
+        if let Some(found) = difference.as_mut().filter(|_| again) {
+            *found = format!("rows were taken again: run the job, which builds it afresh; {found}");
         }
         let reads = |f: &&Foreign| view.inputs.contains(&f.name) && ahead.contains(&f.job);
         if let Some(found) = &mut difference

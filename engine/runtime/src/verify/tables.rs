@@ -54,7 +54,7 @@ pub(super) async fn check_tables(
         let counted = in_files(rows, table.files.len());
         checks.push(Check::new(title, counted, &findings));
     }
-    for sink in &job.graph.sinks {
+    for sink in job.graph.sinks.iter().filter(|s| s.target.is_none()) {
         let name = sink_name(&sink.spec.name);
         let total = totals[0].tables.get(&name).cloned().unwrap_or_default();
         checks.push(check_sink(lake, &sink.spec.name, &total).await?);

@@ -430,7 +430,7 @@ fn a_sink_says_how_its_files_are_named_and_sized() {
         ),
     ];
     for (value, extension, sizing) in cases {
-        let sink = SinkFactory::build(&Factory, &config(value)).unwrap();
+        let sink = SinkFactory::build(&Factory, &config(value)).unwrap().files().unwrap();
         assert_eq!((sink.path(), sink.extension(), sink.sizing()), ("out", extension, sizing));
         let rows = numbers(0..10);
         assert!(!encoded(sink.encoder(rows.schema()).unwrap(), &rows).is_empty());

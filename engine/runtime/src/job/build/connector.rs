@@ -7,11 +7,11 @@ use sluice_core::{Config, DataSchema, Span};
 
 use super::Builder;
 use crate::job::check::check;
-use crate::job::model::{SinkSpec, SourceSpec};
+use crate::job::model::{BacklogLimits, SinkSpec, SourceSpec};
 use crate::job::named::Named;
 use crate::job::read::segment;
 use crate::job::schema::strict;
-use crate::job::spec::{SinkEntry, SourceEntry};
+use crate::job::spec::{BacklogEntry, SinkEntry, SourceEntry};
 use crate::job::suggest;
 
 impl Builder<'_, '_> {
@@ -90,8 +90,24 @@ impl Builder<'_, '_> {
         if fits {
             factory.check(&config, self.report.problems());
         }
+        if entry.backlog.is_some() && !factory.is_outlet() {
+            let hint = "take it away: its files are published with the epoch";
+            let message = "nothing waits for a sink on the lake's store";
+            self.report.at_key(&format!("{pointer}/backlog"), message, hint.to_string());
+        }
+        let backlog = self.backlog(&pointer, entry.backlog.unwrap_or_default());
         let (connector, from) = (entry.connector, entry.from);
-        fits.then_some(SinkSpec { name, connector, from, config, pointer })
+        fits.then_some(SinkSpec { name, connector, from, config, backlog, pointer })
+    }
+
+    fn backlog(&mut self, pointer: &str, entry: BacklogEntry) -> BacklogLimits {
+        let default = BacklogLimits::default();
+        let place = format!("{pointer}/backlog/bytes");
+        let bytes = entry.bytes.and_then(|size| self.size(&place, &size));
+        BacklogLimits {
+            epochs: entry.epochs.unwrap_or(default.epochs),
+            bytes: bytes.unwrap_or(default.bytes),
+        }
     }
 
     fn unknown_connector(
@@ -146,9 +162,10 @@ impl Builder<'_, '_> {
     ) -> (Config, bool) {
         let mut allowed = strict(allowed);
         // Known by the job file itself; here only so that a misspelt one is recognised.
-        let own = if pointer.starts_with("/sources") { "schema" } else { "from" };
+        let own: &[&str] =
+            if pointer.starts_with("/sources") { &["schema"] } else { &["from", "backlog"] };
         if let Some(Value::Object(properties)) = allowed.get_mut("properties") {
-            properties.insert(own.to_string(), Value::Bool(true));
+            properties.extend(own.iter().map(|key| (key.to_string(), Value::Bool(true))));
         }
         let settings = Value::Object(self.chosen_nulls(&allowed, pointer, settings));
         let failed = &self.tree.failed;

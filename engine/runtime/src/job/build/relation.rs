@@ -8,11 +8,11 @@ use sluice_lake::maintain::ZORDER_COLUMNS_MAX;
 
 use super::Builder;
 use crate::job::model::{
-    EventTime, Expectation, FilesSpec, Merge, TableFormat, TableSpec, ViewSpec,
+    EventTime, Expectation, FilesSpec, Merge, MetricsSpec, TableFormat, TableSpec, ViewSpec,
 };
 use crate::job::named::Named;
 use crate::job::read::{Text, segment};
-use crate::job::spec::{EventTimeEntry, ExpectEntry, TableEntry, ViewEntry};
+use crate::job::spec::{EventTimeEntry, ExpectEntry, MetricsEntry, TableEntry, ViewEntry};
 use crate::job::sql::SqlText;
 
 impl Builder<'_, '_> {
@@ -31,10 +31,30 @@ impl Builder<'_, '_> {
             let folder = self.folder(&pointer, &entry.folder);
             let sql = self.statement(&pointer, entry.sql, entry.sql_file);
             let Some(sql) = sql else { continue };
+            let metrics = entry.metrics.map(|metrics| self.metrics(&pointer, metrics));
             let (refresh, doc) = (entry.refresh, entry.doc);
-            views.push(ViewSpec { name, pointer, sql, folder, refresh, doc });
+            views.push(ViewSpec { name, pointer, sql, folder, refresh, metrics, doc });
         }
         views
+    }
+
+    /// Which columns of a view become gauges; that they are there is checked when it is planned.
+    fn metrics(&mut self, pointer: &str, entry: MetricsEntry) -> MetricsSpec {
+        let (values, labels) = (entry.value.into_vec(), entry.labels);
+        let place = format!("{pointer}/metrics");
+        self.check_twice(&format!("{place}/value"), &values);
+        self.check_twice(&format!("{place}/labels"), &labels);
+        if values.is_empty() && !self.is_damaged(&format!("{place}/value")) {
+            let hint = "name a column with a number, or take `metrics:` away";
+            self.report.at_key(&format!("{place}/value"), "no column is to be shown", hint);
+        }
+        if let Some(at) = labels.iter().position(|label| values.contains(label)) {
+            let label = &labels[at];
+            let message = format!("the column is a value and a label column={label}");
+            let hint = "a label tells series apart, a value is what they show: keep one";
+            self.report.at(&format!("{place}/labels/{at}"), message, hint);
+        }
+        MetricsSpec { values, labels, name: entry.name }
     }
 
     fn table(&mut self, name: String, entry: TableEntry) -> Option<TableSpec> {

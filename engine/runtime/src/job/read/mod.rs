@@ -130,7 +130,7 @@ fn is_setting(pointer: &str) -> bool {
     let section = segments.next().unwrap_or_default();
     let key = segments.nth(1).unwrap_or_default();
     match section {
-        "sources" | "sinks" => !matches!(key, "" | "connector" | "schema" | "from"),
+        "sources" | "sinks" => !matches!(key, "" | "connector" | "schema" | "from" | "backlog"),
         "storage" => !matches!(key, "" | "url"),
         _ => false,
     }

@@ -139,7 +139,7 @@ fn is_main(name: &str) -> bool {
 impl Files {
     fn add(&mut self, action: &Action) {
         match action {
-            Action::None => {}
+            Action::None | Action::Outbox(_) => {}
             Action::Delta(delta) => {
                 self.added += delta.adds.len() as u64;
                 self.removed += delta.removes.len() as u64;

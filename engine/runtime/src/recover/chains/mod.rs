@@ -68,8 +68,11 @@ pub async fn replays(lake: &Location, job: &str) -> Result<BTreeMap<String, u64>
 pub(super) async fn founder(env: &Environment, lake: &Lake, job: &str) -> Result<Entry> {
     let own = Chain::new(&lake.root, job, env.clock.clone());
     own.last().await?.ok_or_else(|| {
-        Error::config(format!("no epoch was ever sealed here job={job} lake={}", lake.root.describe()))
-            .hint("run the job first, or correct its lake")
+        Error::config(format!(
+            "no epoch was ever sealed here job={job} lake={}",
+            lake.root.describe()
+        ))
+        .hint("run the job first, or correct its lake")
     })
 }
 

@@ -30,7 +30,8 @@ fn each_table_is_seen_at_its_newest_version() {
 
 #[test]
 fn records_of_an_earlier_life_only_count() {
-    let seen = united(record("j", 0, "b", &[("t", 1)]), vec![record("j@0of1", 4, "a", &[("t", 9)])]);
+    let seen =
+        united(record("j", 0, "b", &[("t", 1)]), vec![record("j@0of1", 4, "a", &[("t", 9)])]);
     assert_eq!((seen.epoch, seen.published_at_ms), (5, 0));
     assert_eq!(seen.tables, record("", 0, "", &[("t", 1)]).tables);
 }

@@ -17,8 +17,8 @@ use sluice_lake::snapshot::PublishedTable;
 use sluice_lake::store::Location;
 use sluice_lake::table::life_of;
 
-use super::super::files::folders;
 use super::super::chains;
+use super::super::files::folders;
 use super::super::open::{Opening, lake_of};
 use super::mark::MARK;
 use crate::epoch::{Environment, Identity, Lake};

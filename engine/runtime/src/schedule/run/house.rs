@@ -49,10 +49,10 @@ impl Run<'_> {
     /// Looks after the tables until stopped.
     pub(in crate::schedule) async fn keep_house(&mut self, summary: &mut Summary) -> Result<()> {
         let mut kept = Ok(());
-        while kept.is_ok() && !self.stop.is_cancelled() {
+        while kept.is_ok() && !self.around.stop.is_cancelled() {
             kept = self.look_after(summary).await;
             tokio::select! {
-                () = self.stop.cancelled() => {}
+                () = self.around.stop.cancelled() => {}
                 () = self.env.clock.sleep(LOOK) => {}
             }
         }

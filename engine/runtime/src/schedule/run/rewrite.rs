@@ -8,7 +8,7 @@ use std::sync::Arc;
 use sluice_core::Result;
 use tokio_util::sync::CancellationToken;
 
-use super::{Run, RunOptions};
+use super::{Run, RunOptions, Told};
 use crate::epoch::{Compaction, Environment};
 use crate::plan::Graph;
 use crate::recover::Running;
@@ -28,7 +28,8 @@ pub async fn compact_job(env: &Environment, graph: &Arc<Graph>, running: Running
     };
     let stop = CancellationToken::new();
     let mut summary = Summary::new(graph);
-    let mut run = Run::new(env, graph, &options, &Silent, running, &stop);
+    let told = Told::of(env, &graph.job.name);
+    let mut run = Run::new(env, graph, &options, told.around(&Silent, &stop), running);
     let compacted = run.compact_all(&mut summary).await;
     let ended = run.until_done(&mut summary).await;
     compacted.and_then(|rounds| ended.map(|_| rounds))

@@ -3,6 +3,10 @@
 //! In: a split that holds the messages of one partition. Out: one chunk of rows, and the messages
 //! that could not be decoded with their offsets and why.
 
+mod again;
+mod messages;
+mod metadata;
+
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
@@ -12,10 +16,13 @@ use sluice_core::{
     Decoded, Error, Reader, Rejected, Result, RowStream, Scan, Split, with_position,
 };
 
-use super::messages::Messages;
-use super::metadata::Metadata;
 use crate::format::message::MessageFormat;
 use crate::format::{BATCH_ROWS_MAX, cut};
+
+pub(in crate::kafka) use again::Again;
+pub(in crate::kafka) use messages::{Headers, Kept, Message, Messages, Room};
+pub use metadata::Metadata;
+pub(in crate::kafka) use metadata::kept;
 
 /// Why a message without a value is rejected.
 const NO_VALUE: &str = "the message has no value (a tombstone); `tombstones: row` makes it a row \
@@ -23,7 +30,7 @@ const NO_VALUE: &str = "the message has no value (a tombstone); `tombstones: row
 
 /// Decodes the messages of one source.
 #[derive(Debug, Clone)]
-pub(super) struct MessageReader {
+pub(in crate::kafka) struct MessageReader {
     pub format: Arc<dyn MessageFormat>,
     pub metadata: Vec<Metadata>,
     /// Whether a message without a value is a row of nulls.
@@ -31,7 +38,7 @@ pub(super) struct MessageReader {
 }
 
 /// The columns of messages, then those about them.
-pub(super) fn columns(values: &SchemaRef, metadata: &[Metadata]) -> SchemaRef {
+pub(in crate::kafka) fn columns(values: &SchemaRef, metadata: &[Metadata]) -> SchemaRef {
     let mut fields: Vec<Arc<Field>> = values.fields().iter().cloned().collect();
     fields.extend(metadata.iter().map(|column| Arc::new(column.field())));
     Arc::new(Schema::new(fields))
@@ -57,7 +64,7 @@ impl Reader for MessageReader {
 
 impl MessageReader {
     /// All messages of a chunk. Errors: those of [`MessageFormat::prepare`].
-    pub(super) async fn decode(&self, messages: &Messages) -> Result<Decoded> {
+    pub(in crate::kafka) async fn decode(&self, messages: &Messages) -> Result<Decoded> {
         debug_assert!(messages.len() <= BATCH_ROWS_MAX);
         let values: Vec<&[u8]> =
             (0..messages.len()).filter_map(|i| messages.values.get(i)).collect();

@@ -7,17 +7,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A chunk of messages ends at this many bytes: its arrays then fit into a core's own cache.
-pub(super) const CHUNK_BYTES: usize = 1024 * 1024;
+pub(in crate::kafka) const CHUNK_BYTES: usize = 1024 * 1024;
 
 /// And at this many messages, however small they are; a batch may hold 64 Ki.
-pub(super) const CHUNK_MESSAGES: usize = 16 * 1024;
+pub(in crate::kafka) const CHUNK_MESSAGES: usize = 16 * 1024;
 
 /// What a message takes besides its bytes.
 const MESSAGE_BYTES: usize = 40;
 
 /// Bytes that messages of one source may take, and do.
 #[derive(Debug, Default)]
-pub(super) struct Room {
+pub(in crate::kafka) struct Room {
     /// In the queue and in epochs.
     all: AtomicUsize,
     /// In epochs.
@@ -27,22 +27,22 @@ pub(super) struct Room {
 }
 
 impl Room {
-    pub(super) fn new(bytes_max: usize) -> Arc<Self> {
+    pub(in crate::kafka) fn new(bytes_max: usize) -> Arc<Self> {
         Arc::new(Self { bytes_max, ..Self::default() })
     }
 
     /// Whether more may be fetched.
-    pub(super) fn has_some(&self) -> bool {
+    pub(in crate::kafka) fn has_some(&self) -> bool {
         self.all.load(Ordering::Relaxed) < self.bytes_max
     }
 
     /// Whether the epoch at work holds its part: the other is for what is fetched meanwhile.
-    pub(super) fn is_half_taken(&self) -> bool {
+    pub(in crate::kafka) fn is_half_taken(&self) -> bool {
         self.taken.load(Ordering::Relaxed) >= self.bytes_max / 2
     }
 
     /// Bytes that wait to be taken.
-    pub(super) fn queued(&self) -> usize {
+    pub(in crate::kafka) fn queued(&self) -> usize {
         let all = self.all.load(Ordering::Relaxed);
         all.saturating_sub(self.taken.load(Ordering::Relaxed))
     }
@@ -50,31 +50,31 @@ impl Room {
 
 /// Slices of one array of bytes, some of which are none.
 #[derive(Debug, Default)]
-pub(super) struct Parts {
+pub(in crate::kafka) struct Parts {
     bytes: Vec<u8>,
     ends: Vec<usize>,
     there: Vec<bool>,
 }
 
 impl Parts {
-    pub(super) fn push(&mut self, part: Option<&[u8]>) {
+    pub(in crate::kafka) fn push(&mut self, part: Option<&[u8]>) {
         self.bytes.extend_from_slice(part.unwrap_or_default());
         self.ends.push(self.bytes.len());
         self.there.push(part.is_some());
     }
 
-    pub(super) fn get(&self, i: usize) -> Option<&[u8]> {
+    pub(in crate::kafka) fn get(&self, i: usize) -> Option<&[u8]> {
         let start = i.checked_sub(1).map_or(0, |before| self.ends[before]);
         self.there[i].then(|| &self.bytes[start..self.ends[i]])
     }
 }
 
 /// Names and values of one message's headers.
-pub(super) type Headers = Vec<(String, Option<Vec<u8>>)>;
+pub(in crate::kafka) type Headers = Vec<(String, Option<Vec<u8>>)>;
 
 /// A run of messages of one partition.
 #[derive(Debug)]
-pub(super) struct Messages {
+pub(in crate::kafka) struct Messages {
     /// The partition, as it is shown.
     pub partition: Arc<str>,
     /// The topic.
@@ -97,7 +97,7 @@ pub(super) struct Messages {
 }
 
 /// One message, as it comes.
-pub(super) struct Message<'a> {
+pub(in crate::kafka) struct Message<'a> {
     pub offset: i64,
     pub timestamp: Option<i64>,
     pub value: Option<&'a [u8]>,
@@ -107,13 +107,13 @@ pub(super) struct Message<'a> {
 
 /// What is kept of messages besides their values.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Kept {
+pub(in crate::kafka) struct Kept {
     pub keys: bool,
     pub headers: bool,
 }
 
 impl Messages {
-    pub(super) fn new(
+    pub(in crate::kafka) fn new(
         partition: &Arc<str>,
         topic: &Arc<str>,
         number: i32,
@@ -135,7 +135,7 @@ impl Messages {
         }
     }
 
-    pub(super) fn push(&mut self, message: Message<'_>) {
+    pub(in crate::kafka) fn push(&mut self, message: Message<'_>) {
         let mut bytes = MESSAGE_BYTES + message.value.map_or(0, <[u8]>::len);
         self.offsets.push(message.offset);
         self.timestamps.push(message.timestamp);
@@ -156,22 +156,22 @@ impl Messages {
     }
 
     /// How many there are.
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::kafka) fn len(&self) -> usize {
         self.offsets.len()
     }
 
     /// What they take.
-    pub(super) fn bytes(&self) -> usize {
+    pub(in crate::kafka) fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// Whether the chunk is to end.
-    pub(super) fn is_full(&self) -> bool {
+    pub(in crate::kafka) fn is_full(&self) -> bool {
         self.bytes >= CHUNK_BYTES || self.len() >= CHUNK_MESSAGES
     }
 
     /// Says that they are an epoch's from now on.
-    pub(super) fn take(mut self) -> Self {
+    pub(in crate::kafka) fn take(mut self) -> Self {
         self.taken = true;
         self.room.taken.fetch_add(self.bytes, Ordering::Relaxed);
         self

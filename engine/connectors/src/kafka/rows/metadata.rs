@@ -12,7 +12,7 @@ use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::messages::{Kept, Messages};
+use super::{Kept, Messages};
 
 /// A column about a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -34,7 +34,7 @@ pub enum Metadata {
 
 impl Metadata {
     /// The column's name.
-    pub(super) fn name(self) -> &'static str {
+    pub(in crate::kafka) fn name(self) -> &'static str {
         match self {
             Metadata::Topic => "_topic",
             Metadata::Partition => "_partition",
@@ -46,7 +46,7 @@ impl Metadata {
     }
 
     /// The column.
-    pub(super) fn field(self) -> Field {
+    pub(in crate::kafka) fn field(self) -> Field {
         let (data_type, nullable) = match self {
             Metadata::Topic => (DataType::Utf8, false),
             Metadata::Partition => (DataType::Int32, false),
@@ -64,7 +64,7 @@ impl Metadata {
     }
 
     /// The values of the messages numbered `rows`.
-    pub(super) fn column(self, messages: &Messages, rows: &[usize]) -> ArrayRef {
+    pub(in crate::kafka) fn column(self, messages: &Messages, rows: &[usize]) -> ArrayRef {
         match self {
             Metadata::Topic => {
                 let topic = std::iter::repeat_n(&*messages.topic, rows.len());
@@ -97,7 +97,7 @@ impl Metadata {
 }
 
 /// What is to be kept of messages for these columns.
-pub(super) fn kept(columns: &[Metadata]) -> Kept {
+pub(in crate::kafka) fn kept(columns: &[Metadata]) -> Kept {
     Kept { keys: columns.contains(&Metadata::Key), headers: columns.contains(&Metadata::Headers) }
 }
 

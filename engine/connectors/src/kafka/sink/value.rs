@@ -1,0 +1,77 @@
+//! Rows to the values of messages.
+//!
+//! In: batches. Out: bytes per row, or why a row has none. Keys, headers and partitions are
+//! [`super::columns`]'.
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow::json::LineDelimitedWriter;
+use sluice_core::{Error, Result};
+
+use super::config::Format;
+use crate::format::json;
+
+/// The values of a batch, one behind the other.
+#[derive(Debug, Default)]
+pub struct Values {
+    /// Their bytes.
+    pub bytes: Vec<u8>,
+    /// Where each ends in them; a row that is refused has none.
+    pub ends: Vec<usize>,
+    /// Rows that cannot be written, by their number in the batch, and why.
+    pub refused: Vec<(usize, String)>,
+}
+
+impl Values {
+    /// The value of a row.
+    pub fn get(&self, row: usize) -> &[u8] {
+        let end = self.ends.get(row).copied().unwrap_or(0);
+        let start = row.checked_sub(1).and_then(|before| self.ends.get(before)).copied();
+        self.bytes.get(start.unwrap_or(0)..end).unwrap_or_default()
+    }
+}
+
+/// Writes the values of messages.
+///
+/// Guarantee: one value per row in the rows' order, the same for the same row. A row that cannot be
+/// written is refused; an error is about all of them and leaves nothing behind.
+pub trait EncodeMessages: Send {
+    /// The values of `rows`.
+    fn encode(&mut self, rows: &RecordBatch) -> Result<Values>;
+}
+
+/// Whether rows of `schema` can be written as `format`. Errors: `Config`, naming the column.
+pub(super) fn fits(format: Format, schema: &SchemaRef) -> Result<()> {
+    match format {
+        Format::Json => json::Encoder::new(schema, None).map(|_| ()),
+    }
+}
+
+/// What writes values of `format`.
+pub(super) fn encoder(format: Format, _schema: &Schema) -> Box<dyn EncodeMessages> {
+    match format {
+        Format::Json => Box::new(Json),
+    }
+}
+
+/// An object per row; nulls are left out, times are ISO 8601.
+struct Json;
+
+impl EncodeMessages for Json {
+    fn encode(&mut self, rows: &RecordBatch) -> Result<Values> {
+        let mut lines = Vec::new();
+        let mut writer = LineDelimitedWriter::new(&mut lines);
+        writer.write(rows)?;
+        writer.finish()?;
+        // Line feeds inside of texts are escaped: each that is left ends a row.
+        let mut values = Values { bytes: Vec::with_capacity(lines.len()), ..Values::default() };
+        for line in lines.split(|b| *b == b'\n').take(rows.num_rows()) {
+            values.bytes.extend_from_slice(line);
+            values.ends.push(values.bytes.len());
+        }
+        if values.ends.len() != rows.num_rows() {
+            return Err(Error::bug("rows and their JSON lines are not as many"));
+        }
+        Ok(values)
+    }
+}

@@ -1,0 +1,15 @@
+//! Topics of a real broker: everything in them lands exactly once, whatever happens to broker,
+//! network, store and runner, and by another client's word.
+//!
+//! All tests share one broker (`support::kafka`), each has topics of its own; those that break
+//! brokers have their own.
+
+mod broker;
+mod faults;
+mod loss;
+mod offsets;
+mod poison;
+mod shards;
+mod source;
+mod storm;
+mod stream;
