@@ -304,6 +304,7 @@ impl<'a> Run<'a> {
         summary.spent(&phases);
         self.around.circuits.proved();
         self.around.teller.sealed(&manifest, rows, spent, &phases);
+        self.around.teller.tables(&self.worker.state.relations);
         self.around.progress.epoch(&self.graph.job.name, &report);
         self.start_publishing(manifest)?;
         if !self.options.overlap {
@@ -373,7 +374,6 @@ impl<'a> Run<'a> {
             }
         }
         self.deliveries.published(&manifest);
-        self.around.teller.tables(&self.worker.state.relations);
         self.acknowledge(&manifest.offsets).await?;
         reach(Step::Acknowledged, manifest.epoch);
         if let Some(publisher) = self.publisher.as_ref().filter(|_| self.options.upkeep) {
