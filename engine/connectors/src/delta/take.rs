@@ -5,7 +5,7 @@
 
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use sluice_core::{Error, Held, Kind, Reader, Rejected, Result, Scan, Split};
-use sluice_lake::delta::feed::Rows;
+use sluice_lake::delta::feed::{Rows, of_version};
 use sluice_lake::parquet::value_array;
 
 use super::reader::Detail;
@@ -135,12 +135,11 @@ impl Versions {
 
     /// Says which value of a partition cannot be a column's. Errors: `Data`.
     fn check_partition(&self, version: i64, part: &Part) -> Result<()> {
-        let of_version = |e: Error| e.of("version", &version.to_string());
         for field in &self.settings.fields {
             let Some(text) = part.file.partition_values.get(field.origin()) else { continue };
             let wanted = field.arrow_type()?;
-            let value =
-                value_array(text.as_deref(), &wanted, &field.name, 1).map_err(of_version)?;
+            let value = value_array(text.as_deref(), &wanted, &field.name, 1);
+            let value = value.map_err(|e| of_version(e, version))?;
             if field.required && value.null_count() > 0 {
                 let message = format!(
                     "a required column is empty in a whole partition column={} version={version}",

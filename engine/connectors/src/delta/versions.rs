@@ -5,7 +5,7 @@
 
 use arrow::datatypes::{Schema, SchemaRef};
 use sluice_core::{Error, Result};
-use sluice_lake::delta::feed::{Piece, Rows, Snapshot, Version};
+use sluice_lake::delta::feed::{Piece, Rows, Snapshot, Version, of_version};
 use sluice_lake::manifest::DataFile;
 
 use super::config::{OnChange, Settings};
@@ -138,8 +138,7 @@ pub(super) fn check_columns(
     before: Option<&Schema>,
     version: i64,
 ) -> Result<()> {
-    let of_version = |e: Error| e.of("version", &version.to_string());
-    settings.layout.check(now, &settings.path).map_err(of_version)?;
+    settings.layout.check(now, &settings.path).map_err(|e| of_version(e, version))?;
     let has = |schema: &Schema, field: &str| schema.field_with_name(field).is_ok();
     let dropped = |field: &&str| before.is_some_and(|before| has(before, field));
     let missing = settings.fields.iter().map(|field| field.origin());

@@ -229,7 +229,7 @@ impl Feed {
         while let Some((version, Some((name, entry)))) = entries.try_next().await? {
             let read = action::parse(&entry.bytes, &name)
                 .and_then(|lines| Version::of(version, &entry, lines))
-                .map_err(|e| e.of("version", &version.to_string()));
+                .map_err(|e| of_version(e, version));
             match read {
                 Ok(read) => versions.push(read),
                 // What comes before it can be taken; it is met again.
@@ -262,6 +262,18 @@ impl Feed {
         let path = log::entry_path(&self.location, version)?;
         let found = self.location.store.get_versioned(&path).await?;
         Ok(found.map(|entry| (path.to_string(), entry)))
+    }
+}
+
+/// The same error, with the version behind its message.
+pub fn of_version(error: Error, version: i64) -> Error {
+    let message = format!("{} version={version}", error.message());
+    let named = Error::new(error.kind(), message).with_retry(error.retry());
+    let hint = error.hint_text().map(str::to_string);
+    let named = named.because(error);
+    match hint {
+        Some(hint) => named.hint(hint),
+        None => named,
     }
 }
 
