@@ -303,8 +303,8 @@ impl Source for Versions {
         let from = self.at.as_ref().map_or(Offset::ZERO, Position::offset);
         let (whole, at) = self.queue.move_on(looked.parts);
         self.at = at.or(self.at.take());
-        let times = whole.iter().map(|work| work.committed_ms).filter(|ms| *ms > 0);
-        self.taken_ms = times.last().or(self.taken_ms);
+        let mut times = whole.iter().map(|work| work.committed_ms).filter(|ms| *ms > 0);
+        self.taken_ms = times.next_back().or(self.taken_ms);
         let to = self.at.as_ref().map_or(Offset::ZERO, Position::offset);
         let mut notes = looked.notes;
         notes.extend(whole.iter().flat_map(|work| work.notes.iter().cloned()));

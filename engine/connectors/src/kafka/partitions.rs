@@ -384,12 +384,15 @@ mod tests {
         Topic { name: "t".into(), id: Some(id.into()), partitions: partitions.collect() }
     }
 
+    /// Partitions, where each begins, and how much of it is lost.
+    type Shown = Vec<(String, u64, u64)>;
+
     fn placed(
         topic: &Topic,
         known: &[(&str, Offset)],
         begin: &Begin,
         accept_loss: bool,
-    ) -> Result<(Partitions, Vec<(String, u64, u64)>)> {
+    ) -> Result<(Partitions, Shown)> {
         let offsets = known.iter().map(|(key, at)| (key.to_string(), at.clone())).collect();
         let known = Known::read(&offsets).unwrap();
         let mut all = Partitions::default();
