@@ -423,8 +423,7 @@ impl Opening<'_> {
                 None => Vec::new(),
             };
             let RecoverOptions { careful, bounded, accept_loss, .. } = self.options;
-            let offsets_now = offsets.clone();
-            let start = Start { offsets: offsets_now, state, careful, bounded, accept_loss };
+            let start = Start { offsets: offsets.clone(), state, careful, bounded, accept_loss };
             source.seek(start).await.map_err(at)?;
             runs.push(SourceRun { name, source, offsets });
         }
