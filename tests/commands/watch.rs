@@ -126,6 +126,7 @@ fn figures_logs_and_status_tell_what_a_run_does() {
     is("sluice_epochs_total{job=quality-line,kind=rebuild}", 1.0);
     is("sluice_rows_total{job=quality-line,outcome=decoded,source=samples}", 5000.0);
     is("sluice_epoch_seconds_count{job=quality-line,phase=work}", 2.0);
+    is("sluice_files{job=quality-line,table=kept}", 1.0);
     is("sluice_log_versions{job=quality-line,table=kept}", 1.0);
     is("sluice_lag_rows{job=quality-line,partition=rows,source=samples}", 0.0);
     is("sluice_view_series_dropped{job=quality-line,view=per_site}", 0.0);

@@ -217,14 +217,23 @@ impl<'a> Storm<'a> {
     /// where there is none. Stores and brokers that failed for long may have ended the last one,
     /// saying so; a run that was overtaken may be told that it is not alone.
     fn at_work(&mut self) -> Running {
-        let mut running = self.running.take().unwrap_or_else(|| self.follow().start());
-        let mut opened = running.said().matches(OPENED).count();
+        let Some(mut running) = self.running.take() else { return self.opens(&self.follow()) };
+        let opened = running.said().matches(OPENED).count();
+        let goes_on = until("an epoch to open", SECONDS_MAX, || {
+            let more = running.said().matches(OPENED).count() > opened;
+            (more || running.ended().is_some()).then_some(more)
+        });
+        if goes_on { running } else { self.opens(&self.follow()) }
+    }
+
+    /// A new run that has opened an epoch, started again where it ended before that.
+    fn opens(&self, run: &Sluice) -> Running {
+        let mut running = run.start();
         until("an epoch to open", SECONDS_MAX, || {
             if running.ended().is_some() {
-                running = self.follow().start();
-                opened = 0;
+                running = run.start();
             }
-            (running.said().matches(OPENED).count() > opened).then_some(())
+            running.said().contains(OPENED).then_some(())
         });
         running
     }
@@ -275,17 +284,26 @@ impl<'a> Storm<'a> {
             self.running = zombie.ended().is_none().then_some(zombie);
             return false;
         }
-        let second = self.follow().arg("--take-over").start();
-        until("a second runner's epoch", SECONDS_MAX, || {
-            second.said().contains(OPENED).then_some(())
-        });
+        // What the first had sent before it froze may land later and fence the second: then whoever
+        // looks after it starts it again.
+        let second = self.opens(&self.follow().arg("--take-over"));
         pause(self.random.random_range(0..MOMENT_MS_MAX));
-        zombie.signal("CONT");
-        until("the first runner's end", SECONDS_MAX, || zombie.ended());
-        fenced(&zombie.wait());
-        self.running = Some(second);
+        self.running = Some(survivor(zombie, second));
         true
     }
+}
+
+/// Thaws a runner that was overtaken, until one of both has ended: the first, unless it slept through
+/// the time that a request may take and went through recovery, which puts it ahead again. It freezes
+/// again each time it reaches its step again.
+fn survivor(mut zombie: Running, mut second: Running) -> Running {
+    let first_ended = until("the end of one of two runners", SECONDS_MAX, || {
+        zombie.signal("CONT");
+        zombie.ended().map(|_| true).or_else(|| second.ended().map(|_| false))
+    });
+    let (ended, left) = if first_ended { (zombie, second) } else { (second, zombie) };
+    fenced(&ended.wait());
+    left
 }
 
 /// Waits for a killed run; whether the kill met it.

@@ -4,6 +4,7 @@
 mod definitions;
 mod epochs;
 mod evolution;
+mod feed;
 mod learned;
 mod scans;
 mod typed;

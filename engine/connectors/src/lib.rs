@@ -2,6 +2,7 @@
 //!
 #![doc = include_str!("../README.md")]
 
+pub mod delta;
 pub mod files;
 pub mod format;
 pub mod generate;
@@ -15,6 +16,7 @@ use sluice_core::Registry;
 /// All connectors of this crate.
 pub fn registry() -> Registry {
     Registry::default()
+        .with_source(Arc::new(delta::Factory))
         .with_source(Arc::new(files::Factory))
         .with_source(Arc::new(generate::Factory))
         .with_source(Arc::new(kafka::Factory))

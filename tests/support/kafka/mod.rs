@@ -149,11 +149,11 @@ impl Broker {
 
     /// The first and the next offset of each partition, open transactions included.
     pub fn ends(&self, topic: &str) -> BTreeMap<i32, Ends> {
-        let client = self.client();
         let ends = |partition| {
-            // A client that has asked a leader waits for it, even where there is another by now.
+            // A client that has asked a leader waits for it, even where there is another by now: each
+            // attempt is a new client's.
             let (first, next) = wait::until("a leader's answer", SECONDS_MAX, || {
-                client.fetch_watermarks(topic, partition, ATTEMPT_MAX).ok()
+                self.client().fetch_watermarks(topic, partition, ATTEMPT_MAX).ok()
             });
             (partition, Ends { first, next })
         };

@@ -9,7 +9,7 @@ mod cut;
 pub(crate) mod dialect;
 pub mod infer;
 mod inspect;
-mod object;
+pub(crate) mod object;
 mod output;
 mod pattern;
 mod reader;

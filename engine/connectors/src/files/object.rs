@@ -38,21 +38,21 @@ const HASH_BYTES_AT_ONCE: usize = 64 * 1024;
 
 /// What a listing says about a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Found {
+pub(crate) struct Found {
     /// Which of the source's paths it belongs to.
-    pub(super) root: usize,
+    pub(crate) root: usize,
     /// The path as people write it; what a file is known by.
-    pub(super) path: String,
+    pub(crate) path: String,
     /// The path on its store.
-    pub(super) location: String,
-    pub(super) size: u64,
-    pub(super) etag: Option<String>,
-    pub(super) modified_ms: i64,
+    pub(crate) location: String,
+    pub(crate) size: u64,
+    pub(crate) etag: Option<String>,
+    pub(crate) modified_ms: i64,
 }
 
 impl Found {
     /// From a listing of the store of path number `root`.
-    pub(super) fn new(root: usize, store: &Store, meta: ObjectMeta) -> Self {
+    pub(crate) fn new(root: usize, store: &Store, meta: ObjectMeta) -> Self {
         Self {
             root,
             path: store.describe(&meta.location),
@@ -82,7 +82,7 @@ fn bare(etag: String) -> String {
 
 /// A file that can be read.
 #[derive(Debug, Clone)]
-pub(super) struct Object {
+pub(crate) struct Object {
     store: Store,
     location: Path,
     found: Arc<Found>,
@@ -92,7 +92,7 @@ pub(super) struct Object {
 
 impl Object {
     /// The file `found` on `store`.
-    pub(super) fn new(store: Store, found: Found) -> Result<Self> {
+    pub(crate) fn new(store: Store, found: Found) -> Result<Self> {
         let location = Path::parse(&found.location)
             .map_err(|e| Error::bug(format!("not a path path={}", found.path)).because(e))?;
         Ok(Self { store, location, found: Arc::new(found), content: None })

@@ -31,6 +31,8 @@ pub(super) struct Partition {
     pub pinned: bool,
     /// Its end when it was last looked at.
     high: u64,
+    /// The next position when that look began: what is taken meanwhile may be behind its answer.
+    looked: u64,
     taken_ms: Option<i64>,
 }
 
@@ -266,13 +268,19 @@ impl Partitions {
             lost,
             pinned,
             high,
+            looked: 0,
             taken_ms: None,
         };
         self.by_key.insert(key.clone(), partition);
         Assigned { key, topic, number, from: at, end: bounded.then_some(high), high }
     }
 
-    /// Takes another look at the topics: gives the partitions that are new, which are read from their
+    /// Another look at the topics begins.
+    pub(super) fn look(&mut self) {
+        self.by_key.values_mut().for_each(|partition| partition.looked = partition.at);
+    }
+
+    /// Takes what another look at the topics found: gives the partitions that are new, which are read from their
     /// beginning. Errors: `Unavailable`, to be placed again, when a topic is not the one it was.
     pub(super) fn found(&mut self, topics: &[Topic]) -> Result<Vec<Assigned>> {
         let mut new = Vec::new();
@@ -291,10 +299,10 @@ impl Partitions {
             let how = self.how;
             for bounds in topic.partitions.iter().filter(|bounds| how.takes(bounds)) {
                 match self.by_key.get_mut(&life.key(&topic.name, bounds.number)) {
-                    Some(partition) if bounds.high < partition.at => {
+                    Some(partition) if bounds.high < partition.looked => {
                         return Err(not_the_same(&topic.name));
                     }
-                    Some(partition) => partition.high = bounds.high,
+                    Some(partition) => partition.high = bounds.high.max(partition.at),
                     None => {
                         let place = (bounds.low, 0, false);
                         new.push(self.add(&topic.name, &life, *bounds, place, false));
@@ -384,12 +392,15 @@ mod tests {
         Topic { name: "t".into(), id: Some(id.into()), partitions: partitions.collect() }
     }
 
+    /// Partitions, where each begins, and how much of it is lost.
+    type Shown = Vec<(String, u64, u64)>;
+
     fn placed(
         topic: &Topic,
         known: &[(&str, Offset)],
         begin: &Begin,
         accept_loss: bool,
-    ) -> Result<(Partitions, Vec<(String, u64, u64)>)> {
+    ) -> Result<(Partitions, Shown)> {
         let offsets = known.iter().map(|(key, at)| (key.to_string(), at.clone())).collect();
         let known = Known::read(&offsets).unwrap();
         let mut all = Partitions::default();
@@ -439,6 +450,20 @@ mod tests {
             assert_eq!(shown, expected);
             assert_eq!(all.notes().len(), 1);
         }
+    }
+
+    #[test]
+    fn what_is_taken_during_a_look_is_no_reason_to_begin_anew() {
+        let (mut all, _) = placed(&topic("a", &[(0, 10)]), &[], &Begin::Earliest, false).unwrap();
+        all.get_mut("t/0").unwrap().at = 10;
+        all.look();
+        all.get_mut("t/0").unwrap().at = 15;
+        assert!(all.found(&[topic("a", &[(0, 12)])]).unwrap().is_empty());
+        assert_eq!(all.lag()[0].rows, 0);
+        assert!(all.found(&[topic("a", &[(0, 9)])]).is_err(), "cut off");
+        assert!(all.found(&[topic("b", &[(0, 20)])]).is_err(), "another topic");
+        let new = all.found(&[topic("a", &[(0, 15), (2, 4)])]).unwrap();
+        assert_eq!((new.len(), new[0].from), (1, 2));
     }
 
     #[test]

@@ -152,6 +152,7 @@ impl KafkaSource {
         if self.looking.is_none() {
             let every = if self.is_away() { LOOK_AGAIN } else { LOOK_EVERY };
             if now.saturating_sub(self.looked) >= every {
+                self.partitions.look();
                 self.looking = Some(self.look());
                 self.looked = now;
             }

@@ -19,8 +19,8 @@ pub const EPOCH_SECONDS: Metric = Metric {
     name: "sluice_epoch_seconds",
     shape: Histogram,
     labels: &["job", "phase"],
-    help: "Seconds of an epoch by phase: take, work, seal, publish as the clock shows them, \
-           decode, split, encode within work and over all cores.",
+    help: "Seconds of an epoch by phase: take (with the wait for rows), work, seal, publish as the \
+           clock shows them; decode, split, encode within work and over all cores.",
 };
 
 /// Rows, by what became of them.

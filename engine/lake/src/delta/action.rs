@@ -1,7 +1,7 @@
 //! The lines of a Delta log entry, read and written; the same lines make up a checkpoint.
 //!
-//! Lines that do not change what the table holds (`commitInfo`, `cdc`, `domainMetadata`) are read
-//! past. Paths are percent-encoded in the log and plain everywhere else.
+//! Lines that do not change what the table holds (`domainMetadata` and others) are read past. Paths
+//! are percent-encoded in the log and plain everywhere else.
 
 use std::collections::BTreeMap;
 
@@ -86,6 +86,9 @@ pub(super) struct Line {
     pub protocol: Option<Protocol>,
     pub txn: Option<Transaction>,
     pub sidecar: Option<Sidecar>,
+    pub cdc: Option<Cdc>,
+    /// For people, and writers put into it what they like.
+    pub commit_info: Option<Value>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -99,6 +102,9 @@ pub(super) struct Add {
     pub modification_time: i64,
     pub stats: Option<String>,
     pub deletion_vector: Option<Value>,
+    /// Not known in a checkpoint.
+    #[serde(default)]
+    pub data_change: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -107,6 +113,24 @@ pub(super) struct Remove {
     pub path: String,
     #[serde(default)]
     pub deletion_timestamp: Option<i64>,
+    #[serde(default)]
+    pub data_change: bool,
+    /// Absent where the writer leaves out what the `add` said.
+    pub partition_values: Option<BTreeMap<String, Option<String>>>,
+    pub size: Option<i64>,
+    pub stats: Option<String>,
+    pub deletion_vector: Option<Value>,
+}
+
+/// A file that says which rows changed, and how.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Cdc {
+    pub path: String,
+    #[serde(default)]
+    pub partition_values: BTreeMap<String, Option<String>>,
+    #[serde(default)]
+    pub size: i64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -147,6 +171,43 @@ pub(super) fn plain(path: &str) -> Result<String> {
     }
     percent_decode(path)
         .ok_or_else(|| Error::data(format!("a path in the log is not UTF-8 path={path}")))
+}
+
+impl Remove {
+    /// The file that was removed, as far as the line says it. Errors: `Conflict` for one with a
+    /// deletion vector, or without partition values where the table has some.
+    pub(super) fn data_file(self, partitioned: bool) -> Result<DataFile> {
+        if self.deletion_vector.is_some() {
+            return Err(super::protocol::refused("deletionVectors"));
+        }
+        if partitioned && self.partition_values.is_none() {
+            let message = format!("a removed file has no partition values path={}", self.path);
+            return Err(Error::conflict(message)
+                .hint("its writer leaves them out of the log, so its rows cannot be told"));
+        }
+        Ok(DataFile {
+            path: plain(&self.path)?,
+            partition_values: self.partition_values.unwrap_or_default(),
+            bytes: self.size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
+            rows: self.stats.as_deref().and_then(rows_of).unwrap_or(0),
+            modified_ms: 0,
+            stats: None,
+        })
+    }
+}
+
+impl Cdc {
+    /// The file; how many rows it has is not known.
+    pub(super) fn data_file(self) -> Result<DataFile> {
+        Ok(DataFile {
+            path: plain(&self.path)?,
+            partition_values: self.partition_values,
+            bytes: u64::try_from(self.size).unwrap_or(0),
+            rows: 0,
+            modified_ms: 0,
+            stats: None,
+        })
+    }
 }
 
 /// The lines of `text`, one JSON object each.

@@ -18,6 +18,7 @@ mod checkpoint;
 mod commit;
 mod decide;
 mod expire;
+pub mod feed;
 mod head;
 mod library;
 mod log;

@@ -59,6 +59,12 @@ const READABLE: &[&str] =
 /// An error of kind `Conflict` that names the feature when we cannot read the table. Deletion
 /// vectors are refused where a file has one.
 pub(super) fn check_readable(protocol: &Protocol, metadata: &Metadata) -> Result<()> {
+    check_protocol(protocol)?;
+    check_definition(metadata)
+}
+
+/// What [`check_readable`] says of a `protocol` line alone.
+pub(super) fn check_protocol(protocol: &Protocol) -> Result<()> {
     if protocol.min_reader_version > READER_VERSION_MAX {
         return Err(refused(&format!("protocol({})", protocol.min_reader_version)));
     }
@@ -66,6 +72,11 @@ pub(super) fn check_readable(protocol: &Protocol, metadata: &Metadata) -> Result
     if let Some(feature) = features.into_iter().find(|f| !READABLE.contains(&f.as_str())) {
         return Err(refused(feature));
     }
+    Ok(())
+}
+
+/// What [`check_readable`] says of a `metaData` line alone.
+pub(super) fn check_definition(metadata: &Metadata) -> Result<()> {
     match metadata.configuration.get("delta.columnMapping.mode") {
         Some(mode) if mode != "none" => Err(refused("columnMapping")),
         _ => Ok(()),

@@ -112,7 +112,7 @@ pub fn plan_compaction(files: &[DataFile], options: CompactOptions) -> Vec<Group
 }
 
 /// Files of about one size together; all together where somebody wants as few as can be.
-fn tiers<'a>(files: Vec<&'a DataFile>, options: CompactOptions) -> Vec<Vec<&'a DataFile>> {
+fn tiers(files: Vec<&DataFile>, options: CompactOptions) -> Vec<Vec<&DataFile>> {
     if options.files_min <= 2 {
         return vec![files];
     }

@@ -74,8 +74,9 @@ pub(super) fn texts(column: &ArrayRef, name: &str) -> Result<Vec<Option<String>>
     Ok(texts.as_string::<i32>().iter().map(text).collect())
 }
 
-/// `rows` times the value that `text` stands for.
-pub(crate) fn value_array(
+/// `rows` times the value that `text` stands for in a log or a folder name. Errors: `Data` when it is
+/// none of the wanted type.
+pub fn value_array(
     text: Option<&str>,
     wanted: &DataType,
     name: &str,

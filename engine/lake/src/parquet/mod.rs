@@ -33,8 +33,8 @@ use crate::store::Location;
 
 pub(crate) use encode::Workshop;
 pub(crate) use file::{SingleFile, Target};
-pub(crate) use hive::{decode as percent_decode, encode as percent_encode, value_array};
-pub use hive::{folder as partition_folder, values_of_path};
+pub(crate) use hive::{decode as percent_decode, encode as percent_encode};
+pub use hive::{folder as partition_folder, value_array, values_of_path};
 pub(crate) use object::ObjectReader;
 pub use reader::{BatchStream, Part, Read, footer_rows, parts, read_file};
 pub use writer::{Codec, FileNaming, PartitionedWriter, WriteOptions};

@@ -132,7 +132,7 @@ pub async fn take(
     follow: bool,
     env: &Environment,
     stop: &CancellationToken,
-    over: &(dyn Fn(&[SourceRun]) -> bool + Send + Sync),
+    over: &(dyn Fn(&[SourceRun], bool) -> bool + Send + Sync),
 ) -> Result<Closed> {
     let clock = &env.clock;
     let opened = clock.monotonic();
@@ -183,7 +183,7 @@ pub async fn take(
             // What came before it is an epoch of its own; the next one meets the error first.
             return if taken.is_empty() { Err(error) } else { Ok(Closed::Epoch(taken)) };
         }
-        if stop.is_cancelled() || over(&*sources) {
+        if stop.is_cancelled() || over(&*sources, taken.is_empty()) {
             return Ok(if taken.is_empty() { Closed::End } else { Closed::Epoch(taken) });
         }
         if !wider.is_empty() {

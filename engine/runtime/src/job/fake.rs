@@ -83,6 +83,34 @@ struct GenerateSettings {
 struct Files;
 struct Generate;
 
+/// Knows its name and takes any settings: what is wrong with them its own tests tell.
+struct Named(&'static str);
+
+#[async_trait]
+impl SourceFactory for Named {
+    fn name(&self) -> &'static str {
+        self.0
+    }
+
+    fn config_schema(&self) -> Value {
+        serde_json::json!({ "type": "object", "properties": {} , "additionalProperties": true })
+    }
+
+    fn check(&self, _: &Config, _: &mut Problems) {}
+
+    fn schema(&self, _: &Config) -> Result<SchemaRef> {
+        Ok(Arc::new(Schema::empty()))
+    }
+
+    fn retracts(&self, _config: &Config) -> bool {
+        false
+    }
+
+    async fn build(&self, _: &Config, _: &Context) -> Result<Box<dyn Source>> {
+        Err(Error::bug("these sources are never built"))
+    }
+}
+
 #[async_trait]
 impl SourceFactory for Files {
     fn name(&self) -> &'static str {
@@ -140,6 +168,10 @@ impl SourceFactory for Generate {
 
     fn check(&self, _: &Config, _: &mut Problems) {}
 
+    fn shards(&self, _config: &Config) -> bool {
+        true
+    }
+
     fn schema(&self, config: &Config) -> Result<SchemaRef> {
         let columns = config.value["columns"].as_object().into_iter().flatten();
         let field = |(name, _): (&String, &Value)| Field::new(name, DataType::Int64, true);
@@ -155,8 +187,9 @@ impl SourceFactory for Generate {
     }
 }
 
-/// A registry of both.
+/// A registry of all.
 pub(super) fn registry() -> Registry {
     let registry = Registry::default().with_source(Arc::new(Files));
+    let registry = registry.with_source(Arc::new(Named("delta")));
     registry.with_source(Arc::new(Generate)).with_sink(Arc::new(Files))
 }

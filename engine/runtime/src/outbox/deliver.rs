@@ -71,6 +71,10 @@ impl Deliverer {
             let Err(error) = ended else { return Ok(()) };
             failures += 1;
             self.tell(&error, failures).await;
+            // Who is told to stop leaves what waits to the next run: that is no failure.
+            if error.retry() && self.over.is_cancelled() {
+                return Ok(());
+            }
             let last = self.feed.is_closed() && failures >= ATTEMPTS_MAX;
             if !error.retry() || last {
                 return Err(self.given_up(error));

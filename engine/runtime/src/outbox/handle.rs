@@ -166,10 +166,10 @@ impl Handle {
     /// the former short. Gives what there was to tell.
     pub async fn end(self, drain: bool, stop: &CancellationToken) -> (String, Given, Result<()>) {
         let Self { sink, feed, given, over, mut task, .. } = self;
-        drop(feed);
         if !drain {
             over.cancel();
         }
+        drop(feed);
         let ended = tokio::select! {
             ended = &mut task => ended,
             () = stop.cancelled() => {

@@ -220,6 +220,12 @@ impl<'a> Run<'a> {
                 Closed::Epoch(taken) => taken,
                 Closed::Wider(columns) => return Ok(Ended::Wider(columns)),
                 Closed::End if self.tender.as_ref().is_some_and(Tender::is_asked) => continue,
+                // Nothing comes: what was published meanwhile does not wait for the next epoch to be
+                // acknowledged and delivered.
+                Closed::End if self.publishing.as_ref().is_some_and(|p| p.task.is_finished()) => {
+                    self.finish_publishing(None).await?;
+                    continue;
+                }
                 Closed::End => return Ok(Ended::Over),
             };
             self.done += 1;
@@ -246,10 +252,12 @@ impl<'a> Run<'a> {
         let Around { stop, teller, circuits, .. } = self.around;
         let tender = self.tender.as_ref();
         let deliveries = &self.deliveries;
-        let over = |sources: &[SourceRun]| {
+        let publishing = self.publishing.as_ref();
+        let over = |sources: &[SourceRun], nothing: bool| {
             circuits.sources_answered();
             teller.lag(sources);
-            tender.is_some_and(Tender::is_asked) || deliveries.failed()
+            let published = nothing && publishing.is_some_and(|p| p.task.is_finished());
+            published || tender.is_some_and(Tender::is_asked) || deliveries.failed()
         };
         if self.worker.stale_views() {
             return Ok(Closed::Epoch(Vec::new()));
@@ -296,6 +304,7 @@ impl<'a> Run<'a> {
         summary.spent(&phases);
         self.around.circuits.proved();
         self.around.teller.sealed(&manifest, rows, spent, &phases);
+        self.around.teller.tables(&self.worker.state.relations);
         self.around.progress.epoch(&self.graph.job.name, &report);
         self.start_publishing(manifest)?;
         if !self.options.overlap {
@@ -365,7 +374,6 @@ impl<'a> Run<'a> {
             }
         }
         self.deliveries.published(&manifest);
-        self.around.teller.tables(&self.worker.state.relations);
         self.acknowledge(&manifest.offsets).await?;
         reach(Step::Acknowledged, manifest.epoch);
         if let Some(publisher) = self.publisher.as_ref().filter(|_| self.options.upkeep) {
@@ -395,7 +403,7 @@ impl<'a> Run<'a> {
         let limits = self.graph.job.epoch.clone();
         let clock = self.env.clock.clone();
         loop {
-            let (stop, over) = (self.around.stop, |_: &[SourceRun]| false);
+            let (stop, over) = (self.around.stop, |_: &[SourceRun], _| false);
             let taken = match take(&mut self.sources, &limits, false, self.env, stop, &over).await?
             {
                 Closed::Epoch(taken) => taken,

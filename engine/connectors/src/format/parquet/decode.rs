@@ -210,6 +210,9 @@ impl Batches {
         let mut faults = Faults { reasons: Vec::new() };
         for (field, wanted) in self.layout.columns() {
             let Some(column) = read.column_by_name(field.origin()) else {
+                if field.required {
+                    faults.add(&BooleanBuffer::new_unset(rows), || empty(field));
+                }
                 arrays.push(new_null_array(wanted, rows));
                 continue;
             };
@@ -220,7 +223,7 @@ impl Batches {
                 });
             }
             if let Some(nulls) = kept.array.logical_nulls().filter(|_| field.required) {
-                faults.add(nulls.inner(), || format!("column {}: required but empty", field.name));
+                faults.add(nulls.inner(), || empty(field));
             }
             arrays.push(kept.array);
         }
@@ -302,6 +305,10 @@ impl Faults {
             }
         }
     }
+}
+
+fn empty(field: &FieldSpec) -> String {
+    format!("column {}: required but empty", field.name)
 }
 
 /// A row as people can read it; empty when it has a type that JSON has no word for.

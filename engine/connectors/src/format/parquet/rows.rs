@@ -56,8 +56,8 @@ struct Reading<R> {
 }
 
 impl<R: AsyncFileReader + Clone + Unpin + 'static> Rows<R> {
-    /// Begins to read `groups`, whose first row is the origin's. What is read of a row group is held
-    /// in `memory` until all of it is decoded.
+    /// Begins to read those of `groups` that the file has; the first row is the origin's. What is read
+    /// of a row group is held in `memory` until all of it is decoded.
     pub async fn open(
         mut file: R,
         layout: Arc<Layout>,
@@ -69,6 +69,7 @@ impl<R: AsyncFileReader + Clone + Unpin + 'static> Rows<R> {
         let metadata = ArrowReaderMetadata::load_async(&mut file, Default::default()).await;
         let metadata = metadata.map_err(|e| error(e, &origin.object))?;
         layout.check(metadata.schema(), &origin.object)?;
+        let groups = groups.start..groups.end.min(metadata.metadata().num_row_groups());
         let batches = Batches::new(layout.clone(), origin);
         Ok(Self { file, metadata, layout, scan, groups, at: None, batches, memory })
     }
