@@ -44,7 +44,8 @@ def create():
 
 
 def append():
-    first = table().to_pyarrow_table(columns=["id"]).num_rows + 1000
+    # Never an id that was there before.
+    first = max(table().to_pyarrow_table(columns=["id"])["id"].to_pylist()) + 1000
     write_deltalake(where, people(range(first, first + 30), 2), mode="append", storage_options=reached)
 
 

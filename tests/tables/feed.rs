@@ -90,7 +90,8 @@ fn every_change_of_a_foreign_table_in_a_bucket_arrives() {
 fn a_run_that_is_killed_takes_every_change_once() {
     for step in [Step::Polled, Step::FilesWritten, Step::Sealed, Step::TablePublished] {
         let place = Place::local();
-        place.write(JOB, &COPIES.replace("changes:", "start: {version: 0}\n    changes:"));
+        place
+            .write(JOB, &COPIES.replace("changes: feed", "start: {version: 0}\n    changes: feed"));
         for what in ["create", "append", "update", "merge", "delete", "append"] {
             client(&place, what, &people(&place), &[]);
         }
