@@ -1,8 +1,6 @@
 //! `sluice replay`: rows taken again after the job was mended, once, however often it is killed.
 
-use sluice_core::Step;
-
-use crate::protocol::killed;
+use crate::protocol::{APPEND_STEPS, killed};
 use crate::support::cli::Sluice;
 use crate::support::place::Place;
 
@@ -103,19 +101,7 @@ fn each_row_is_taken_again_once() {
 
 #[test]
 fn killed_at_each_step() {
-    let steps = [
-        Step::LeaseTaken,
-        Step::Polled,
-        Step::FilesWritten,
-        Step::StateWritten,
-        Step::Sealed,
-        Step::PublishStarted,
-        Step::TablePublished,
-        Step::TablesPublished,
-        Step::RecordWritten,
-        Step::Acknowledged,
-    ];
-    for step in steps {
+    for step in APPEND_STEPS {
         let place = started();
         place.write(JOB, &job("float64", "< 10000"));
         killed(replay(&place, "rejected"), step, 0);

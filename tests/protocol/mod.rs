@@ -17,6 +17,20 @@ use sluice_core::Step;
 
 use crate::support::cli::{Output, Running, Sluice};
 
+/// The steps that every epoch of appends passes.
+pub const APPEND_STEPS: [Step; 10] = [
+    Step::LeaseTaken,
+    Step::Polled,
+    Step::FilesWritten,
+    Step::StateWritten,
+    Step::Sealed,
+    Step::PublishStarted,
+    Step::TablePublished,
+    Step::TablesPublished,
+    Step::RecordWritten,
+    Step::Acknowledged,
+];
+
 /// Steps that every epoch of a run passes.
 const OF_EVERY_EPOCH: [Step; 11] = [
     Step::Polled,

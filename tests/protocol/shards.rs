@@ -4,7 +4,7 @@
 
 use sluice_core::Step;
 
-use super::killed;
+use super::{APPEND_STEPS, killed};
 use crate::support::cli::{Running, Sluice};
 use crate::support::place::{Kind, Place};
 use crate::support::wait;
@@ -105,19 +105,7 @@ fn one_process_runs_all_of_them() {
 
 #[test]
 fn killed_at_each_step() {
-    let steps = [
-        Step::LeaseTaken,
-        Step::Polled,
-        Step::FilesWritten,
-        Step::StateWritten,
-        Step::Sealed,
-        Step::PublishStarted,
-        Step::TablePublished,
-        Step::TablesPublished,
-        Step::RecordWritten,
-        Step::Acknowledged,
-    ];
-    for step in steps {
+    for step in APPEND_STEPS {
         let place = place(Kind::Local, "");
         killed(run(&place), step, 1);
         killed(run(&place), step, if step == Step::LeaseTaken { 1 } else { 2 });

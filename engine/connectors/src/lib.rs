@@ -8,6 +8,7 @@ pub mod format;
 pub mod generate;
 pub mod kafka;
 pub mod message;
+pub mod settings;
 
 use std::sync::Arc;
 

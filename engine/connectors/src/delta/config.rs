@@ -10,10 +10,11 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use sluice_core::{Config, DataSchema, Error, FieldSpec, Result, parse_duration, with_position};
+use sluice_core::{Config, Error, FieldSpec, Result, parse_duration, with_position};
 use sluice_lake::delta::feed::CHANGE_TYPE;
 
 use crate::format::parquet;
+use crate::settings::{Faults, check_fields};
 
 /// The column with the version that a row came with.
 pub(super) const COMMIT_VERSION: &str = "_commit_version";
@@ -134,43 +135,36 @@ pub(super) enum Start {
     Time(i64),
 }
 
-/// What is wrong with an entry, and where.
-pub(super) type Faults = Vec<(String, Error)>;
-
 impl Settings {
     /// Reads an entry. Errors: everything that is wrong with it.
     pub(super) fn read(config: &Config) -> Result<Self, Faults> {
         let written: SourceConfig = match config.parse() {
             Ok(written) => written,
-            Err(error) => return Err(vec![(String::new(), error)]),
+            Err(error) => return Err(Faults::default().with("", error)),
         };
-        let mut faults = Faults::new();
+        let mut faults = Faults::default();
         if written.path.trim().is_empty() {
-            let error = Error::config("no path is given").hint("name the table's folder");
-            faults.push(("/path".into(), error));
+            faults.add("/path", "no path is given", "name the table's folder");
         }
         let feed = written.changes == Changes::Feed;
         if feed && written.on_change.is_some() {
             let message = "on_change says nothing about a feed";
-            let error = Error::config(message).hint("remove it: a feed has all changes as rows");
-            faults.push(("/on_change".into(), error));
+            faults.add("/on_change", message, "remove it: a feed has all changes as rows");
         }
         if (1..written.metadata.len()).any(|i| written.metadata[..i].contains(&written.metadata[i]))
         {
-            let error = Error::config("a column comes twice").hint("name each once");
-            faults.push(("/metadata".into(), error));
+            faults.add("/metadata", "a column comes twice", "name each once");
         }
-        let start = keep(&mut faults, "/start", begin(&written.start));
+        let start = faults.keep("/start", begin(&written.start));
         let every = written.ask_every.as_deref().map_or(Ok(ASK_EVERY), parse_duration);
-        let every = keep(&mut faults, "/ask_every", every);
+        let every = faults.keep("/ask_every", every);
         let Some(schema) = &config.schema else {
             let hint = "add `schema: <file>` or `schema: {fields: [{name: …, type: …}]}`";
-            let error = Error::config("a schema is needed to plan SQL without opening tables");
-            faults.push((String::new(), error.hint(hint)));
+            faults.add("", "a schema is needed to plan SQL without opening tables", hint);
             return Err(faults);
         };
         check_fields(&mut faults, schema);
-        let layout = keep(&mut faults, "/schema", parquet::Layout::new(schema));
+        let layout = faults.keep("/schema", parquet::Layout::new(schema));
         match (start, every, layout) {
             (Some(start), Some(ask_every), Some(layout)) if faults.is_empty() => Ok(Self {
                 path: written.path,
@@ -185,10 +179,6 @@ impl Settings {
             _ => Err(faults),
         }
     }
-}
-
-fn keep<T>(faults: &mut Faults, pointer: &str, result: Result<T>) -> Option<T> {
-    result.map_err(|error| faults.push((pointer.to_string(), error))).ok()
 }
 
 fn begin(written: &Begin) -> Result<Start> {
@@ -214,22 +204,6 @@ fn milliseconds(text: &str) -> Result<i64> {
         Error::config(format!("not a time text={text:?}"))
             .hint("write it like 2026-01-31, 2026-01-31 12:00:00 or 2026-01-31T12:00:00+01:00")
     })
-}
-
-/// Reports fields that cannot be columns beside each other.
-fn check_fields(faults: &mut Faults, schema: &DataSchema) {
-    for (i, field) in schema.fields.iter().enumerate() {
-        if schema.fields[..i].iter().any(|f| f.name == field.name) {
-            let message = format!("a field comes twice in the schema field={}", field.name);
-            let error = Error::config(message).hint("give every field a name of its own");
-            faults.push(("/schema".into(), error));
-        }
-        if field.name.starts_with('_') {
-            let message = format!("names that begin with _ are reserved field={}", field.name);
-            let error = Error::config(message).hint("rename it with `from:`");
-            faults.push(("/schema".into(), error));
-        }
-    }
 }
 
 /// `columns`, which end with the position, with those that say where a row came from before it.

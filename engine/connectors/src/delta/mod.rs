@@ -22,7 +22,6 @@ use std::path::{Path, PathBuf};
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use schemars::generate::SchemaSettings;
 use serde_json::Value;
 use sluice_core::{Config, Context, Offset, Problems, Result, Source, SourceFactory, Standing};
 use sluice_lake::delta::feed::Feed;
@@ -42,19 +41,12 @@ impl SourceFactory for Factory {
     }
 
     fn config_schema(&self) -> Value {
-        let settings = SchemaSettings::draft2020_12().with(|s| s.inline_subschemas = true);
-        let mut schema = settings.into_generator().into_root_schema_for::<SourceConfig>();
-        schema.remove("$schema");
-        schema.remove("title");
-        schema.to_value()
+        crate::settings::schema_of::<SourceConfig>()
     }
 
     fn check(&self, config: &Config, problems: &mut Problems) {
         if let Err(faults) = Settings::read(config) {
-            for (pointer, error) in faults {
-                let hint = error.hint_text().unwrap_or("see connectors/delta.md");
-                config.problem(problems, &pointer, &error.chain(), hint);
-            }
+            faults.report(config, problems);
         }
     }
 
@@ -94,10 +86,7 @@ impl SourceFactory for Factory {
 
 /// The settings, for whoever has checked them.
 fn settings_of(config: &Config) -> Result<Settings> {
-    Settings::read(config).map_err(|faults| {
-        let first = faults.into_iter().next().map(|(_, error)| error);
-        first.unwrap_or_else(|| sluice_core::Error::bug("settings are refused for no reason"))
-    })
+    Settings::read(config).map_err(|faults| faults.first(config))
 }
 
 /// A path or URL to be compared with others.

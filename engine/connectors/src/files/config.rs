@@ -8,12 +8,13 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
-use sluice_core::{Config, DataSchema, Error, Problems, Result, parse_bytes, parse_duration};
+use sluice_core::{Config, parse_duration};
 
 use super::dialect;
 use super::pattern::Pattern;
 use crate::format::encoding::Encoding;
 use crate::format::{csv, json, parquet};
+use crate::settings::{Faults, OneOrMany, Size, check_fields, size};
 
 /// A bigger CSV file is read in several pieces at once: small enough that a file of 100 MiB uses
 /// all cores, large enough that opening a piece costs nothing against reading it.
@@ -75,26 +76,6 @@ pub struct SourceConfig {
     /// Bigger files are read in several pieces at once. Default: `32MiB`.
     #[serde(default)]
     pub split_bytes: Option<Size>,
-}
-
-/// One text or several.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub enum OneOrMany {
-    /// One.
-    One(String),
-    /// Several.
-    Many(Vec<String>),
-}
-
-/// A number of bytes.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub enum Size {
-    /// In bytes.
-    Bytes(u64),
-    /// `64MiB`, `1GB`.
-    Text(String),
 }
 
 /// What files hold.
@@ -276,13 +257,7 @@ impl Settings {
             Ok(written) => written,
             Err(error) => return Err(faults.with("", error)),
         };
-        let texts = match &written.path {
-            OneOrMany::One(path) => vec![("/path".to_string(), path)],
-            OneOrMany::Many(paths) => {
-                let pointers = (0..paths.len()).map(|i| format!("/path/{i}"));
-                pointers.zip(paths).collect()
-            }
-        };
+        let texts = written.path.texts("/path");
         if texts.is_empty() {
             faults.add("/path", "no path is given", "name a file, a folder or a pattern");
         }
@@ -295,7 +270,7 @@ impl Settings {
             let first = formats.next().flatten();
             first.filter(|_| formats.all(|f| f == first))
         });
-        if format.is_none() && faults.list.is_empty() {
+        if format.is_none() && faults.is_empty() {
             let hint = "add `format: csv`, `json`, `avro` or `parquet`";
             faults.add("/path", "the path does not say what format its files have", hint);
         }
@@ -305,7 +280,7 @@ impl Settings {
         let decoding = format.and_then(|f| decoding(config, &written, f, &mut faults));
         let fields = || config.schema.iter().flat_map(|schema| &schema.fields);
         match (format, decoding) {
-            (Some(format), Some(decoding)) if faults.list.is_empty() => Ok(Self {
+            (Some(format), Some(decoding)) if faults.is_empty() => Ok(Self {
                 patterns,
                 format,
                 compression: written.compression,
@@ -382,20 +357,6 @@ fn decoding(
     Some(Decoding::Csv(Arc::new(layout), written.header.unwrap_or(true)))
 }
 
-/// Reports fields that cannot be columns beside each other.
-pub(crate) fn check_fields(faults: &mut Faults, schema: &DataSchema) {
-    for (i, field) in schema.fields.iter().enumerate() {
-        if schema.fields[..i].iter().any(|f| f.name == field.name) {
-            let message = format!("a field comes twice in the schema field={}", field.name);
-            faults.add("/schema", &message, "give every field a name of its own");
-        }
-        if field.name.starts_with('_') {
-            let message = format!("names that begin with _ are reserved field={}", field.name);
-            faults.add("/schema", &message, "rename it with `from:`");
-        }
-    }
-}
-
 /// Reports the settings that do not go with `format`: some are of CSV only, some of all text.
 pub(super) fn says_nothing(
     faults: &mut Faults,
@@ -408,64 +369,5 @@ pub(super) fn says_nothing(
     for (pointer, _) in of_csv.chain(of_text).filter(|(_, given)| *given) {
         let message = format!("{} says nothing about {}", &pointer[1..], format.name());
         faults.add(pointer, &message, "remove it, or use `format: csv`");
-    }
-}
-
-pub(crate) fn size(faults: &mut Faults, pointer: &str, size: Option<&Size>) -> Option<u64> {
-    let bytes = match size? {
-        Size::Bytes(bytes) => *bytes,
-        Size::Text(text) => faults.keep(pointer, parse_bytes(text))?,
-    };
-    if bytes == 0 {
-        faults.add(pointer, "a size of zero", "give a size such as 32MiB");
-    }
-    Some(bytes)
-}
-
-/// What is wrong with an entry.
-#[derive(Debug, Default)]
-pub struct Faults {
-    list: Vec<(String, Error)>,
-}
-
-impl Faults {
-    /// Whether nothing is wrong.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.list.is_empty()
-    }
-
-    pub(crate) fn add(&mut self, pointer: &str, message: &str, hint: &str) {
-        self.list.push((pointer.to_string(), Error::config(message).hint(hint)));
-    }
-
-    pub(crate) fn with(mut self, pointer: &str, error: Error) -> Self {
-        self.list.push((pointer.to_string(), error));
-        self
-    }
-
-    pub(crate) fn keep<T>(&mut self, pointer: &str, result: Result<T>) -> Option<T> {
-        result.map_err(|error| self.list.push((pointer.to_string(), error))).ok()
-    }
-
-    pub(crate) fn and(mut self, more: Self) -> Self {
-        self.list.extend(more.list);
-        self
-    }
-
-    /// As problems of the job file.
-    pub(crate) fn report(&self, config: &Config, problems: &mut Problems) {
-        for (pointer, error) in &self.list {
-            let hint = error.hint_text().unwrap_or("see connectors/files.md");
-            config.problem(problems, pointer, &error.chain(), hint);
-        }
-    }
-
-    /// The first, for whoever builds without having checked.
-    pub(crate) fn first(self, config: &Config) -> Error {
-        let first = self.list.into_iter().next();
-        first.map_or_else(
-            || Error::bug(format!("settings are refused for no reason name={}", config.name)),
-            |(_, error)| error,
-        )
     }
 }

@@ -3,8 +3,9 @@
 //! In: texts of a `sources:` or `sinks:` entry. Out: a CSV dialect and how values are spelled, or
 //! what is wrong with them.
 
-use super::config::{Faults, OneOrMany, SourceConfig};
+use super::config::SourceConfig;
 use crate::format::csv::{Dialect, Spelling};
+use crate::settings::Faults;
 
 /// The dialect that an entry describes.
 pub(super) fn of_source(faults: &mut Faults, written: &SourceConfig) -> Dialect {
@@ -67,10 +68,7 @@ pub(super) fn spelling(faults: &mut Faults, written: &SourceConfig) -> Spelling 
     let mut spelling =
         Spelling { encoding: written.encoding.unwrap_or_default(), ..Spelling::default() };
     if let Some(nulls) = &written.null {
-        let nulls = match nulls {
-            OneOrMany::One(one) => std::slice::from_ref(one),
-            OneOrMany::Many(many) => many.as_slice(),
-        };
+        let nulls = nulls.as_slice();
         spelling.empty_is_null = nulls.iter().any(String::is_empty);
         let others = nulls.iter().filter(|null| !null.is_empty());
         spelling.nulls = others.map(|null| null.clone().into_bytes()).collect();

@@ -25,8 +25,6 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use schemars::JsonSchema;
-use schemars::generate::SchemaSettings;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use sluice_core::{
@@ -35,6 +33,8 @@ use sluice_core::{
 
 use config::{Decoding, Settings, SourceConfig};
 use output::{Output, SinkConfig};
+
+use crate::settings::schema_of;
 
 /// Makes `files` sources and sinks.
 #[derive(Debug, Default, Clone, Copy)]
@@ -136,12 +136,4 @@ fn described(config: &Config) -> String {
     let fields: Vec<_> = fields.filter(|field| !field.learned).collect();
     let text = serde_json::to_vec(&(settings, fields)).unwrap_or_default();
     Sha256::digest(&text).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn schema_of<T: JsonSchema>() -> Value {
-    let settings = SchemaSettings::draft2020_12().with(|s| s.inline_subschemas = true);
-    let mut schema = settings.into_generator().into_root_schema_for::<T>();
-    schema.remove("$schema");
-    schema.remove("title");
-    schema.to_value()
 }

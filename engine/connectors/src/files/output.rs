@@ -7,10 +7,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use sluice_core::{Config, FileSizing, Result};
 
-use super::config::{Compression, Faults, Format, Size, says_nothing, size};
+use super::config::{Compression, Format, says_nothing};
 use super::dialect;
 use crate::format::compress::Codec;
 use crate::format::csv::Dialect;
+use crate::settings::{Faults, Size, size};
 
 /// What sinks aim at: readers open few files and still read several at once.
 const FILE_BYTES: u64 = 128 * 1024 * 1024;

@@ -26,7 +26,6 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use schemars::generate::SchemaSettings;
 use serde_json::Value;
 use sluice_core::{Config, Context, Offset, Problems, Result, Source, SourceFactory, Standing};
 
@@ -45,11 +44,7 @@ impl SourceFactory for Factory {
     }
 
     fn config_schema(&self) -> Value {
-        let settings = SchemaSettings::draft2020_12().with(|s| s.inline_subschemas = true);
-        let mut schema = settings.into_generator().into_root_schema_for::<Settings>();
-        schema.remove("$schema");
-        schema.remove("title");
-        schema.to_value()
+        crate::settings::schema_of::<Settings>()
     }
 
     fn check(&self, config: &Config, problems: &mut Problems) {

@@ -10,14 +10,17 @@ use arrow::datatypes::SchemaRef;
 use regex::Regex;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use sluice_core::{Config, Error};
+use sluice_core::{Config, Error, Secrets};
 
 use super::broker::Topics;
 use super::connection::ConnectionConfig;
 use super::rows::{MessageReader, Metadata, columns};
-use crate::files::config::{Faults, OneOrMany, Size, size};
 use crate::format::message::{self, MessageFormat};
 use crate::message as formats;
+use crate::settings::{Faults, OneOrMany, Size, size};
+
+/// What `group` says when no offsets are to be set.
+const NO_GROUP: &str = "none";
 
 /// What a job file says about a `kafka` source.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -188,6 +191,23 @@ impl Settings {
         })
     }
 
+    /// The settings, with the values of secrets, for whoever has checked them.
+    pub(super) fn of(config: &Config, secrets: &Secrets) -> Result<Self, Error> {
+        let config = config.with_secrets(secrets);
+        Self::read(&config).map_err(|faults| faults.first(&config))
+    }
+
+    /// The group whose offsets are set, also where none are.
+    pub(super) fn group_of(&self, job: &str, source: &str) -> String {
+        let own = self.group.clone().filter(|group| group != NO_GROUP);
+        own.unwrap_or_else(|| format!("sluice-{job}-{source}"))
+    }
+
+    /// Whether the group's offsets are set.
+    pub(super) fn commits(&self) -> bool {
+        self.group.as_deref() != Some(NO_GROUP)
+    }
+
     /// The rows' schema, without the position.
     pub(super) fn schema(&self) -> SchemaRef {
         columns(&self.values, &self.metadata)
@@ -210,12 +230,7 @@ impl Settings {
 }
 
 fn topics(written: &OneOrMany, faults: &mut Faults) -> Vec<Topics> {
-    let texts = match written {
-        OneOrMany::One(text) => vec![("/topics".to_string(), text)],
-        OneOrMany::Many(texts) => {
-            texts.iter().enumerate().map(|(i, text)| (format!("/topics/{i}"), text)).collect()
-        }
-    };
+    let texts = written.texts("/topics");
     if texts.is_empty() {
         faults.add("/topics", "no topic is given", "name a topic, or a pattern such as ^orders-.*");
     }

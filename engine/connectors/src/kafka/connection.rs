@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use sluice_core::Error;
 
-use crate::files::config::OneOrMany;
+use crate::settings::OneOrMany;
 
 /// A broker that says nothing for this long is asked again: longer than a leader election takes.
 pub(super) const ANSWER_WAIT_MS: u64 = 15_000;
@@ -119,11 +119,7 @@ impl ConnectionConfig {
     }
 
     fn addresses(&self) -> Vec<String> {
-        let texts = match &self.bootstrap {
-            OneOrMany::One(text) => vec![text.as_str()],
-            OneOrMany::Many(texts) => texts.iter().map(String::as_str).collect(),
-        };
-        let parts = texts.into_iter().flat_map(|text| text.split(','));
+        let parts = self.bootstrap.as_slice().iter().flat_map(|text| text.split(','));
         parts.map(|part| part.trim().to_string()).filter(|part| !part.is_empty()).collect()
     }
 

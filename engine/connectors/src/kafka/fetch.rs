@@ -23,7 +23,7 @@ use super::connection::failed;
 use super::events::Events;
 use super::rows::{Headers, Kept, Message, Messages, Room};
 
-/// Messages that are handed over at a time: the lanes are locked for the tenth part of a millisecond.
+/// Messages that are handed over at a time: the lanes are locked meanwhile, and intakes wait.
 const ROUND: usize = 256;
 
 /// How long the thread sleeps when nobody wakes it: room that came back is noticed that late.

@@ -23,7 +23,6 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use schemars::generate::SchemaSettings;
 use serde_json::Value;
 use sluice_core::{
     Advance, Config, Context, Error, Membership, Offset, Problems, Reader, Recount, Result, Source,
@@ -49,11 +48,7 @@ impl SourceFactory for Factory {
     }
 
     fn config_schema(&self) -> Value {
-        let settings = SchemaSettings::draft2020_12().with(|s| s.inline_subschemas = true);
-        let mut schema = settings.into_generator().into_root_schema_for::<SourceConfig>();
-        schema.remove("$schema");
-        schema.remove("title");
-        schema.to_value()
+        crate::settings::schema_of::<SourceConfig>()
     }
 
     fn check(&self, config: &Config, problems: &mut Problems) {
@@ -80,32 +75,27 @@ impl SourceFactory for Factory {
         context: &Context,
         shards: u32,
     ) -> Result<Option<Box<dyn Membership>>> {
-        let name = config.name.clone();
-        let config = config.with_secrets(&context.secrets);
-        let settings = Settings::read(&config).map_err(|faults| faults.first(&config))?;
+        let settings = Settings::of(config, &context.secrets)?;
         let (connection, isolation) = (settings.connection.connection(), settings.isolation);
         let broker = Broker::new(&connection, isolation.name())?;
         let topics = settings.topics.clone();
         let topic = tokio::task::spawn_blocking(move || broker.first(&topics)).await;
         let topic = topic.map_err(|e| Error::bug("a look at topics broke off").because(e))??;
         // That of the offsets is nobody's: who commits to a group with members has to be one.
-        let group = settings.group.clone().filter(|group| group != "none");
-        let group = group.unwrap_or_else(|| format!("sluice-{}-{name}", context.job));
+        let group = settings.group_of(&context.job, &config.name);
         let member = Member::join(connection, topic, format!("{group}-shards"), shards).await?;
         Ok(Some(Box::new(member)))
     }
 
     async fn again(&self, config: &Config, context: &Context) -> Result<Option<Arc<dyn Reader>>> {
-        let config = config.with_secrets(&context.secrets);
-        let settings = Settings::read(&config).map_err(|faults| faults.first(&config))?;
-        let format = format(&settings, &config, context)?;
+        let settings = Settings::of(config, &context.secrets)?;
+        let format = format(&settings, config, context)?;
         Ok(Some(Arc::new(Again(settings.reader(format)))))
     }
 
     async fn build(&self, config: &Config, context: &Context) -> Result<Box<dyn Source>> {
-        let config = config.with_secrets(&context.secrets);
-        let settings = Settings::read(&config).map_err(|faults| faults.first(&config))?;
-        let format = format(&settings, &config, context)?;
+        let settings = Settings::of(config, &context.secrets)?;
+        let format = format(&settings, config, context)?;
         Ok(Box::new(KafkaSource::new(&config.name, settings, format, context)?))
     }
 
@@ -128,8 +118,7 @@ impl SourceFactory for Factory {
         context: &Context,
         ranges: &[Advance],
     ) -> Result<Vec<Recount>> {
-        let config = config.with_secrets(&context.secrets);
-        let settings = Settings::read(&config).map_err(|faults| faults.first(&config))?;
+        let settings = Settings::of(config, &context.secrets)?;
         let ranges = ranges.to_vec();
         let count = tokio::task::spawn_blocking(move || recount::recount(&settings, &ranges));
         count.await.map_err(|e| Error::bug("a recount broke off").because(e))?
@@ -138,8 +127,7 @@ impl SourceFactory for Factory {
 
 /// The settings of a source, and what there is of its topics now.
 async fn look(config: &Config, context: &Context) -> Result<(Settings, Vec<broker::Topic>)> {
-    let config = config.with_secrets(&context.secrets);
-    let settings = Settings::read(&config).map_err(|faults| faults.first(&config))?;
+    let settings = Settings::of(config, &context.secrets)?;
     let asked = settings.clone();
     let look = tokio::task::spawn_blocking(move || {
         let connection = asked.connection.connection();

@@ -76,6 +76,12 @@ pub(super) fn parse_key(key: &str) -> Option<(&str, i32)> {
     Some((topic, number.parse().ok()?))
 }
 
+/// Which life of its topic a partition's name in offsets is of: 0 for the first.
+pub(super) fn generation(key: &str) -> u32 {
+    let life = key.rsplit_once('/').and_then(|(topic, _)| topic.split_once('~'));
+    life.and_then(|(_, n)| n.parse().ok()).unwrap_or(0)
+}
+
 /// What was sealed.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Known {
@@ -471,6 +477,7 @@ mod tests {
         assert_eq!(parse_key("orders/3"), Some(("orders", 3)));
         assert_eq!(parse_key("orders~2/3"), Some(("orders", 3)));
         assert_eq!(parse_key("orders"), None);
+        assert_eq!((generation("orders/3"), generation("orders~2/3")), (0, 2));
         let life = Life { id: Some("x#y".into()), generation: 4 };
         assert_eq!(Life::read(&life.text()), Some(life));
     }

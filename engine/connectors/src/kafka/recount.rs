@@ -4,6 +4,7 @@
 //! transactions, marks and compacted ones, and positions that retention deleted. Values are not
 //! decoded.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
@@ -17,12 +18,19 @@ use super::broker::Broker;
 use super::config::{Isolation, Settings};
 use super::connection::{ANSWER_WAIT_MS, Connection, failed};
 use super::events::Events;
-use super::partitions::parse_key;
+use super::partitions::{generation, parse_key};
 
 /// Counts each range. Blocks.
 pub(super) fn recount(settings: &Settings, ranges: &[Advance]) -> Result<Vec<Recount>> {
     let connection = settings.connection.connection();
     let broker = Broker::new(&connection, Isolation::ReadUncommitted.name())?;
+    // What an earlier topic of the same name held cannot be counted any more.
+    let mut lives: BTreeMap<&str, u32> = BTreeMap::new();
+    for range in ranges {
+        let Some((topic, _)) = parse_key(&range.partition) else { continue };
+        let newest = lives.entry(topic).or_default();
+        *newest = generation(&range.partition).max(*newest);
+    }
     let mut counted = Vec::new();
     for range in ranges {
         let (Some((topic, number)), Some(from), Some(to)) =
@@ -30,8 +38,10 @@ pub(super) fn recount(settings: &Settings, ranges: &[Advance]) -> Result<Vec<Rec
         else {
             continue;
         };
-        let bounds = broker.bounds(topic, number)?;
-        let begin = from.max(bounds.low).min(to);
+        let begin = match lives.get(topic) == Some(&generation(&range.partition)) {
+            true => from.max(broker.bounds(topic, number)?.low).min(to),
+            false => to,
+        };
         let count = |isolation: Isolation| -> Result<u64> {
             if begin >= to {
                 return Ok(0);

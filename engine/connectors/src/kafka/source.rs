@@ -45,8 +45,8 @@ const AWAY_MAX: Duration = Duration::from_secs(30);
 /// many partitions does not come at once, and small epochs make small files.
 const GATHER: Duration = Duration::from_millis(500);
 
-/// The queue's part of the run's memory, and its bounds: below the least each fetch is a round trip,
-/// above the most more is not faster.
+/// The queue's part of the run's memory, and its bounds: below the least a fetch of a few partitions
+/// fills it, above the most it is memory that plans may have better use for.
 const QUEUE_SHARE: usize = 16;
 const QUEUE_MIN: usize = 16 * 1024 * 1024;
 const QUEUE_MAX: usize = 256 * 1024 * 1024;
@@ -89,10 +89,9 @@ impl KafkaSource {
         let bytes = wanted.unwrap_or(share.clamp(QUEUE_MIN, QUEUE_MAX));
         let mut memory = context.memory.reserve(&format!("messages of source {name}"));
         memory.insist(bytes + bytes / AHEAD_SHARE)?;
-        let group = settings.group.clone();
         Ok(Self {
             name: name.to_string(),
-            group: group.unwrap_or_else(|| format!("sluice-{}-{name}", context.job)),
+            group: settings.group_of(&context.job, name),
             connection,
             clock: context.clock.clone(),
             broker,
@@ -344,7 +343,7 @@ impl Source for KafkaSource {
     }
 
     async fn acknowledge(&mut self, offsets: &Offsets) -> Result<()> {
-        let Some(fetcher) = self.fetcher.as_ref().filter(|_| self.group != "none") else {
+        let Some(fetcher) = self.fetcher.as_ref().filter(|_| self.settings.commits()) else {
             return Ok(());
         };
         let list = self.partitions.list(offsets);

@@ -27,10 +27,10 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use sluice_core::{Clock, DataSchema, Error, Result};
 
-use crate::files::config::{Faults, check_fields};
 use crate::files::dialect::dialect;
 use crate::format::csv;
 use crate::format::message::{MessageFormat, Tombstones};
+use crate::settings::{Faults, check_fields};
 
 pub use avro::Encoder as AvroEncoder;
 pub use config::{Envelope, Format, Framing, OnNewColumn, Proto, RegistryConfig, Settings, Times};

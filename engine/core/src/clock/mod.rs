@@ -27,6 +27,16 @@ pub trait Clock: Send + Sync + std::fmt::Debug {
 pub trait Ids: Send + Sync + std::fmt::Debug {
     /// A new one: at least 16 lower-case hexadecimal digits, never given before.
     fn fresh(&self) -> String;
+
+    /// A random number from 0 to 1, for waits that are not to end together.
+    fn chance(&self) -> f64 {
+        chance_of(&self.fresh())
+    }
+}
+
+fn chance_of(fresh: &str) -> f64 {
+    let digits = fresh.get(..8).and_then(|text| u32::from_str_radix(text, 16).ok());
+    digits.map_or(0.5, |digits| f64::from(digits) / f64::from(u32::MAX))
 }
 
 /// A clock that moves only when told to; `sleep` moves it and returns at once.
@@ -62,5 +72,16 @@ impl Clock for ManualClock {
         Box::pin(async move {
             now.fetch_add(ms, Ordering::SeqCst);
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identifiers_give_numbers_between_0_and_1() {
+        let chances = ["00000000", "ffffffff1", "?"].map(chance_of);
+        assert_eq!(chances, [0.0, 1.0, 0.5]);
     }
 }

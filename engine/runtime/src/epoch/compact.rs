@@ -60,7 +60,7 @@ impl Compaction {
         Self { files_min: 1, round_bytes: 4 << 30, round_files: 10_000, in_full: true };
 
     /// As it is done by a run that closes an epoch every so often: rows wait meanwhile, so a round is
-    /// what takes about a second. Larger files are joined by runs that end, and by `maintain`.
+    /// a quarter of what others take. Larger files are joined by runs that end, and by `maintain`.
     pub fn between_timed_epochs(self) -> Self {
         Self { round_bytes: self.round_bytes.min(64 << 20), ..self }
     }

@@ -79,7 +79,7 @@ impl Deliverer {
             if !error.retry() || last {
                 return Err(self.given_up(error));
             }
-            let wait = wait_after(failures, self.spread());
+            let wait = wait_after(failures, self.ids.chance());
             tokio::select! {
                 () = self.over.cancelled() => return Ok(()),
                 () = self.clock.sleep(wait) => {}
@@ -250,13 +250,6 @@ impl Deliverer {
         if let Err(error) = self.outbox.set_trouble(Some(&trouble)).await {
             tracing::debug!(error = error.chain(), "what `status` shows was not written");
         }
-    }
-
-    /// A number in 0..=1 that is another one for each caller.
-    fn spread(&self) -> f64 {
-        let fresh = self.ids.fresh();
-        let digits = fresh.get(fresh.len().saturating_sub(4)..).unwrap_or_default();
-        u16::from_str_radix(digits, 16).map_or(0.5, |n| f64::from(n) / f64::from(u16::MAX))
     }
 
     fn ahead(&self, epoch: u64) -> Error {

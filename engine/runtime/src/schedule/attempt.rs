@@ -11,7 +11,7 @@ use std::time::Duration;
 use sluice_core::{Error, FieldSpec, Kind, Result, Secrets};
 use tokio_util::sync::CancellationToken;
 
-use super::circuit::{Circuits, backed_off, chance};
+use super::circuit::{Circuits, backed_off};
 use super::report::{Progress, Summary};
 use super::run::{Around, Ended, Run, RunOptions};
 use super::shards::Shards;
@@ -231,7 +231,7 @@ impl Attempts<'_> {
             (true, _) => Duration::ZERO,
             (_, true) => state.circuits.failed(&error),
             _ => {
-                let more = 1.0 + JITTER * chance(&self.env.ids.fresh());
+                let more = 1.0 + JITTER * self.env.ids.chance();
                 backed_off(state.failures).mul_f64(more)
             }
         };

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use sluice_core::Config;
 
 use super::super::connection::{Connection, ConnectionConfig};
-use crate::files::config::{Faults, OneOrMany, Size, size};
+use crate::settings::{Faults, OneOrMany, Size, size};
 
 /// What the control topic is called when nobody says.
 const CONTROL_TOPIC: &str = "_sluice_control";
@@ -150,11 +150,7 @@ impl Settings {
             let hint = "use a size from 1KB to 1GB";
             faults.add("/max_bytes", &format!("no size of a message bytes={bytes}"), hint);
         }
-        let key = match written.key {
-            None => Vec::new(),
-            Some(OneOrMany::One(column)) => vec![column],
-            Some(OneOrMany::Many(columns)) => columns,
-        };
+        let key = written.key.map(|key| key.as_slice().to_vec()).unwrap_or_default();
         if !faults.is_empty() {
             return Err(faults);
         }

@@ -24,7 +24,6 @@ mod value;
 use std::sync::Arc;
 
 use arrow::datatypes::Schema;
-use schemars::generate::SchemaSettings;
 use serde_json::Value;
 use sluice_core::{
     BuiltSink, Config, Delivery, Outlet, OutletContext, Problems, Result, SinkFactory,
@@ -41,11 +40,7 @@ impl SinkFactory for Factory {
     }
 
     fn config_schema(&self) -> Value {
-        let settings = SchemaSettings::draft2020_12().with(|s| s.inline_subschemas = true);
-        let mut schema = settings.into_generator().into_root_schema_for::<SinkConfig>();
-        schema.remove("$schema");
-        schema.remove("title");
-        schema.to_value()
+        crate::settings::schema_of::<SinkConfig>()
     }
 
     fn check(&self, config: &Config, problems: &mut Problems) {

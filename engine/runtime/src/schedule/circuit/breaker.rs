@@ -118,12 +118,6 @@ fn jittered(most: Duration, chance: f64) -> Duration {
     most.mul_f64(chance.clamp(0.0, 1.0)).max(WAIT_MIN)
 }
 
-/// A random number from 0 to 1 out of a fresh identifier.
-pub(in crate::schedule) fn chance(fresh: &str) -> f64 {
-    let digits = fresh.get(..8).and_then(|text| u32::from_str_radix(text, 16).ok());
-    digits.map_or(0.5, |digits| f64::from(digits) / f64::from(u32::MAX))
-}
-
 #[cfg(test)]
 mod tests {
     use sluice_core::{Clock, ManualClock};
@@ -202,6 +196,5 @@ mod tests {
         assert_eq!(waits(1.0), [1000, 2000, 4000, 8000, 16_000, 30_000, 30_000, 30_000]);
         assert_eq!(waits(0.0), [50, 50, 50, 50, 8000, 15_000, 15_000, 15_000]);
         assert_eq!(waits(0.5), [500, 1000, 2000, 4000, 12_000, 22_500, 22_500, 22_500]);
-        assert_eq!((chance("00000000"), chance("ffffffff1"), chance("?")), (0.0, 1.0, 0.5));
     }
 }

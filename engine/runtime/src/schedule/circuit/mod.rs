@@ -16,8 +16,8 @@ use super::tell::Teller;
 use crate::epoch::Environment;
 use crate::status::Circuit;
 
+pub(super) use breaker::backed_off;
 use breaker::{Breaker, State};
-pub(super) use breaker::{backed_off, chance};
 
 /// What stands for the store; sources stand for themselves, as `source:<name>`.
 const STORE: &str = "store";
@@ -51,7 +51,7 @@ impl Circuits {
         let dependency = error.source_name().map(|name| format!("source:{name}"));
         let dependency = dependency.unwrap_or_else(|| STORE.to_string());
         let (now, now_ms) = (self.clock.monotonic(), self.clock.wall_ms());
-        let chance = chance(&self.ids.fresh());
+        let chance = self.ids.chance();
         let (wait, open, failures) = {
             let mut all = self.kept.lock();
             let kept = all.entry(dependency.clone()).or_default();
