@@ -1,4 +1,4 @@
-//! What is measured in-process: the cost of an epoch, and of keeping a view.
+//! What is measured in-process: the cost of an epoch, of keeping a view, of a topic's records.
 //!
 //! Every measurement runs whole jobs through the engine's public functions on folders of its own
 //! below the temporary folder. Nothing here decides whether a change lands.
@@ -7,10 +7,11 @@
 #![expect(missing_docs, reason = "criterion's macro makes a public function")]
 
 mod job;
+mod kafka;
 
 use std::time::Duration;
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{Criterion, criterion_group};
 
 use job::{Bench, median};
 
@@ -60,4 +61,10 @@ fn view(c: &mut Criterion) {
 }
 
 criterion_group!(benches, epoch, view);
-criterion_main!(benches);
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    if !kafka::main(&arguments) {
+        benches();
+        Criterion::default().configure_from_args().final_summary();
+    }
+}
