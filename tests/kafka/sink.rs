@@ -17,6 +17,7 @@ use crate::protocol::{frozen, killed};
 use crate::support::cli::Sluice;
 use crate::support::kafka::{Broker, Cluster, witness};
 use crate::support::place::{Kind, Place};
+use crate::support::registry::Registry;
 use crate::support::wait;
 
 /// The job file in the place's folder.
@@ -144,6 +145,43 @@ fn every_row_is_given_once_and_a_restart_goes_on() {
     let first = seen.iter().find(|record| record.key.as_deref() == Some("MA==")).unwrap();
     assert_eq!(first.value.as_deref(), Some("eyJpZCI6MCwibmFtZSI6Im4wIn0="));
     assert_eq!(first.headers, [("name".to_string(), Some("bjA=".to_string()))]);
+}
+
+/// What reads the topic of an Avro sink.
+const READER: &str = r#"job: back
+lake: ./back
+sources:
+  rows:
+    connector: kafka
+    bootstrap: "BOOTSTRAP"
+    topics: TOPIC
+    format: avro
+    registry: {url: "REGISTRY"}
+    schema:
+      fields: [{name: id, type: int64}, {name: name, type: string}]
+tables:
+  read: {sql: "SELECT id, name FROM rows"}
+"#;
+
+#[test]
+fn avro_goes_out_and_comes_back() {
+    let (broker, registry) = (Broker::shared(), Registry::start());
+    let more = format!(", format: avro, registry: {{url: \"{}\"}}", registry.url());
+    let mut given = Given::new(broker, Place::local(), &more);
+    given.feed(2);
+    given.run().ok();
+    given.exact();
+    // A zero byte, the schema's number, then 0 and n0, each behind the place of its type in a union.
+    let seen = witness::consume(broker, &[&given.topic]);
+    let first = seen.iter().find(|record| record.key.as_deref() == Some("MA==")).unwrap();
+    assert_eq!(first.value.as_deref(), Some("AAAAAAECAAIEbjA="));
+    let text = READER.replace("BOOTSTRAP", broker.bootstrap()).replace("TOPIC", &given.topic);
+    given.place.write("back.yaml", &text.replace("REGISTRY", registry.url()));
+    given.place.job("run", "back.yaml").ok();
+    let rows = 2 * ROWS;
+    let sums = ["count(*) FROM read", "sum(id) FROM read", "count(DISTINCT name) FROM read"];
+    let expected = [rows.to_string(), (rows * (rows - 1) / 2).to_string(), "7".to_string()];
+    assert_eq!(given.place.figures("back.yaml", &sums), expected.each_ref().map(String::as_str));
 }
 
 fn killed_at(step: Step, kind: Kind) {

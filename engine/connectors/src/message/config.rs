@@ -133,7 +133,7 @@ pub struct RegistryConfig {
 
 impl RegistryConfig {
     /// The address. Errors: `Config` when it is none, or says who we are.
-    pub(super) fn parsed_url(&self) -> Result<Url> {
+    pub(crate) fn parsed_url(&self) -> Result<Url> {
         let wrong = |what: &str| {
             Error::config(format!("not the address of a schema registry: {what}"))
                 .hint("write it like https://registry:8081, and use `user` and `password`")

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use sluice_core::Config;
 
 use super::super::connection::{Connection, ConnectionConfig};
+use crate::message::RegistryConfig;
 use crate::settings::{Faults, OneOrMany, Size, size};
 
 /// What the control topic is called when nobody says.
@@ -33,6 +34,13 @@ pub struct SinkConfig {
     /// What messages are. Default: `json`, an object per row, without the columns that are null.
     #[serde(default)]
     pub format: Format,
+    /// The schema registry that the schema of the rows is registered in; messages name it as
+    /// Confluent's serializers do. Avro only, and needed for it.
+    #[serde(default)]
+    pub registry: Option<RegistryConfig>,
+    /// What the schema is registered as. Default: the topic's name with `-value`.
+    #[serde(default)]
+    pub subject: Option<String>,
     /// The column, or columns, that make up the key: the text of one (bytes as they are), a JSON array
     /// of several. Default: no key.
     #[serde(default)]
@@ -73,6 +81,8 @@ pub enum Format {
     /// An object per row.
     #[default]
     Json,
+    /// Apache Avro, by a schema made of the columns.
+    Avro,
 }
 
 /// How messages are compressed.
@@ -111,6 +121,8 @@ pub(super) struct Settings {
     pub connection: Connection,
     pub topic: String,
     pub format: Format,
+    /// Where the schema of Avro messages is registered, and as what.
+    pub registry: Option<(RegistryConfig, String)>,
     pub key: Vec<String>,
     pub partition: Option<String>,
     pub timestamp: Option<String>,
@@ -144,6 +156,23 @@ impl Settings {
             let hint = "use another one: it holds positions and nothing else";
             faults.add("/control_topic", "rows cannot go to the control topic", hint);
         }
+        let subject = written.subject.unwrap_or_else(|| format!("{}-value", written.topic));
+        match (&written.registry, written.format) {
+            (None, Format::Avro) => faults.add(
+                "/format",
+                "avro messages name their schema, and there is no registry to name it in",
+                "give `registry: {url: …}`",
+            ),
+            (Some(_), Format::Json) => {
+                faults.add("/registry", "json messages have no registered schema", "take it out");
+            }
+            (Some(registry), Format::Avro) => {
+                if let Err(error) = registry.parsed_url() {
+                    faults = faults.with("/registry/url", error);
+                }
+            }
+            (None, Format::Json) => {}
+        }
         let bytes = size(&mut faults, "/max_bytes", written.max_bytes.as_ref());
         let bytes = bytes.unwrap_or(MESSAGE_BYTES);
         if !(1_000..=MESSAGE_BYTES_MAX).contains(&bytes) {
@@ -158,6 +187,7 @@ impl Settings {
             connection: written.connection.connection(),
             topic: written.topic,
             format: written.format,
+            registry: written.registry.map(|registry| (registry, subject)),
             key,
             partition: written.partition,
             timestamp: written.timestamp,

@@ -19,6 +19,7 @@ use super::control::{self, Found, Held};
 use super::limits::{self, Facts, Limits};
 use super::producer::{Message, Producer};
 use super::value::{self, EncodeMessages};
+use crate::message::{Registry, SchemaType};
 
 /// Messages that may be on their way, at most: a second of a fast broker.
 const QUEUE_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -45,6 +46,8 @@ pub(super) struct KafkaDelivery {
     memory: Box<dyn Reservation>,
     queue_bytes: usize,
     connected: Option<(Producer, Limits)>,
+    /// The number of the values' schema in the registry; 0 where there is none.
+    schema_id: u32,
     /// What is being delivered.
     at: Option<OutboxPosition>,
     rows: u64,
@@ -69,6 +72,7 @@ impl KafkaDelivery {
             settings,
             context,
             connected: None,
+            schema_id: 0,
             at: None,
             rows: 0,
             refused: BTreeMap::new(),
@@ -80,6 +84,7 @@ impl KafkaDelivery {
         // What the last one did not commit is void from here on, and its name is the next one's.
         self.disconnect().await?;
         let limits = limits::look(&self.settings).await?;
+        self.schema_id = self.register().await?;
         self.memory.insist(self.queue_bytes)?;
         let (settings, of, name) = (self.settings.clone(), limits.clone(), self.name.clone());
         let (one_by_one, queue) = (self.one_by_one, self.queue_bytes);
@@ -87,6 +92,18 @@ impl KafkaDelivery {
             blocking(move || Producer::connect(&settings, &of, (&name, one_by_one, queue))).await?;
         self.connected = Some((producer, limits));
         Ok(())
+    }
+
+    /// Registers the schema of the values where they need one.
+    async fn register(&self) -> Result<u32> {
+        let schema = self.columns.value_schema(&self.context.schema);
+        let (Some((config, subject)), Some(text)) =
+            (&self.settings.registry, value::registered(&self.settings, &schema)?)
+        else {
+            return Ok(0);
+        };
+        let registry = Registry::new(config, self.context.context.clock.clone())?;
+        registry.register(subject, &text, SchemaType::Avro).await
     }
 
     /// Dropping a producer waits for what it has on its way.
@@ -117,9 +134,10 @@ impl KafkaDelivery {
             topic: self.settings.topic.clone(),
             columns: self.columns.clone(),
             encoder: value::encoder(
-                self.settings.format,
+                &self.settings,
                 &self.columns.value_schema(&self.context.schema),
-            ),
+                self.schema_id,
+            )?,
             known: self.refused.clone(),
             refused: self.refused.clone(),
             next: 0,

@@ -73,7 +73,7 @@ impl Outlet for KafkaSink {
 
     fn fits(&self, schema: &Schema) -> Result<()> {
         let columns = Columns::new(&self.settings, schema)?;
-        value::fits(self.settings.format, &columns.value_schema(schema))
+        value::fits(&self.settings, &columns.value_schema(schema))
     }
 
     fn open(&self, context: OutletContext) -> Result<Box<dyn Delivery>> {

@@ -52,6 +52,10 @@ fn settings_are_told_all_that_is_wrong_with_them() {
         (json!({ "topic": "_sluice_control" }), 1),
         (json!({ "max_bytes": "1B", "control_topic": "" }), 2),
         (json!({ "bootstrap": "nowhere" }), 1),
+        (json!({ "format": "avro" }), 1),
+        (json!({ "format": "avro", "registry": { "url": "http://localhost:8081" } }), 0),
+        (json!({ "format": "avro", "registry": { "url": "registry" } }), 1),
+        (json!({ "registry": { "url": "http://localhost:8081" } }), 1),
         (json!({ "options": { "transactional.id": "x", "acks": 1 } }), 2),
         (json!({ "options": { "enable.idempotence": false, "client.id": "y" } }), 1),
     ];
@@ -115,7 +119,7 @@ fn columns_that_do_not_do_are_named() {
 #[test]
 fn each_row_has_its_value() {
     let rows = rows();
-    let mut encoder = value::encoder(settings(json!({})).format, &rows.schema());
+    let mut encoder = value::encoder(&settings(json!({})), &rows.schema(), 0).unwrap();
     let values = encoder.encode(&rows).unwrap();
     let first: Value = serde_json::from_slice(values.get(0)).unwrap();
     let at = "1970-01-01T00:00:01.500Z";
@@ -124,4 +128,18 @@ fn each_row_has_its_value() {
     assert_eq!(second, json!({ "name": "c", "gone": true }));
     let none = rows.slice(0, 0);
     assert!(encoder.encode(&none).unwrap().ends.is_empty());
+}
+
+#[test]
+fn avro_values_name_their_schema() {
+    let rows = rows();
+    let avro = settings(json!({ "format": "avro", "registry": { "url": "http://localhost:1" } }));
+    let text = value::registered(&avro, &rows.schema()).unwrap().unwrap();
+    let schema: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(schema["name"], "orders");
+    assert_eq!(schema["fields"][0]["type"], json!(["null", "int"]));
+    let values = value::encoder(&avro, &rows.schema(), 258).unwrap().encode(&rows).unwrap();
+    let second = values.get(1);
+    // The schema's number; null, "c", null, true.
+    assert_eq!(second, [0, 0, 0, 1, 2, 0, 2, 2, b'c', 0, 2, 1]);
 }

@@ -8,8 +8,9 @@ use arrow::datatypes::{Schema, SchemaRef};
 use arrow::json::LineDelimitedWriter;
 use sluice_core::{Error, Result};
 
-use super::config::Format;
+use super::config::{Format, Settings};
 use crate::format::json;
+use crate::message::AvroEncoder;
 
 /// The values of a batch, one behind the other.
 #[derive(Debug, Default)]
@@ -40,18 +41,37 @@ pub trait EncodeMessages: Send {
     fn encode(&mut self, rows: &RecordBatch) -> Result<Values>;
 }
 
-/// Whether rows of `schema` can be written as `format`. Errors: `Config`, naming the column.
-pub(super) fn fits(format: Format, schema: &SchemaRef) -> Result<()> {
-    match format {
+/// Whether rows of `schema` can be written as the settings say. Errors: `Config`, naming the column.
+pub(super) fn fits(settings: &Settings, schema: &SchemaRef) -> Result<()> {
+    match settings.format {
         Format::Json => json::Encoder::new(schema, None).map(|_| ()),
+        Format::Avro => avro(settings, schema).map(|_| ()),
     }
 }
 
-/// What writes values of `format`.
-pub(super) fn encoder(format: Format, _schema: &Schema) -> Box<dyn EncodeMessages> {
-    match format {
+/// What writes values as the settings say; `id` is the number that a registry gave to
+/// [`registered`].
+pub(super) fn encoder(
+    settings: &Settings,
+    schema: &Schema,
+    id: u32,
+) -> Result<Box<dyn EncodeMessages>> {
+    Ok(match settings.format {
         Format::Json => Box::new(Json),
+        Format::Avro => Box::new(Avro { encoder: avro(settings, schema)?, id }),
+    })
+}
+
+/// The schema of values of rows of `schema`; none where they need none.
+pub(super) fn registered(settings: &Settings, schema: &Schema) -> Result<Option<String>> {
+    match settings.format {
+        Format::Json => Ok(None),
+        Format::Avro => Ok(Some(avro(settings, schema)?.schema().to_string())),
     }
+}
+
+fn avro(settings: &Settings, schema: &Schema) -> Result<AvroEncoder> {
+    AvroEncoder::new(schema, &settings.topic)
 }
 
 /// An object per row; nulls are left out, times are ISO 8601.
@@ -71,6 +91,25 @@ impl EncodeMessages for Json {
         }
         if values.ends.len() != rows.num_rows() {
             return Err(Error::bug("rows and their JSON lines are not as many"));
+        }
+        Ok(values)
+    }
+}
+
+/// A zero byte, the schema's number, a body.
+struct Avro {
+    encoder: AvroEncoder,
+    id: u32,
+}
+
+impl EncodeMessages for Avro {
+    fn encode(&mut self, rows: &RecordBatch) -> Result<Values> {
+        let mut values = Values::default();
+        for body in self.encoder.encode(rows)? {
+            values.bytes.push(0);
+            values.bytes.extend_from_slice(&self.id.to_be_bytes());
+            values.bytes.extend_from_slice(&body);
+            values.ends.push(values.bytes.len());
         }
         Ok(values)
     }
