@@ -3,17 +3,24 @@
 //! In: a location. Out: the library's table over our own store, so that there is one way to open a
 //! store and one place for its credentials. Nothing is read here.
 
+use std::sync::Arc;
+
 use deltalake::DeltaTable;
 use deltalake::logstore::{StorageConfig, logstore_with};
+use object_store::limit::LimitStore;
 use url::Url;
 
 use sluice_core::{Error, Result};
 
 use crate::store::{Location, Scheme};
 
+/// Requests of the library to a store at a time. It reads a log with a hundred at once, and on local
+/// disk each of them is a thread that stays, with what the allocator keeps for it.
+const REQUESTS_AT_ONCE: usize = 8;
+
 /// The library's view of the table, not loaded.
 pub fn library_table(location: &Location) -> Result<DeltaTable> {
-    let store = location.store.object_store();
+    let store = Arc::new(LimitStore::new(location.store.object_store(), REQUESTS_AT_ONCE));
     let log = logstore_with(store, &library_url(location)?, StorageConfig::default());
     let log = log.map_err(|e| Error::bug("the delta library refuses our URL").because(e))?;
     Ok(DeltaTable::new(log))
