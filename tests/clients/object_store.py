@@ -39,8 +39,8 @@ FAILED = "500 Internal Server Error"
 BUSY = ["503 Slow Down", "429 Too Many Requests"]
 KINDS = ["errors", "slow", "lands-but-500", "timeouts"]
 # How long a slow request takes at most, and how long the client of one that gets no answer waits.
-SLOW_S = 3
-SILENCE_S = 2
+SLOW_S = 1
+SILENCE_S = 0.5
 
 
 class Faults:

@@ -91,6 +91,8 @@ pub struct Storm<'a> {
     /// How many of each were done, and met the job at work.
     pub done: BTreeMap<Fault, u32>,
     running: Option<Running>,
+    /// The newest epoch that a run said it had opened: asking the store takes long while it fails.
+    newest: u64,
 }
 
 impl<'a> Storm<'a> {
@@ -103,7 +105,7 @@ impl<'a> Storm<'a> {
     ) -> Self {
         let random = StdRng::seed_from_u64(seed);
         let done = BTreeMap::new();
-        Self { stream, cluster, networks, store, random, step: 0, done, running: None }
+        Self { stream, cluster, networks, store, random, step: 0, done, running: None, newest: 0 }
     }
 
     /// So many faults, and a run to the end in peace.
@@ -122,6 +124,7 @@ impl<'a> Storm<'a> {
                 store.trouble(kind, PER_MILLE, self.random.random());
             }
             let fault = self.draw();
+            println!("{round}: {fault:?}");
             if self.happens(fault) {
                 *self.done.entry(fault).or_default() += 1;
             }
@@ -223,11 +226,20 @@ impl<'a> Storm<'a> {
             let more = running.said().matches(OPENED).count() > opened;
             (more || running.ended().is_some()).then_some(more)
         });
+        self.note(&running);
         if goes_on { running } else { self.opens(&self.follow()) }
     }
 
+    /// Takes note of the newest epoch that a run opened.
+    fn note(&mut self, running: &Running) {
+        let said = running.said();
+        let opened = said.lines().filter(|line| line.contains(OPENED));
+        let epochs = opened.filter_map(|line| line.rsplit_once("epoch=")?.1.trim().parse().ok());
+        self.newest = epochs.fold(self.newest, u64::max);
+    }
+
     /// A new run that has opened an epoch, started again where it ended before that.
-    fn opens(&self, run: &Sluice) -> Running {
+    fn opens(&mut self, run: &Sluice) -> Running {
         let mut running = run.start();
         until("an epoch to open", SECONDS_MAX, || {
             if running.ended().is_some() {
@@ -235,12 +247,14 @@ impl<'a> Storm<'a> {
             }
             running.said().contains(OPENED).then_some(())
         });
+        self.note(&running);
         running
     }
 
     /// Ends the run in peace; its epochs go on where it ended.
     fn rest(&mut self) {
         if let Some(running) = self.running.take() {
+            self.note(&running);
             running.signal("KILL");
             dies(running);
         }
@@ -250,8 +264,11 @@ impl<'a> Storm<'a> {
         self.rest();
         let step = STEPS[self.step % STEPS.len()];
         self.step += 1;
-        let epoch = self.stream.place.next_epoch(super::stream::JOB);
-        let epoch = epoch + u64::from(step > Step::LeaseTaken) * self.random.random_range(1..4);
+        let epoch = match step {
+            // Passed once by a run, with the epoch it begins at.
+            Step::LeaseTaken => self.stream.place.next_epoch(super::stream::JOB),
+            _ => self.newest + self.random.random_range(1..4),
+        };
         self.follow().env("SLUICE_STOP", format!("{}@{epoch}={how}", step.name()))
     }
 

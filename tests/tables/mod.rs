@@ -7,5 +7,6 @@ mod evolution;
 mod feed;
 mod learned;
 mod scans;
+mod spark;
 mod typed;
 mod upkeep;
