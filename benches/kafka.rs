@@ -12,7 +12,6 @@ use std::time::Duration;
 use futures::TryStreamExt as _;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
-use rdkafka::message::Message as _;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use sluice::environment::{Resources, environment};
 use sluice_core::{Limit, Scan, Secrets, Start};
@@ -67,15 +66,13 @@ fn raw(bootstrap: &str, topic: &str) -> Read {
     consumer.assign(&list).expect("an assignment");
     let (mut read, mut ended) = (Read::default(), 0);
     while ended < partitions {
-        match consumer.poll(wait) {
-            Some(Ok(message)) => {
-                read.rows += 1;
-                read.bytes += message.payload_len() as u64;
-            }
-            Some(Err(KafkaError::PartitionEOF(_))) => ended += 1,
-            Some(Err(error)) => panic!("{error}"),
-            None => panic!("nothing comes"),
+        let polled = consumer.poll(wait).expect("something that comes in time");
+        if let Err(KafkaError::PartitionEOF(_)) = polled {
+            ended += 1;
+            continue;
         }
+        read.rows += 1;
+        read.bytes += polled.expect("a record").payload_len() as u64;
     }
     read
 }
