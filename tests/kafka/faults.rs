@@ -94,25 +94,12 @@ fn nothing_is_lost_or_doubled_on_local_disk() {
     survives(Kind::Local, 11);
 }
 
-/// Storms over remote stores take longer than a test may: only when they are asked for.
 #[test]
 fn nothing_is_lost_or_doubled_on_s3() {
-    if asked() {
-        survives(Kind::S3, 12);
-    }
+    survives(Kind::S3, 12);
 }
 
 #[test]
 fn nothing_is_lost_or_doubled_on_gcs() {
-    if asked() {
-        survives(Kind::Gcs, 13);
-    }
-}
-
-fn asked() -> bool {
-    let asked = std::env::var_os("SLUICE_FAULTS").is_some();
-    if !asked {
-        eprintln!("skipped: set SLUICE_FAULTS to have storms over remote stores");
-    }
-    asked
+    survives(Kind::Gcs, 13);
 }

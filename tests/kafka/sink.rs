@@ -149,7 +149,8 @@ fn every_row_is_given_once_and_a_restart_goes_on() {
 
 /// What reads the topic of an Avro sink.
 const READER: &str = r#"job: back
-lake: ./back
+lake: "${vars.lake}"
+vars: {lake: ./back}
 sources:
   rows:
     connector: kafka

@@ -3,9 +3,10 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
 
 use crate::support::place::{Kind, Place};
-use crate::support::{installed, root};
+use crate::support::{installed, root, wait};
 
 const JOB: &str = "scores.yaml";
 
@@ -27,6 +28,9 @@ const IDS: u64 = 2_000;
 
 /// Rounds of files that change a part of the rows, while Spark reads.
 const ROUNDS: u64 = 8;
+
+/// How long Spark may take to read.
+const SECONDS_MAX: u64 = 240;
 
 /// One file of the input: all ids at first, every third later, with scores of their own.
 fn feed(place: &Place, file: u64) {
@@ -54,18 +58,28 @@ fn every_read_of_another_engine_is_whole() {
     let lifeline = spark.stdin.take().unwrap();
     let mut said = BufReader::new(spark.stdout.take().unwrap()).lines().map(Result::unwrap);
     assert_eq!(said.next().as_deref(), Some("ready"), "Spark does not start");
-    let reads = std::thread::spawn(move || said.collect::<Vec<String>>());
+    let reads = Arc::new(Mutex::new(Vec::new()));
+    let kept = reads.clone();
+    let listener =
+        std::thread::spawn(move || said.for_each(|read| kept.lock().unwrap().push(read)));
+    let is_read = |times: u64| {
+        wait::until("Spark to read", SECONDS_MAX, || {
+            (reads.lock().unwrap().len() as u64 >= times).then_some(())
+        });
+    };
     for round in 0..ROUNDS {
         feed(&place, 2 * round + 1);
         feed(&place, 2 * round + 2);
         place.job("run", JOB).ok();
         place.job("maintain", JOB).arg("--compact").ok();
+        // It reads all the while, and is not left behind.
+        is_read(round);
     }
     drop(lifeline);
-    let reads = reads.join().unwrap();
+    listener.join().unwrap();
     assert!(spark.wait().unwrap().success());
-    assert!(reads.len() > 2, "Spark read {} times", reads.len());
-    for read in &reads {
+    let reads = reads.lock().unwrap();
+    for read in reads.iter() {
         let [rows, ids, _]: [u64; 3] = serde_json::from_str(read).unwrap();
         assert_eq!((rows, ids), (IDS, IDS), "of {reads:?}");
     }

@@ -170,7 +170,8 @@ fn runs_write_checkpoints_and_maintenance_takes_what_lies_behind_them() {
     assert!(entries > 130 && checkpoints == 1, "{entries} entries, {checkpoints} checkpoints");
     let hint = place.lake_folder().join("facts/_delta_log/_last_checkpoint");
     let hint: Value = serde_json::from_slice(&fs::read(hint).unwrap()).unwrap();
-    assert!((99..110).contains(&hint["version"].as_i64().unwrap()), "{hint}");
+    // At the interval, or at a later version that the log had when it was written behind the run.
+    assert!((99..=131).contains(&hint["version"].as_i64().unwrap()), "{hint}");
 
     // Young files stay, whatever somebody asks for.
     let vacuum = place.job("maintain", JOB).arg("--vacuum").arg("--retention").arg("1h");
