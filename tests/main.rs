@@ -17,6 +17,7 @@ mod retail;
 
 mod kafka;
 mod protocol;
+mod serve;
 mod stores;
 mod tables;
 

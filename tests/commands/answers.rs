@@ -163,17 +163,17 @@ fn a_refused_query_is_told_what_would_help() {
 #[test]
 fn keys_without_effect_are_told() {
     let place = place();
-    let more = "schedule: {every: 5s}\ntests:\n  - {name: t, given: {}, expect: {}}\n";
+    let more = "tests:\n  - {name: t, given: {}, expect: {}}\n";
     let timed = TEXT.replace(
         "SELECT id, region FROM numbers\"",
         "SELECT id, region, now() AS at FROM numbers\", event_time: {column: at}",
     );
     place.write(JOB, &format!("{timed}{more}"));
     let output = place.job("validate", JOB).ok();
-    output.says(&["note: `schedule` has no", "note: `tests` are", "note: `event_time` has"]);
+    output.says(&["note: `tests` are", "note: `event_time` has"]);
     let json = place.job("validate", JOB).arg("--json").ok().stdout;
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
-    assert_eq!(json["notes"].as_array().unwrap().len(), 3, "{json}");
+    assert_eq!(json["notes"].as_array().unwrap().len(), 2, "{json}");
 }
 
 /// The second file stops the run after the first was sealed.

@@ -8,6 +8,7 @@ mod packed;
 mod plan;
 mod replay;
 mod reset;
+mod schemas;
 mod shell;
-mod sql;
+pub mod sql;
 mod watch;

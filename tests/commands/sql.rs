@@ -243,6 +243,14 @@ fn the_columns_of_system_tables_are_described() {
     let query = "SELECT table_name || '.' || column_name FROM information_schema.columns WHERE \
                  table_schema = '_sluice' ORDER BY 1";
     let columns = place.sql(JOB, query).concat();
+    let described = described();
+    // A server's alone: see the tests of schedules.
+    let here = described.iter().filter(|column| !column.starts_with("runs."));
+    assert_eq!(here.collect::<Vec<_>>(), columns.iter().collect::<Vec<_>>());
+}
+
+/// The columns of system tables that the app's page describes, sorted.
+pub fn described() -> Vec<String> {
     let readme = fs::read_to_string(root().join("engine/app/README.md")).unwrap();
     let mut described = Vec::new();
     let mut table = "";
@@ -256,7 +264,7 @@ fn the_columns_of_system_tables_are_described() {
         }
     }
     described.sort();
-    assert_eq!(described, columns);
+    described
 }
 
 #[test]

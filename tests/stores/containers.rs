@@ -40,6 +40,7 @@ fn the_image_passes_its_linter() {
         (base, "FROM debian:latest", "DL3007"),
         ("COPY jobs ", "ADD jobs ", "DL3020"),
         ("WORKDIR /sluice", "WORKDIR sluice", "DL3000"),
+        ("EXPOSE 8080", "EXPOSE 80800", "DL3011"),
     ] {
         holds("hadolint", &[], "Dockerfile", broken);
     }
@@ -81,6 +82,33 @@ fn the_image_is_built_from_what_is_there() {
 }
 
 #[test]
+fn the_server_is_looked_after() {
+    let image = fs::read_to_string(root().join("docker/Dockerfile")).unwrap();
+    // It is what is built when nobody says which.
+    let (_, serve) = image.split_once("\nFROM run AS serve\n").unwrap();
+    assert!(!serve.contains("\nFROM "), "the server is the last stage");
+    for needed in [
+        "HEALTHCHECK ",
+        "GET /health/live ",
+        "CMD [\"serve\", \"jobs/travel-assistant\"]",
+        "VOLUME /sluice/state",
+    ] {
+        assert!(serve.contains(needed), "the server's image has no `{needed}`");
+    }
+    let composition = yaml("compose.yaml");
+    let service = &composition["services"]["serve"];
+    assert_eq!(service["build"]["target"].as_str(), Some("serve"));
+    // Its secrets come from the shell: none has a value.
+    let environment = service["environment"].as_mapping().unwrap();
+    let secrets: Vec<bool> = environment
+        .iter()
+        .filter(|(name, _)| name.as_str().is_some_and(|name| name.starts_with("TRAVEL_")))
+        .map(|(_, value)| value.is_null())
+        .collect();
+    assert!(secrets.len() >= 4 && secrets.iter().all(|is_empty| *is_empty), "{secrets:?}");
+}
+
+#[test]
 fn both_run_the_main_job() {
     for name in ["Dockerfile", "compose.yaml"] {
         let text = fs::read_to_string(root().join("docker").join(name)).unwrap();
@@ -113,14 +141,14 @@ fn what_shows_metrics_fits_together() {
         assert!(root().join("docker").join(path).is_file(), "compose.yaml mounts {path}");
     }
     let images = text.lines().filter_map(|line| line.trim().strip_prefix("image: "));
-    for image in images.filter(|image| *image != "sluice") {
+    for image in images.filter(|image| !image.starts_with("sluice")) {
         let (_, tag) = image.rsplit_once(':').unwrap_or((image, "latest"));
         assert!(tag.chars().any(|c| c.is_ascii_digit()), "{image} has no version");
     }
 }
 
 /// What the dashboard may ask for.
-const METRICS: [&str; 9] = [
+const METRICS: [&str; 17] = [
     "sluice_epochs_total",
     "sluice_epoch_seconds_bucket",
     "sluice_rows_total",
@@ -130,6 +158,14 @@ const METRICS: [&str; 9] = [
     "sluice_files",
     "sluice_memory_bytes",
     "sluice_view_",
+    "sluice_http_requests_total",
+    "sluice_http_seconds_bucket",
+    "sluice_webhook_requests_total",
+    "sluice_webhook_ack_seconds_bucket",
+    "sluice_webhook_backlog_rows",
+    "sluice_queries_total",
+    "sluice_query_seconds_bucket",
+    "sluice_runs_total",
 ];
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod clouds;
 mod containers;
+mod deployment;
 mod large;
 mod outages;
 

@@ -4,10 +4,12 @@
 //! too, because only `app` reads the process's environment.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sluice_core::metric::Unrecorded;
+use sluice_connectors::webhook::{Hub, HubSettings};
+use sluice_connectors::{registry, registry_with};
+use sluice_core::metric::{Recorder, Unrecorded};
 use sluice_runtime::epoch::Environment;
 
 use crate::clock::{RandomIds, SystemClock};
@@ -40,7 +42,7 @@ pub(crate) fn pooled(resources: &Resources) -> (Environment, Arc<Pool>) {
     let bytes = resources.memory_bytes.unwrap_or_else(memory::default_bytes);
     let pool = memory::pool(bytes);
     let environment = Environment {
-        registry: sluice_connectors::registry(),
+        registry: registry(),
         clock: Arc::new(SystemClock::start()),
         ids: Arc::new(RandomIds),
         memory: Arc::new(PoolMemory::new(pool.clone())),
@@ -51,6 +53,32 @@ pub(crate) fn pooled(resources: &Resources) -> (Environment, Arc<Pool>) {
         pid: std::process::id(),
     };
     (environment, pool)
+}
+
+/// The same environment, whose figures are told to `metrics`, and whose webhooks listen by
+/// themselves while a run follows. They are kept in `$SLUICE_STATE`, else in `state`, where a
+/// server of the same project has them too.
+pub(crate) fn running(
+    environment: Environment,
+    metrics: Arc<dyn Recorder>,
+    state: &Path,
+) -> Environment {
+    let state = std::env::var_os("SLUICE_STATE").map_or_else(|| state.into(), PathBuf::from);
+    let environment = Environment { metrics, ..environment };
+    let registry = registry_with(hub(&environment, &state, true));
+    Environment { registry, ..environment }
+}
+
+/// Webhooks that are kept in `state`. With `listens` they open the addresses of their sources by
+/// themselves.
+pub(crate) fn hub(environment: &Environment, state: &Path, listens: bool) -> Arc<Hub> {
+    Hub::new(HubSettings {
+        state: state.to_path_buf(),
+        clock: environment.clock.clone(),
+        ids: environment.ids.clone(),
+        metrics: environment.metrics.clone(),
+        listens,
+    })
 }
 
 /// A secret's value in the process's environment.
@@ -64,6 +92,20 @@ pub fn state_folder() -> Option<PathBuf> {
     let folder = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
     let state = folder("XDG_STATE_HOME").or_else(|| Some(folder("HOME")?.join(".local/state")));
     state.map(|folder| folder.join("sluice"))
+}
+
+/// The sockets that whoever started this process hands over, by their names, the way systemd does
+/// (`LISTEN_PID`, `LISTEN_FDS`, `LISTEN_FDNAMES`); unnamed ones have empty names.
+pub fn passed_sockets() -> Vec<String> {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.trim().parse::<u32>().ok());
+    if number("LISTEN_PID") != Some(std::process::id()) {
+        return Vec::new();
+    }
+    let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+    let mut names = names.split(':').map(str::to_string);
+    // More than a few are nobody's intention.
+    let count = number("LISTEN_FDS").unwrap_or(0).min(16);
+    (0..count).map(|_| names.next().unwrap_or_default()).collect()
 }
 
 fn host() -> String {

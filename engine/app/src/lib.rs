@@ -8,12 +8,14 @@ mod app;
 pub mod args;
 pub mod clock;
 mod command;
+mod definitions;
 pub mod environment;
 pub mod failure;
 pub mod memory;
 mod metrics;
 pub mod output;
 mod progress;
+mod serve;
 pub mod shell;
 mod talk;
 

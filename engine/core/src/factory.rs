@@ -42,7 +42,8 @@ pub trait SourceFactory: Send + Sync {
     /// The rows' schema, without the position column. Pure: no files, no network.
     fn schema(&self, config: &Config) -> Result<SchemaRef>;
 
-    /// Whether rows may be taken back later by the object they came from ([`crate::Intake::retracted`]).
+    /// Whether rows may be taken back later by the object they came from
+    /// ([`crate::Intake::retracted`]).
     fn retracts(&self, config: &Config) -> bool;
 
     /// Whether a file at `path`, a path or URL, would be one of those that are read. Pure: no
@@ -59,8 +60,8 @@ pub trait SourceFactory: Send + Sync {
     }
 
     /// Joins the group of those processes that run this job's `shards` slices; none where the
-    /// connector has no such group, and whoever comes first runs them. Asks servers. Errors: of kind
-    /// `Config` when there are fewer partitions than slices.
+    /// connector has no such group, and whoever comes first runs them. Asks servers. Errors: of
+    /// kind `Config` when there are fewer partitions than slices.
     async fn membership(
         &self,
         _config: &Config,
@@ -74,11 +75,20 @@ pub trait SourceFactory: Send + Sync {
     /// their bytes are not enough for it.
     ///
     /// Each split it is given holds ([`crate::Split::held`]) an `arrow` batch of
-    /// [`crate::rejected_schema`], whose `bytes` are never null nor cut. Every row of it becomes one
-    /// decoded row or more, in its place, or one rejected row with the object and position it has
-    /// already. Columns that tell where a row came from and that the bytes do not hold are null.
+    /// [`crate::rejected_schema`], whose `bytes` are never null nor cut. Every row of it becomes
+    /// one decoded row or more, in its place, or one rejected row with the object and position it
+    /// has already. Columns that tell where a row came from and that the bytes do not hold are
+    /// null.
     async fn again(&self, _config: &Config, _context: &Context) -> Result<Option<Arc<dyn Reader>>> {
         Ok(None)
+    }
+
+    /// Begins to take in what others send, where the source is one that is sent to: from now on it
+    /// is taken in whether or not a run reads it. Called again when the definition changed, which
+    /// then replaces the one before. Errors: of kind `Config` when another source listens there
+    /// already; what listened before goes on.
+    async fn listen(&self, _config: &Config, _context: &Context) -> Result<()> {
+        Ok(())
     }
 
     /// Makes the source. May look at files and servers.

@@ -77,6 +77,11 @@ impl Problems {
         }
     }
 
+    /// Takes away those that `keep` is false for.
+    pub fn retain(&mut self, keep: impl FnMut(&Problem) -> bool) {
+        self.list.retain(keep);
+    }
+
     /// Whether nothing is wrong.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()

@@ -23,11 +23,14 @@ Examples:
 Exit codes: 0 written, 1 the files cannot be read, 2 there are none, or a file would be written over.";
 
 pub(super) const VALIDATE: &str = "\
-Nothing is read but the job files, and nothing is written.
+Nothing is read but the job files and the project's, and nothing is written. Each job is told with its
+variables, its secrets by their reference, and where each was written. Later wins: the project's, the
+job's, the target's in the project, the target's in the job, --set.
 
 Examples:
   sluice validate jobs/retail-360
-  sluice validate jobs/retail-360 --target prod --set sales=s3://acme/sales/*.csv";
+  sluice validate jobs/retail-360 --target prod --set sales=s3://acme/sales/*.csv
+  sluice validate .";
 
 pub(super) const PLAN: &str = "\
 The strategy says how much work a new row costs: append and incremental look at new rows and the
@@ -54,6 +57,23 @@ Examples:
   sluice run jobs/retail-360 --limit 1000
 
 Exit codes: 0 done, 1 a job failed (jobs that need it were not run), 2 the job file is wrong.";
+
+pub(super) const SERVE: &str = "\
+Jobs run as their `schedule:` says, webhooks are answered when their rows are on disk, and tables and
+views are read at /v1, /docs and / over HTTP, and by SQL over the PostgreSQL wire. Without users
+only this machine is answered.
+
+SIGHUP or POST /v1/reload takes changed definitions between epochs; broken ones are refused and told.
+SIGTERM or Ctrl-C answers what was asked, ends the epochs and publishes them, within the project's
+`drain`; a second one ends at once. A new process may be started at the same addresses before the old
+one is stopped: it answers at once, and takes each job when the old one lets it go.
+
+Examples:
+  sluice serve
+  sluice serve jobs/retail-360 --http 127.0.0.1:8081
+  sluice serve . --target prod --postgres 127.0.0.1:5432 --log info --log-format json
+
+Exit codes: 0 stopped, 1 it could not go on, 2 the project, a job or an option is wrong.";
 
 pub(super) const SQL: &str = "\
 All relations of the pack can be named: tables, views, <source>__rejected, <table>__quarantine,
@@ -146,5 +166,13 @@ pub(super) const SCHEMA: &str = "\
 Examples:
   sluice schema > schemas/job.schema.json
   sluice schema --check schemas/job.schema.json
+  sluice schema project > schemas/project.schema.json
 
 Exit codes: 0 printed or current, 1 the file is stale, 2 it cannot be read.";
+
+pub(super) const TOKEN: &str = "\
+The token is for the user and is kept nowhere. The hash is for the project: it cannot be turned back.
+
+  users: {anna: {role: read, token: {sha256: HASH}}}
+
+The user sends it as `Authorization: Bearer TOKEN`, or as the password of HTTP or PostgreSQL.";

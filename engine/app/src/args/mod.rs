@@ -10,8 +10,8 @@ use clap::{Args, Parser, Subcommand};
 use sluice_runtime::query::External;
 
 use help::{
-    AUDIT, EXIT_CODES, INIT, MAINTAIN, PLAN, REPLAY, RESET, RUN, SCHEMA, SQL, STATUS, VALIDATE,
-    VERIFY,
+    AUDIT, EXIT_CODES, INIT, MAINTAIN, PLAN, REPLAY, RESET, RUN, SCHEMA, SERVE, SQL, STATUS, TOKEN,
+    VALIDATE, VERIFY,
 };
 
 use crate::environment::Resources;
@@ -74,6 +74,9 @@ pub enum Command {
     /// Run jobs: take what the sources have, and end; or go on with --follow
     #[command(after_help = RUN)]
     Run(RunArgs),
+    /// Serve a project: webhooks in, jobs on their schedules, tables and views by HTTP and SQL
+    #[command(after_help = SERVE)]
+    Serve(ServeArgs),
     /// Ask questions of the last published tables and views, and of tables of others
     #[command(after_help = SQL)]
     Sql(SqlArgs),
@@ -95,15 +98,18 @@ pub enum Command {
     /// Take a job or one of its tables back to nothing, after showing what goes
     #[command(after_help = RESET)]
     Reset(ResetArgs),
-    /// Print the JSON Schema of job files or data schemas, for editors
+    /// Print the JSON Schema of job files, projects or data schemas, for editors
     #[command(after_help = SCHEMA)]
     Schema(SchemaArgs),
+    /// Make a token for a user of a project, and its hash
+    #[command(after_help = TOKEN)]
+    Token,
 }
 
 /// Which jobs, and with which settings.
 #[derive(Debug, Clone, Args)]
 pub struct PackArgs {
-    /// A job file, or a folder of job files
+    /// A job file, a folder of job files, or a project
     #[arg(value_name = "PATH")]
     pub path: PathBuf,
     /// With which settings.
@@ -183,6 +189,29 @@ pub struct RunArgs {
     /// With --limit: keep the scratch lake, and say where it is
     #[arg(long, requires = "limit")]
     pub keep: bool,
+}
+
+/// `sluice serve`.
+#[derive(Debug, Clone, Args)]
+pub struct ServeArgs {
+    /// A project's folder or `sluice.yaml`; or a pack or job file, which is served with defaults
+    #[arg(value_name = "PATH", default_value = ".")]
+    pub path: PathBuf,
+    /// With which settings.
+    #[command(flatten)]
+    pub settings: Settings,
+    /// Where HTTP is served, in place of what the project says; with port 0 any port, which is said
+    #[arg(long, value_name = "HOST:PORT", env = "SLUICE_HTTP", hide_env_values = true)]
+    pub http: Option<String>,
+    /// Where the PostgreSQL wire is served, in place of what the project says
+    #[arg(long, value_name = "HOST:PORT", env = "SLUICE_POSTGRES", hide_env_values = true)]
+    pub postgres: Option<String>,
+    /// A folder on the local disk for what the process keeps, in place of what the project says
+    #[arg(long, value_name = "FOLDER", env = "SLUICE_STATE", hide_env_values = true)]
+    pub state: Option<PathBuf>,
+    /// Run jobs although other runners hold them; they will stop by themselves
+    #[arg(long)]
+    pub take_over: bool,
 }
 
 /// `sluice sql`.
@@ -329,6 +358,8 @@ pub struct SchemaArgs {
 pub enum SchemaKind {
     /// Job files.
     Job,
+    /// Projects: `sluice.yaml`.
+    Project,
     /// Data schemas: the fields of a source's rows.
     Data,
 }

@@ -32,13 +32,14 @@ const SHOWN_REASONS: usize = 10;
 
 pub(super) async fn run(
     app: &App,
+    environment: &Environment,
     args: &RunArgs,
     jobs: Vec<Readable>,
     rows: u64,
 ) -> Result<(), Failure> {
     let scratch =
         std::env::temp_dir().join(format!("sluice-limit-{}", app.environment.ids.fresh()));
-    let tried = try_out(app, args, jobs, rows, &scratch).await;
+    let tried = try_out(app, environment, (args, rows), jobs, &scratch).await;
     if args.keep {
         app.talk.say(&format!("the scratch lake is kept path={}\n", scratch.display()));
     } else if scratch.exists() {
@@ -80,9 +81,9 @@ struct Shown {
 
 async fn try_out(
     app: &App,
-    args: &RunArgs,
+    environment: &Environment,
+    (args, rows): (&RunArgs, u64),
     jobs: Vec<Readable>,
-    rows: u64,
     scratch: &Path,
 ) -> Result<Tried, Failure> {
     let sinks = jobs.iter().flat_map(|job| &job.graph.sinks).map(|s| s.spec.name.clone()).collect();
@@ -90,12 +91,12 @@ async fn try_out(
     for job in &jobs {
         moved.push(move_to(job, &jobs, scratch).await?);
     }
-    let registry = limited(&app.environment.registry, rows);
-    let environment = Environment { registry, ..app.environment.clone() };
-    let (ended, stopped) = run_jobs(app, environment, args, moved.clone()).await;
+    let registry = limited(&environment.registry, rows);
+    let trying = Environment { registry, ..environment.clone() };
+    let (ended, stopped) = run_jobs(app, trying, args, moved.clone()).await;
     let mut shown = Vec::new();
     for job in &moved {
-        shown.push(show(&app.environment, job).await?);
+        shown.push(show(environment, job).await?);
     }
     Ok(Tried { ok: is_ok(&ended, stopped), ended, shown, sinks })
 }

@@ -8,6 +8,7 @@ mod replay;
 mod reset;
 mod run;
 mod schema;
+mod serve;
 mod sql;
 mod status;
 mod summary;
@@ -17,16 +18,14 @@ mod verify;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use sluice_runtime::function::{EpochTime, SessionOptions, session};
-use sluice_runtime::job::{LoadOptions, read_pack, resolve_secrets};
-use sluice_runtime::plan::{Graph, build_pack};
-use sluice_runtime::query::Readable;
-use sluice_runtime::recover::remember;
+use sluice_runtime::job::LoadOptions;
+use sluice_runtime::plan::Graph;
 
 use crate::app::App;
-use crate::args::{Command, PackArgs};
-use crate::environment::secret;
+use crate::args::{Command, PackArgs, Settings};
+use crate::definitions::{Columns, define, readable};
 use crate::failure::Failure;
+use crate::serve::token;
 
 pub(crate) use sql::answer;
 
@@ -41,6 +40,7 @@ pub(crate) fn dispatch<'a>(
         Command::Validate(args) => Box::pin(validate::validate(app, args)),
         Command::Plan(args) => Box::pin(plan::plan(app, args)),
         Command::Run(args) => Box::pin(run::run(app, args)),
+        Command::Serve(args) => Box::pin(serve::serve(app, args)),
         Command::Sql(args) => Box::pin(sql::sql(app, args)),
         Command::Verify(args) => Box::pin(verify::verify(app, args)),
         Command::Audit(args) => Box::pin(verify::audit(app, args)),
@@ -49,66 +49,19 @@ pub(crate) fn dispatch<'a>(
         Command::Replay(args) => Box::pin(replay::replay(app, args)),
         Command::Reset(args) => Box::pin(reset::reset(app, args)),
         Command::Schema(args) => Box::pin(std::future::ready(schema::schema(app, args))),
+        Command::Token => Box::pin(std::future::ready(token(app))),
     }
 }
 
-/// Which columns a job is planned with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Columns {
-    /// Those of its schemas.
-    Declared,
-    /// Also those that its sources learned, as far as the lake knows.
-    Learned,
-}
-
-/// Reads and plans a pack, or says everything that is wrong with it; jobs in run order.
+/// Reads and plans a pack or project, or says everything that is wrong with it; jobs in run order.
 async fn planned(app: &App, args: &PackArgs) -> Result<Vec<Arc<Graph>>, Failure> {
-    planned_with(app, args, Columns::Learned).await
+    let options = load_options(&args.settings);
+    Ok(define(&app.environment, &args.path, &options, Columns::Learned).await?.graphs)
 }
 
-async fn planned_with(
-    app: &App,
-    args: &PackArgs,
-    columns: Columns,
-) -> Result<Vec<Arc<Graph>>, Failure> {
-    let options =
-        LoadOptions { target: args.settings.target.clone(), set: args.settings.variables() };
-    let registry = &app.environment.registry;
-    let (mut pack, mut problems) = read_pack(&args.path, &options, registry);
-    if columns == Columns::Learned && problems.is_empty() {
-        for job in &mut pack.jobs {
-            // Whatever keeps the lake from being read, the command itself will meet and say.
-            let Ok(secrets) = resolve_secrets(job, secret) else { continue };
-            if let Ok(learned) = remember(&app.environment, job, &secrets).await {
-                *job = learned;
-            }
-        }
-    }
-    let time = EpochTime::default();
-    time.set_ms(app.environment.clock.wall_ms());
-    let context = session(&SessionOptions {
-        memory: app.environment.pool.clone(),
-        partitions: app.environment.partitions,
-        time,
-    })?;
-    // Statements are planned even when something else is wrong, so that all is told at once.
-    match build_pack(&context, &pack, registry).await {
-        Ok(graphs) if problems.is_empty() => Ok(graphs.into_iter().map(Arc::new).collect()),
-        Ok(_) => Err(problems.into()),
-        Err(found) => {
-            problems.extend(found);
-            Err(problems.into())
-        }
-    }
-}
-
-/// Looks up the secrets of all jobs; one that has no value stops the command before it begins.
-fn readable(graphs: Vec<Arc<Graph>>) -> Result<Vec<Readable>, Failure> {
-    let with = |graph: Arc<Graph>| {
-        let secrets = resolve_secrets(&graph.job, secret)?;
-        Ok(Readable { graph, secrets })
-    };
-    graphs.into_iter().map(with).collect()
+/// How `settings` say that jobs are read.
+fn load_options(settings: &Settings) -> LoadOptions {
+    LoadOptions { target: settings.target.clone(), set: settings.variables() }
 }
 
 /// How a command whose answer may be bad news ends: the news count even if nobody read them.

@@ -4,6 +4,7 @@
 //! a signal ends the epochs at work and then the run, with success.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use sluice_core::Error;
@@ -14,9 +15,11 @@ use sluice_runtime::query::Readable;
 use sluice_runtime::schedule::{RunOptions, Summary, Unreadable, run_job};
 use tokio_util::sync::CancellationToken;
 
-use super::{Columns, limit, planned_with, readable, summary, verdict};
+use super::{Columns, limit, load_options, readable, summary, verdict};
 use crate::app::App;
 use crate::args::RunArgs;
+use crate::definitions::define;
+use crate::environment::running;
 use crate::failure::{Failure, error_text};
 use crate::metrics::{Board, Port};
 use crate::progress::Bars;
@@ -57,11 +60,12 @@ struct Shared {
 pub(super) async fn run(app: &App, args: &RunArgs) -> Result<(), Failure> {
     // A new life begins with what the job says: its sources learn again.
     let columns = if args.rebuild { Columns::Declared } else { Columns::Learned };
-    let graphs = chosen(planned_with(app, &args.pack, columns).await?, &args.only)?;
-    let jobs = readable(graphs)?;
-    let environment = measured(app, args)?;
+    let options = load_options(&args.pack.settings);
+    let found = define(&app.environment, &args.pack.path, &options, columns).await?;
+    let jobs = readable(chosen(found.graphs, &args.only)?)?;
+    let environment = measured(app, args, &found.project.serve.state)?;
     if let Some(rows) = args.limit {
-        return limit::run(app, args, jobs, rows).await;
+        return limit::run(app, &environment, args, jobs, rows).await;
     }
     let (list, stopped) = run_jobs(app, environment, args, jobs).await;
     let ok = is_ok(&list, stopped);
@@ -72,15 +76,19 @@ pub(super) async fn run(app: &App, args: &RunArgs) -> Result<(), Failure> {
     verdict(ok, shown)
 }
 
-/// The environment of a run, whose figures are told if somebody wants them.
-fn measured(app: &App, args: &RunArgs) -> Result<Environment, Failure> {
+/// The environment of a run, whose webhooks are kept in `state`, and whose figures are told if
+/// somebody wants them.
+fn measured(app: &App, args: &RunArgs, state: &Path) -> Result<Environment, Failure> {
     let environment = app.environment.clone();
-    let Some(address) = &args.metrics else { return Ok(environment) };
+    let Some(address) = &args.metrics else {
+        let metrics = environment.metrics.clone();
+        return Ok(running(environment, metrics, state));
+    };
     let port = Port::bind(address)?;
     app.talk.say(&format!("metrics at http://{}/metrics\n", port.address));
     let board = Board::new(app.pool.clone());
     port.serve(board.clone())?;
-    Ok(Environment { metrics: board, ..environment })
+    Ok(running(environment, board, state))
 }
 
 /// Whether all jobs were done, with every file read. What a signal left out is no failure.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use sluice_core::Error;
-use sluice_runtime::job::{data_schema, job_schema};
+use sluice_runtime::job::{data_schema, job_schema, project_schema};
 
 use super::verdict;
 use crate::app::App;
@@ -17,6 +17,7 @@ use crate::output::write_json;
 pub(super) fn schema(app: &App, args: &SchemaArgs) -> Result<(), Failure> {
     let (name, current) = match args.kind {
         SchemaKind::Job => ("job", job_schema(&app.environment.registry)),
+        SchemaKind::Project => ("project", project_schema()),
         SchemaKind::Data => ("data", data_schema()),
     };
     if let Some(file) = &args.check {

@@ -72,6 +72,13 @@ impl Board {
         jobs.is_some_and(|jobs| jobs.values().all(|up| *up > 0.0))
     }
 
+    /// The series of a gauge as they are.
+    pub fn gauge(&self, metric: &Metric) -> Vec<Series> {
+        let figures = self.figures.lock();
+        let all = figures.gauges.get(metric.name).into_iter().flatten();
+        all.map(|(labels, value)| (labels.clone(), *value)).collect()
+    }
+
     /// A copy, with what is only measured when somebody looks.
     fn now(&self) -> Figures {
         let mut figures = self.figures.lock().clone();

@@ -20,7 +20,7 @@ use sluice_core::{Error, Result};
 pub(crate) use board::Board;
 
 /// The content type of OpenMetrics text.
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub(crate) const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// A bound port; nobody is answered yet.
 #[derive(Debug)]

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
+use sluice_core::Result;
 
 use super::RowWriter;
 use super::value::texts;
@@ -16,33 +17,42 @@ pub(super) struct CsvWriter<'w> {
 impl<'w> CsvWriter<'w> {
     /// Writes the header.
     pub(super) fn start(schema: &Schema, out: &'w mut (dyn Write + Send)) -> Result<Self, Failure> {
-        let mut line = String::new();
-        for (i, field) in schema.fields().iter().enumerate() {
-            push_cell(&mut line, i, Some(field.name()));
-        }
-        line.push('\n');
-        out.write_all(line.as_bytes())?;
+        out.write_all(csv_header(schema).as_bytes())?;
         Ok(Self { out })
     }
 }
 
 impl RowWriter for CsvWriter<'_> {
     fn write(&mut self, rows: &RecordBatch) -> Result<(), Failure> {
-        let columns = rows.columns().iter().map(texts).collect::<Result<Vec<_>, _>>()?;
-        let mut lines = String::new();
-        for row in 0..rows.num_rows() {
-            for (i, column) in columns.iter().enumerate() {
-                push_cell(&mut lines, i, column.get(row).and_then(Option::as_deref));
-            }
-            lines.push('\n');
-        }
-        self.out.write_all(lines.as_bytes())?;
-        Ok(())
+        Ok(self.out.write_all(csv_lines(rows)?.as_bytes())?)
     }
 
     fn finish(&mut self) -> Result<(), Failure> {
         Ok(self.out.flush()?)
     }
+}
+
+/// The names of the columns as a line.
+pub fn csv_header(schema: &Schema) -> String {
+    let mut line = String::new();
+    for (i, field) in schema.fields().iter().enumerate() {
+        push_cell(&mut line, i, Some(field.name()));
+    }
+    line.push('\n');
+    line
+}
+
+/// A line per row.
+pub fn csv_lines(rows: &RecordBatch) -> Result<String> {
+    let columns = rows.columns().iter().map(texts).collect::<Result<Vec<_>>>()?;
+    let mut lines = String::new();
+    for row in 0..rows.num_rows() {
+        for (i, column) in columns.iter().enumerate() {
+            push_cell(&mut lines, i, column.get(row).and_then(Option::as_deref));
+        }
+        lines.push('\n');
+    }
+    Ok(lines)
 }
 
 fn push_cell(line: &mut String, column: usize, text: Option<&str>) {

@@ -19,8 +19,11 @@ use sluice_core::Error;
 
 use crate::failure::Failure;
 
+pub use csv::{csv_header, csv_lines};
 pub use grid::{Align, Grid, age, count, counted, seconds};
+pub use json::{json_names, json_rows};
 pub use table::TABLE_ROWS_MAX;
+pub use value::values as json_values;
 
 /// How rows of a query are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -34,7 +34,7 @@ pub(super) fn texts(array: &ArrayRef) -> Result<Vec<Option<String>>> {
 }
 
 /// Each row as JSON.
-pub(super) fn values(array: &ArrayRef) -> Result<Vec<Value>> {
+pub fn values(array: &ArrayRef) -> Result<Vec<Value>> {
     let array = plain(array)?;
     let rows = 0..array.len();
     let list = match array.data_type() {

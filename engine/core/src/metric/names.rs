@@ -5,6 +5,11 @@
 
 use super::Metric;
 use super::Shape::{Counter, Gauge, Histogram};
+use super::http;
+use super::postgres;
+use super::query;
+use super::schedule;
+use super::webhook;
 
 /// Epochs sealed.
 pub const EPOCHS: Metric = Metric {
@@ -129,6 +134,22 @@ pub const CIRCUIT_OPEN: Metric = Metric {
     help: "1 while a source or the store is left alone because it failed again and again, else 0.",
 };
 
+/// What does not answer.
+pub const DEPENDENCY_MISSING: Metric = Metric {
+    name: "sluice_dependency_missing",
+    shape: Gauge,
+    labels: &["job", "dependency"],
+    help: "1 from the first failure of a source or the store until it answers, else 0.",
+};
+
+/// Sinks that take nothing.
+pub const SINK_FAILURES: Metric = Metric {
+    name: "sluice_sink_failures_in_a_row",
+    shape: Gauge,
+    labels: &["job", "sink"],
+    help: "Attempts to deliver to a sink that failed since one did not.",
+};
+
 /// Series of views that are too many.
 pub const VIEW_SERIES_DROPPED: Metric = Metric {
     name: "sluice_view_series_dropped",
@@ -194,7 +215,39 @@ pub const ALL: &[&Metric] = &[
     &LOG_VERSIONS,
     &FAILURES,
     &CIRCUIT_OPEN,
+    &DEPENDENCY_MISSING,
+    &SINK_FAILURES,
     &VIEW_SERIES_DROPPED,
+    &query::QUERIES,
+    &query::QUERY_SECONDS,
+    &query::QUERY_ROWS,
+    &query::QUERIES_RUNNING,
+    &query::QUERIES_WAITING,
+    &query::QUERY_CACHE,
+    &query::QUERY_CACHE_BYTES,
+    &query::ENDPOINT_REQUESTS,
+    &query::FORWARD_SECONDS,
+    &schedule::RUNS,
+    &schedule::RUN_SECONDS,
+    &schedule::RUN_FAILURES,
+    &schedule::NEXT_RUN,
+    &schedule::JOB_PAUSED,
+    &schedule::HISTORY_WAITING,
+    &webhook::WEBHOOK_REQUESTS,
+    &webhook::WEBHOOK_ROWS,
+    &webhook::WEBHOOK_BYTES,
+    &webhook::WEBHOOK_ACK_SECONDS,
+    &webhook::WEBHOOK_BACKLOG_ROWS,
+    &webhook::WEBHOOK_BACKLOG_BYTES,
+    &http::READY,
+    &http::HTTP_REQUESTS,
+    &http::HTTP_SECONDS,
+    &http::HTTP_AT_WORK,
+    &http::HTTP_BYTES,
+    &http::HTTP_CONNECTIONS,
+    &http::HTTP_REFUSED,
+    &postgres::POSTGRES_SESSIONS,
+    &postgres::POSTGRES_REFUSED,
     &MEMORY_BYTES,
     &MEMORY_LIMIT,
     &RSS,

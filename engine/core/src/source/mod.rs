@@ -33,7 +33,7 @@ pub const RESCUED_COLUMN: &str = "_rescued";
 
 /// Columns that sources add beside what their data has, and that tables may keep under these names.
 /// All other names that begin with `_` are the engine's.
-pub const PASSED_COLUMNS: [&str; 12] = [
+pub const PASSED_COLUMNS: [&str; 16] = [
     RESCUED_COLUMN,
     "_topic",
     "_partition",
@@ -41,6 +41,10 @@ pub const PASSED_COLUMNS: [&str; 12] = [
     "_timestamp",
     "_key",
     "_headers",
+    "_path",
+    "_query",
+    "_received_at",
+    "_event_id",
     "_op",
     "_source_ts",
     "_commit_version",

@@ -6,5 +6,5 @@ mod outlet;
 mod source;
 
 pub use memory::Pool;
-pub use outlet::{MemoryOutlet, outlet_conformance};
+pub use outlet::{MemoryOutlet, at_least_once_conformance, outlet_conformance};
 pub use source::{read_all, read_chunks, scan_conformance, source_conformance};

@@ -58,6 +58,50 @@ where
     ensure(open()?.attach().await? == Some(at(7, 0)), "a position outlives who committed it")
 }
 
+/// Runs the suite on an outlet that is at least once. `open` makes a delivery of the same chain and
+/// sink afresh, as another runner would; `rows` are taken by it, each of them; `received` counts the
+/// rows that the outside got, those under one key once.
+pub async fn at_least_once_conformance<O, R>(
+    mut open: O,
+    rows: RecordBatch,
+    mut received: R,
+) -> Result<()>
+where
+    O: FnMut() -> Result<Box<dyn Delivery>>,
+    R: AsyncFnMut() -> Result<u64>,
+{
+    let each = rows.num_rows() as u64;
+    let given = || -> OutboxRows { stream::iter([Ok(rows.clone()), Ok(rows.clone())]).boxed() };
+    let at = |epoch, file| OutboxPosition { epoch, file };
+
+    let mut first = open()?;
+    ensure(first.attach().await?.is_none(), "who is at least once holds no position")?;
+    let refused = first.deliver(at(3, 0), given()).await?;
+    ensure(refused.is_empty(), "rows that fit are not refused")?;
+    first.commit().await?;
+    ensure(received().await? == 2 * each, "rows that are committed are with the outside")?;
+    first.deliver(at(3, 1), given()).await?;
+    first.commit().await?;
+    ensure(received().await? == 4 * each, "rows of another file have keys of their own")?;
+
+    // Handed over and never committed, by a runner that is gone.
+    first.deliver(at(7, 0), given()).await?;
+    let mut second = open()?;
+    ensure(second.attach().await?.is_none(), "nor does who comes after it")?;
+    second.deliver(at(7, 0), given()).await?;
+    second.commit().await?;
+    ensure(received().await? == 6 * each, "rows come again under the keys they had")?;
+
+    // A failure in the middle, and the same rows again.
+    let broken = stream::iter([Ok(rows.clone()), Err(Error::unavailable("no more rows"))]).boxed();
+    ensure(second.deliver(at(8, 0), broken).await.is_err(), "an error of the rows is told")?;
+    ensure(second.attach().await?.is_none(), "attaching again is no other than the first time")?;
+    second.deliver(at(8, 0), given()).await?;
+    second.commit().await?;
+    ensure(received().await? == 8 * each, "and what follows is whole")?;
+    ensure(second.commit().await.is_err(), "nothing is committed that was not handed over")
+}
+
 fn ensure(holds: bool, promise: &str) -> Result<()> {
     if holds { Ok(()) } else { Err(Error::bug(format!("broken promise: {promise}"))) }
 }

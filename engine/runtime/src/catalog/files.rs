@@ -1,16 +1,19 @@
 //! A table over a known list of Parquet files, with partition values that are not in the files.
 //!
 //! In: a location, the files of one job snapshot or head, the table's schema. Out: a scan that
-//! prunes by statistics and reads the needed columns. It lists nothing.
+//! leaves out files by their partition values, prunes the others by statistics and reads the needed
+//! columns. It lists nothing.
 
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use async_trait::async_trait;
+use chrono::DateTime;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::ScalarValue;
 use datafusion::common::stats::{Precision, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
@@ -24,6 +27,8 @@ use sluice_core::{Error, Result};
 use sluice_lake::manifest::DataFile;
 use sluice_lake::store::{Location, Store};
 
+use super::prune::{Values, is_wanted};
+
 /// Parquet files that make up a table.
 #[derive(Debug, Clone)]
 pub struct FilesTable {
@@ -33,17 +38,21 @@ pub struct FilesTable {
     /// Where the partition columns stand in `schema`.
     order: Vec<usize>,
     files: Vec<PartitionedFile>,
+    /// By which files are left out.
+    values: Option<Values>,
     rows: u64,
+    /// Whether footers are kept between scans.
+    keeps_footers: bool,
 }
 
 impl FilesTable {
     /// A table of `schema` over `files` below `location`. Its store is registered with `context`.
-    pub fn new(
+    pub fn new<'a>(
         context: &SessionContext,
         location: &Location,
         schema: SchemaRef,
         partition_by: &[String],
-        files: &[DataFile],
+        files: impl IntoIterator<Item = &'a DataFile>,
     ) -> Result<Self> {
         let url = register_store(context, &location.store)?;
         let (partition, stored): (Vec<FieldRef>, Vec<FieldRef>) =
@@ -56,12 +65,21 @@ impl FilesTable {
             .with_table_partition_cols(partition.clone())
             .build();
         let order = order_of(&schema, table_schema.table_schema())?;
-        let mut scanned = Vec::with_capacity(files.len());
+        let (mut scanned, mut rows) = (Vec::new(), 0);
         for file in files {
             scanned.push(partitioned_file(location, file, &partition)?);
+            rows += file.rows;
         }
-        let rows = files.iter().map(|f| f.rows).sum();
-        Ok(Self { url, schema, table_schema, order, files: scanned, rows })
+        let values = Values::of(&partition, &scanned)?;
+        let files = scanned;
+        Ok(Self { url, schema, table_schema, order, files, values, rows, keeps_footers: false })
+    }
+
+    /// The same table, whose files' footers are kept by the runtime of the session that scans it,
+    /// within that one's limit: for who scans the same files again and again.
+    #[must_use]
+    pub fn keeping_footers(self) -> Self {
+        Self { keeps_footers: true, ..self }
     }
 
     /// A table of `rows` in a file that is not there, to plan with and not to run.
@@ -82,28 +100,39 @@ impl FilesTable {
         Self::new(context, location, schema, &[], &[file])
     }
 
-    /// Rows as far as they are known: listed datasets do not know theirs.
-    fn estimate(&self) -> Precision<usize> {
-        match usize::try_from(self.rows) {
-            Ok(0) if !self.files.is_empty() => Precision::Absent,
-            Ok(rows) => Precision::Inexact(rows),
-            Err(_) => Precision::Absent,
+    /// Rows of `files` of its files, as far as they are known: listed datasets do not know theirs.
+    fn estimate(&self, files: usize) -> Precision<usize> {
+        let share = |rows: u64| {
+            let of = u128::from(rows) * files as u128 / self.files.len().max(1) as u128;
+            usize::try_from(of).ok()
+        };
+        match (self.rows, share(self.rows)) {
+            (0, _) if !self.files.is_empty() => Precision::Absent,
+            (_, Some(rows)) => Precision::Inexact(rows),
+            (_, None) => Precision::Absent,
         }
     }
 
-    /// Files spread over `partitions` groups of about the same size.
-    fn groups(&self, partitions: usize) -> Vec<FileGroup> {
-        let mut groups: Vec<(u64, Vec<PartitionedFile>)> = vec![(0, Vec::new()); partitions.max(1)];
-        let mut files = self.files.clone();
-        files.sort_by_key(|f| std::cmp::Reverse(f.object_meta.size));
-        for file in files {
-            if let Some(group) = groups.iter_mut().min_by_key(|g| g.0) {
-                group.0 += file.object_meta.size;
-                group.1.push(file);
-            }
-        }
-        groups.into_iter().filter(|g| !g.1.is_empty()).map(|g| FileGroup::new(g.1)).collect()
+    /// The files in which `filters` may hold for some row.
+    fn wanted(&self, state: &dyn Session, filters: &[Expr]) -> Vec<PartitionedFile> {
+        let mask = self.values.as_ref().and_then(|values| values.wanted(state, filters));
+        let files = self.files.iter().enumerate();
+        let files = files.filter(|(i, _)| is_wanted(mask.as_ref(), *i));
+        files.map(|(_, file)| file.clone()).collect()
     }
+}
+
+/// Files spread over `partitions` groups of about the same size.
+fn groups(mut files: Vec<PartitionedFile>, partitions: usize) -> Vec<FileGroup> {
+    let mut groups: Vec<(u64, Vec<PartitionedFile>)> = vec![(0, Vec::new()); partitions.max(1)];
+    files.sort_by_key(|f| std::cmp::Reverse(f.object_meta.size));
+    for file in files {
+        if let Some(group) = groups.iter_mut().min_by_key(|g| g.0) {
+            group.0 += file.object_meta.size;
+            group.1.push(file);
+        }
+    }
+    groups.into_iter().filter(|g| !g.1.is_empty()).map(|g| FileGroup::new(g.1)).collect()
 }
 
 /// Makes `store` known to `context` and gives the name plans use for it.
@@ -142,6 +171,10 @@ fn partitioned_file(
     let path = location.join(&file.path)?.path;
     let mut scanned = PartitionedFile::new(path.to_string(), file.bytes);
     scanned.object_meta.location = path;
+    // With the size it tells whether a footer that was kept is this file's.
+    if let Some(modified) = DateTime::from_timestamp_millis(file.modified_ms) {
+        scanned.object_meta.last_modified = modified;
+    }
     for field in partition {
         let text = file.partition_values.get(field.name()).and_then(Option::as_deref);
         scanned.partition_values.push(partition_value(text, field.data_type())?);
@@ -178,7 +211,7 @@ impl TableProvider for FilesTable {
 
     fn statistics(&self) -> Option<Statistics> {
         let mut statistics = Statistics::new_unknown(&self.schema);
-        statistics.num_rows = self.estimate();
+        statistics.num_rows = self.estimate(self.files.len());
         Some(statistics)
     }
 
@@ -186,25 +219,33 @@ impl TableProvider for FilesTable {
         &self,
         state: &dyn Session,
         projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
+        filters: &[Expr],
         limit: Option<usize>,
     ) -> SqlResult<Arc<dyn ExecutionPlan>> {
         let wanted: Vec<usize> = match projection {
             Some(wanted) => wanted.clone(),
             None => (0..self.schema.fields().len()).collect(),
         };
-        if self.files.is_empty() {
+        let files = self.wanted(state, filters);
+        if files.is_empty() {
             return Ok(Arc::new(EmptyExec::new(Arc::new(self.schema.project(&wanted)?))));
         }
         let scanned: Vec<usize> = wanted.iter().map(|i| self.order[*i]).collect();
         let options = state.config_options().execution.parquet.clone();
-        let source = ParquetSource::new(self.table_schema.clone())
+        let mut source = ParquetSource::new(self.table_schema.clone())
             .with_table_parquet_options(parquet_options(options))
             .with_pushdown_filters(true);
+        if self.keeps_footers {
+            let runtime = state.runtime_env();
+            let store = runtime.object_store(&self.url)?;
+            let footers = runtime.cache_manager.get_file_metadata_cache();
+            let factory = CachedParquetFileReaderFactory::new(store, footers);
+            source = source.with_parquet_file_reader_factory(Arc::new(factory));
+        }
         let mut statistics = Statistics::new_unknown(self.table_schema.table_schema());
-        statistics.num_rows = self.estimate();
+        statistics.num_rows = self.estimate(files.len());
         let config = FileScanConfigBuilder::new(self.url.clone(), Arc::new(source))
-            .with_file_groups(self.groups(state.config().target_partitions()))
+            .with_file_groups(groups(files, state.config().target_partitions()))
             .with_statistics(statistics)
             .with_projection_indices(Some(scanned))?
             .with_limit(limit)

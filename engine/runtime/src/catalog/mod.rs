@@ -9,6 +9,7 @@ mod counted;
 mod files;
 mod intake;
 mod leaf;
+mod prune;
 mod snapshot;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub use files::FilesTable;
 pub use intake::{Behind, IntakeTable, Tally, rejected_batch};
 pub use leaf::Leaf;
 pub use snapshot::SnapshotTable;
+pub(crate) use snapshot::{gone, place};
 
 /// The column of a quarantine table that names the broken expectations.
 pub const EXPECTATION_COLUMN: &str = "_expectation";
@@ -84,7 +86,8 @@ pub fn sql_error(message: &str, error: DataFusionError) -> Error {
     }
 }
 
-fn find_ours(error: DataFusionError) -> std::result::Result<Error, DataFusionError> {
+/// The error of ours inside a DataFusion error, if there is one.
+pub(crate) fn find_ours(error: DataFusionError) -> std::result::Result<Error, DataFusionError> {
     match error {
         DataFusionError::External(inner) => match inner.downcast::<Error>() {
             Ok(ours) => Ok(*ours),

@@ -92,14 +92,16 @@ impl SnapshotTable {
     }
 }
 
-fn place(root: &Location, path: &str) -> Result<Location> {
+/// The folder that a record names, from the root of the store of `root`.
+pub(crate) fn place(root: &Location, path: &str) -> Result<Location> {
     let path = Path::parse(path).map_err(|e| {
         Error::conflict(format!("a published record names no place path={path}")).because(e)
     })?;
     Ok(Location { store: root.store.clone(), path })
 }
 
-fn gone(name: &str, location: &Location) -> Error {
+/// There is no table where a record names one.
+pub(crate) fn gone(name: &str, location: &Location) -> Error {
     let place = location.describe();
     Error::conflict(format!("a published table is gone table={name} path={place}"))
         .hint("run the job: it says what to do about it")

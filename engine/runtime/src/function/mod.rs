@@ -1,9 +1,12 @@
 //! The SQL session: one configuration for tables, views and queries, and the functions of time.
 //!
 //! In: a memory pool, the number of cores, the epoch's opening time. Out: a `SessionContext` that
-//! plans the dialect described in the README. It registers no tables; `catalog` does.
+//! plans the dialect described in the README, for statements of jobs or for questions of people. It
+//! registers no tables; `catalog` does.
 
+mod bounded;
 mod now;
+mod paced;
 mod windows;
 
 use std::sync::Arc;
@@ -12,11 +15,13 @@ use arrow::array::{Array, ArrayRef, RecordBatch};
 use datafusion::execution::memory_pool::{MemoryLimit, MemoryPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use sluice_core::{Error, Result};
 
 pub use now::EpochTime;
+use paced::PaceJoins;
 use windows::HoldWindows;
 
 /// Rows per batch inside plans: DataFusion's own default, large enough to amortise dispatch.
@@ -51,8 +56,42 @@ pub fn bytes_of(batch: &RecordBatch) -> usize {
     batch.columns().iter().map(bytes).sum()
 }
 
-/// A session without tables.
+/// A session without tables, for the statements of jobs.
 pub fn session(options: &SessionOptions) -> Result<SessionContext> {
+    // It would answer count(*), min and max from statistics, and no aggregate would be left whose
+    // partial state could be kept.
+    let wanted = |rule: &Rule| rule.name() != "aggregate_statistics";
+    let context = plain(options, wanted, &[Arc::new(HoldWindows)])?;
+    // It would turn one count(distinct) into two levels of grouping, whose partial state cannot be
+    // merged across epochs.
+    context.remove_optimizer_rule("single_distinct_aggregation_to_group_by");
+    now::register(&context, &options.time);
+    Ok(context)
+}
+
+/// A session without tables, for questions. Nothing of their plans is kept, so that they get every
+/// rule of the optimiser; and whatever they ask for, it can be ended, and no function makes more of
+/// a few words than there is room for.
+pub(crate) fn reading(options: &SessionOptions) -> Result<SessionContext> {
+    let context = plain(options, |_| true, &[Arc::new(PaceJoins), Arc::new(HoldWindows)])?;
+    bounded::register(&context);
+    now::fix(&context, &options.time);
+    Ok(context)
+}
+
+/// `now()` in `context`, which was made by [`reading`], shows `time` from now on.
+pub(crate) fn set_time(context: &SessionContext, time: &EpochTime) {
+    now::fix(context, time);
+}
+
+type Rule = dyn PhysicalOptimizerRule + Send + Sync;
+
+/// With the physical rules of DataFusion that are `wanted`, and `more` behind them.
+fn plain(
+    options: &SessionOptions,
+    wanted: impl Fn(&Rule) -> bool,
+    more: &[Arc<Rule>],
+) -> Result<SessionContext> {
     let mut config = SessionConfig::new()
         .with_target_partitions(options.partitions.max(1))
         .with_batch_size(BATCH_ROWS)
@@ -67,27 +106,24 @@ pub fn session(options: &SessionOptions) -> Result<SessionContext> {
     let mut env = RuntimeEnvBuilder::new();
     if let Some(pool) = &options.memory {
         if let MemoryLimit::Finite(bytes) = pool.memory_limit() {
-            let kept = &mut settings.execution.sort_spill_reservation_bytes;
-            *kept = (*kept).min(bytes / SORTS_AT_ONCE);
+            reserve_for_sorts(&mut config, bytes);
         }
         env = env.with_memory_pool(pool.clone());
     }
     let env = env.build_arc().map_err(|e| Error::bug("cannot make the SQL runtime").because(e))?;
-    // It would answer count(*), min and max from statistics, and no aggregate would be left whose
-    // partial state could be kept.
-    let rules = PhysicalOptimizer::new().rules;
-    let rules = rules.into_iter().filter(|rule| rule.name() != "aggregate_statistics");
-    let rules = rules.chain([Arc::new(HoldWindows) as _]).collect();
+    let rules = PhysicalOptimizer::new().rules.into_iter().filter(|rule| wanted(&**rule));
+    let rules = rules.chain(more.iter().cloned()).collect();
     let state: SessionState = SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(env)
         .with_default_features()
         .with_physical_optimizer_rules(rules)
         .build();
-    let context = SessionContext::new_with_state(state);
-    // It would turn one count(distinct) into two levels of grouping, whose partial state cannot be
-    // merged across epochs.
-    context.remove_optimizer_rule("single_distinct_aggregation_to_group_by");
-    now::register(&context, &options.time);
-    Ok(context)
+    Ok(SessionContext::new_with_state(state))
+}
+
+/// Lets every sort set aside no more than fits into a pool of `bytes` several times.
+pub(crate) fn reserve_for_sorts(config: &mut SessionConfig, bytes: usize) {
+    let kept = &mut config.options_mut().execution.sort_spill_reservation_bytes;
+    *kept = (*kept).min(bytes / SORTS_AT_ONCE);
 }

@@ -1,16 +1,19 @@
 //! `now()`, `current_timestamp`, `current_date` and `current_time`: the epoch's opening time.
 //!
-//! The wall clock is never read here. The functions are volatile to the planner, so that a cached
-//! plan does not keep the time of the epoch in which it was made.
+//! The wall clock is never read here. In the plans of jobs the functions are volatile to the
+//! planner, so that a cached plan does not keep the time of the epoch in which it was made. In a
+//! question, which is planned once, they are constants, by which files can be ruled out.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
 use datafusion::common::ScalarValue;
 use datafusion::error::Result;
+use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{
-    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    Volatility,
 };
 use datafusion::prelude::SessionContext;
 
@@ -31,10 +34,20 @@ impl EpochTime {
     }
 }
 
-/// Replaces DataFusion's functions of the same names, and earlier ones of ours.
+/// Replaces DataFusion's functions of the same names, and earlier ones of ours. They show what
+/// `time` is when a plan runs.
 pub(super) fn register(context: &SessionContext, time: &EpochTime) {
+    replace(context, time, Volatility::Volatile);
+}
+
+/// The same for plans that run once: they show what `time` is when a plan is made.
+pub(super) fn fix(context: &SessionContext, time: &EpochTime) {
+    replace(context, time, Volatility::Stable);
+}
+
+fn replace(context: &SessionContext, time: &EpochTime, volatility: Volatility) {
     for part in [Part::Timestamp, Part::Date, Part::Time] {
-        let udf = ScalarUDF::new_from_impl(TimeFunction::new(part, time.clone()));
+        let udf = ScalarUDF::new_from_impl(TimeFunction::new(part, time.clone(), volatility));
         context.register_udf(udf);
     }
 }
@@ -55,20 +68,40 @@ struct TimeFunction {
 }
 
 impl TimeFunction {
-    fn new(part: Part, time: EpochTime) -> Self {
+    fn new(part: Part, time: EpochTime, volatility: Volatility) -> Self {
         let aliases = match part {
             Part::Timestamp => vec!["current_timestamp".to_string()],
             Part::Date => vec!["today".to_string()],
             Part::Time => vec![],
         };
-        let signature = Signature::nullary(Volatility::Volatile);
-        Self { part, time, signature, aliases }
+        Self { part, time, signature: Signature::nullary(volatility), aliases }
+    }
+
+    fn is_fixed(&self) -> bool {
+        self.signature.volatility != Volatility::Volatile
+    }
+
+    fn value(&self) -> ScalarValue {
+        let micros = self.time.micros();
+        match self.part {
+            Part::Timestamp => ScalarValue::TimestampMicrosecond(Some(micros), Some("UTC".into())),
+            Part::Date => {
+                let days = i32::try_from(micros.div_euclid(MICROS_PER_DAY)).unwrap_or(i32::MAX);
+                ScalarValue::Date32(Some(days))
+            }
+            Part::Time => {
+                let in_day = micros.rem_euclid(MICROS_PER_DAY);
+                ScalarValue::Time64Nanosecond(Some(in_day.saturating_mul(1000)))
+            }
+        }
     }
 }
 
 impl PartialEq for TimeFunction {
     fn eq(&self, other: &Self) -> bool {
-        self.part == other.part && Arc::ptr_eq(&self.time.0, &other.time.0)
+        self.part == other.part
+            && self.is_fixed() == other.is_fixed()
+            && Arc::ptr_eq(&self.time.0, &other.time.0)
     }
 }
 
@@ -105,19 +138,24 @@ impl ScalarUDFImpl for TimeFunction {
         })
     }
 
+    fn return_field_from_args(&self, _arguments: ReturnFieldArgs) -> Result<FieldRef> {
+        // The constant that takes its place is never null, and must be what was planned with.
+        let nullable = !self.is_fixed();
+        Ok(Arc::new(Field::new(self.name(), self.return_type(&[])?, nullable)))
+    }
+
+    fn simplify(
+        &self,
+        arguments: Vec<Expr>,
+        _info: &SimplifyContext,
+    ) -> Result<ExprSimplifyResult> {
+        Ok(match self.is_fixed() {
+            true => ExprSimplifyResult::Simplified(Expr::Literal(self.value(), None)),
+            false => ExprSimplifyResult::Original(arguments),
+        })
+    }
+
     fn invoke_with_args(&self, _arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let micros = self.time.micros();
-        let value = match self.part {
-            Part::Timestamp => ScalarValue::TimestampMicrosecond(Some(micros), Some("UTC".into())),
-            Part::Date => {
-                let days = i32::try_from(micros.div_euclid(MICROS_PER_DAY)).unwrap_or(i32::MAX);
-                ScalarValue::Date32(Some(days))
-            }
-            Part::Time => {
-                let in_day = micros.rem_euclid(MICROS_PER_DAY);
-                ScalarValue::Time64Nanosecond(Some(in_day.saturating_mul(1000)))
-            }
-        };
-        Ok(ColumnarValue::Scalar(value))
+        Ok(ColumnarValue::Scalar(self.value()))
     }
 }

@@ -188,7 +188,7 @@ impl SourceFactory for Generate {
 }
 
 /// A registry of all.
-pub(super) fn registry() -> Registry {
+pub(crate) fn registry() -> Registry {
     let registry = Registry::default().with_source(Arc::new(Files));
     let registry = registry.with_source(Arc::new(Named("delta")));
     registry.with_source(Arc::new(Generate)).with_sink(Arc::new(Files))

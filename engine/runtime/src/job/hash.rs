@@ -31,6 +31,29 @@ impl Job {
         hash(&parts)
     }
 
+    /// Hash of all that a run of the job depends on but the values of its secrets: places, limits
+    /// and sinks too. When it starts is not in it, and neither are texts for people.
+    pub fn run_hash(&self) -> String {
+        let mut parts = Vec::new();
+        for source in &self.sources {
+            parts.push((&source.name, source.settings_hash(), String::new()));
+        }
+        for table in &self.tables {
+            let expect = table.expect.iter().map(|e| (&e.name, e.fail_above)).collect::<Vec<_>>();
+            let beside = format!("{:?} {:?} {expect:?}", table.folder, table.files);
+            parts.push((&table.name, table_hash(table), beside));
+        }
+        for view in &self.views {
+            let beside = format!("{:?} {:?}", view.folder, view.metrics);
+            parts.push((&view.name, view_hash(view), beside));
+        }
+        for sink in &self.sinks {
+            parts.push((&sink.name, sink.settings_hash(), format!("{:?}", sink.backlog)));
+        }
+        let limits = format!("{:?} {}", self.epoch, self.shards);
+        hash(&(parts, &self.lake, format!("{:?}", self.stores), limits))
+    }
+
     /// Hash of the definition of one table or view of this job; what it reads is not in it.
     pub fn table_hash(&self, name: &str) -> Option<String> {
         let table = self.tables.iter().find(|t| t.name == name).map(table_hash);

@@ -1,7 +1,7 @@
-//! Job files to jobs: a file or a folder of them, all problems at once.
+//! Job files to jobs: a file, a folder of them or a whole project, all problems at once.
 //!
-//! In: a path, a target, values of variables, the connectors. Out: a [`Pack`] in run order, or
-//! everything that is wrong with it. Files are read; no store and no server is asked anything.
+//! In: a path, a target, values of variables, the connectors. Out: [`Pack`]s in run order, or
+//! everything that is wrong with them. Files are read; no store and no server is asked anything.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,16 +9,26 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
-use sluice_core::{Problems, Registry};
+use sluice_core::{Problem, Problems, Registry};
 
 use super::build::build;
 use super::model::{Job, Pack};
-use super::read::{Document, Interpolated, Scope, segment};
+use super::project::{
+    Found, PROJECT_FILE, Project, around, check_sources, default_packs, file_above, file_at,
+    folder_of, holds, read,
+};
+use super::read::{Document, Interpolated, Scope, layered, segment};
 use super::report::Report;
 use super::{LoadOptions, order, suggest};
 
-/// The file of a project, which is not a job.
-const PROJECT_FILE: &str = "sluice.yaml";
+/// Jobs, and the project they belong to.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The project; none: the jobs belong to none.
+    pub project: Option<Project>,
+    /// The packs that were asked for.
+    pub packs: Vec<Pack>,
+}
 
 /// Reads the job file or pack at `path`. A pack is all `*.yaml` and `*.yml` of a folder, without
 /// its sub-folders and without `sluice.yaml`. Errors: everything that is wrong with the files.
@@ -30,19 +40,117 @@ pub fn load(path: &Path, options: &LoadOptions, registry: &Registry) -> Result<P
 /// Like [`load`], but gives what could be read also when something is wrong, so that its SQL can
 /// be planned and all problems told together. Such a pack must not be run: of a job with a problem
 /// the wrong parts are missing, and [`Job::broken`] names the relations that are.
+///
+/// What the pack's project lends it, is in its jobs: the nearest `sluice.yaml` in its folder or
+/// above that counts the pack among its own.
 pub fn read_pack(path: &Path, options: &LoadOptions, registry: &Registry) -> (Pack, Problems) {
+    let found = found_above(path, options, registry);
     let mut problems = Problems::new();
-    let drafts: Vec<Draft> = files_of(path, &mut problems)
-        .into_iter()
-        .filter_map(|file| Draft::read(&file, options, registry, &mut problems))
-        .collect();
-    check_options(path, &drafts, options, &mut problems);
-    check_unique(&drafts, &mut problems);
-    let beside = if path.is_file() { names_beside(path) } else { BTreeSet::new() };
-    let order = order::run_order(&drafts, &beside, &mut problems);
-    let mut jobs: Vec<Option<Job>> = drafts.into_iter().map(|draft| draft.job).collect();
-    let jobs = order.into_iter().filter_map(|i| jobs.get_mut(i)?.take().map(Arc::new)).collect();
-    (Pack { path: path.to_path_buf(), jobs }, problems)
+    let packs = read_packs(&[path.to_path_buf()], found.as_ref(), options, registry, &mut problems);
+    problems.extend(found.map(|found| found.problems).unwrap_or_default());
+    let pack = packs.into_iter().next();
+    (pack.unwrap_or_else(|| Pack { path: path.to_path_buf(), jobs: Vec::new() }), problems)
+}
+
+/// Reads what `path` names: a project's file or folder with all its packs, a pack, or a job file.
+/// Like
+/// [`read_pack`], it gives what could be read also when something is wrong.
+pub fn read_all(path: &Path, options: &LoadOptions, registry: &Registry) -> (Loaded, Problems) {
+    let Some(file) = file_at(path) else {
+        let (pack, problems) = read_pack(path, options, registry);
+        return (Loaded { project: None, packs: vec![pack] }, problems);
+    };
+    let found = read(&file, options, registry);
+    let Some(document) = &found.document else {
+        // Without it nobody knows what its jobs lack.
+        return (Loaded { project: None, packs: Vec::new() }, found.problems);
+    };
+    let mut problems = Problems::new();
+    let root = file.parent().unwrap_or(Path::new(""));
+    let folders = found.project.as_ref().map(|project| project.packs.clone());
+    let folders = folders.unwrap_or_else(|| default_packs(root));
+    let packs = read_packs(&folders, Some(&found), options, registry, &mut problems);
+    if let Some(project) = &found.project {
+        let jobs: Vec<Arc<Job>> = packs.iter().flat_map(|pack| pack.jobs.clone()).collect();
+        check_sources(document, project, &jobs, &mut problems);
+    }
+    problems.extend(found.problems);
+    (Loaded { project: found.project, packs }, problems)
+}
+
+/// Reads a project with all its packs; around a pack or job file without one there is a project
+/// with defaults. Errors: everything that is wrong with the files.
+pub fn load_project(
+    path: &Path,
+    options: &LoadOptions,
+    registry: &Registry,
+) -> Result<(Project, Vec<Pack>), Problems> {
+    let (loaded, problems) = read_all(path, options, registry);
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    Ok((loaded.whole(path), loaded.packs))
+}
+
+impl Loaded {
+    /// The project, or one with defaults around what was read at `path`.
+    pub fn whole(&self, path: &Path) -> Project {
+        let pack = || self.packs.first().cloned();
+        let empty = || Pack { path: path.to_path_buf(), jobs: Vec::new() };
+        self.project.clone().unwrap_or_else(|| around(&pack().unwrap_or_else(empty)))
+    }
+}
+
+/// The project that the pack or job file at `path` belongs to. One that cannot be read at all may
+/// be its project.
+fn found_above(path: &Path, options: &LoadOptions, registry: &Registry) -> Option<Found> {
+    let found = read(&file_above(path)?, options, registry);
+    let packs = found.project.as_ref().map(|project| project.packs.as_slice());
+    packs.is_none_or(|packs| holds(packs, path)).then_some(found)
+}
+
+/// Reads the packs at `paths`, whose names are of one project.
+fn read_packs(
+    paths: &[PathBuf],
+    found: Option<&Found>,
+    options: &LoadOptions,
+    registry: &Registry,
+    problems: &mut Problems,
+) -> Vec<Pack> {
+    let project = found.and_then(|found| found.document.as_ref());
+    let mut told = Problems::new();
+    let mut counts = Vec::new();
+    let mut drafts = Vec::new();
+    let mut orders = Vec::new();
+    for path in paths {
+        let reader = Reader { project, options, registry };
+        let own: Vec<Draft> = files_of(path, &mut told)
+            .into_iter()
+            .filter_map(|file| reader.draft(&file, &mut told))
+            .collect();
+        let beside = if path.is_file() { names_beside(path) } else { BTreeSet::new() };
+        orders.push(order::run_order(&own, &beside, &mut told));
+        counts.push(own.len());
+        drafts.extend(own);
+    }
+    let of = match paths {
+        [one] => one.as_path(),
+        _ => project.map_or(Path::new("."), |project| project.file.as_path()),
+    };
+    check_options(of, &drafts, options, &mut told);
+    check_unique(&drafts, &mut told);
+    // What is wrong in the project's file is told once, by its own reading.
+    let of_project = project.filter(|_| found.is_some_and(|found| !found.problems.is_empty()));
+    told.retain(|problem: &Problem| of_project.is_none_or(|project| problem.file != project.file));
+    problems.extend(told);
+    let mut drafts = drafts.into_iter();
+    let packs = paths.iter().zip(counts).zip(orders).map(|((path, count), order)| {
+        let mut jobs: Vec<Option<Job>> =
+            drafts.by_ref().take(count).map(|draft| draft.job).collect();
+        let jobs = order.into_iter().filter_map(|i| jobs.get_mut(i)?.take().map(Arc::new));
+        Pack { path: path.clone(), jobs: jobs.collect() }
+    });
+    packs.collect()
 }
 
 /// A job file as far as it could be read.
@@ -55,35 +163,45 @@ pub(super) struct Draft {
     pub job: Option<Job>,
 }
 
-impl Draft {
-    fn read(
-        file: &Path,
-        options: &LoadOptions,
-        registry: &Registry,
-        problems: &mut Problems,
-    ) -> Option<Self> {
-        let text = match fs::read(file).map(String::from_utf8) {
-            Ok(Ok(text)) => text,
-            Ok(Err(_)) => {
-                let hint = Some("save the file as UTF-8".to_string());
-                problems.push(file, None, "the file is not UTF-8 text", hint);
-                return None;
-            }
-            Err(error) => {
-                let hint = Some(format!("make the file readable ({error})"));
-                problems.push(file, None, "cannot read the file", hint);
-                return None;
-            }
-        };
+/// What all job files are read with.
+struct Reader<'a> {
+    project: Option<&'a Arc<Document>>,
+    options: &'a LoadOptions,
+    registry: &'a Registry,
+}
+
+impl Reader<'_> {
+    fn draft(&self, file: &Path, problems: &mut Problems) -> Option<Draft> {
+        let text = text_of(file, problems)?;
         let document = Document::parse(file, &text, problems)?;
+        let document = layered(document, self.project, self.options);
         let mut report = Report::new(&document, problems);
-        let scope = Scope::new(&document, options, &mut report);
+        let scope = Scope::new(&document, self.options, &mut report);
         let tree = Interpolated::new(&document, &scope, &mut report);
         let name = tree.value.get("job").and_then(Value::as_str).map(str::to_string);
-        let job = build(&tree, scope, registry, &mut report);
-        Some(Self { document, name, job })
+        let job = build(&tree, scope, self.registry, &mut report);
+        Some(Draft { document, name, job })
     }
+}
 
+/// The text of a file; one that cannot be had is told.
+pub(super) fn text_of(file: &Path, problems: &mut Problems) -> Option<String> {
+    match fs::read(file).map(String::from_utf8) {
+        Ok(Ok(text)) => Some(text),
+        Ok(Err(_)) => {
+            let hint = Some("save the file as UTF-8".to_string());
+            problems.push(file, None, "the file is not UTF-8 text", hint);
+            None
+        }
+        Err(error) => {
+            let hint = Some(format!("make the file readable ({error})"));
+            problems.push(file, None, "cannot read the file", hint);
+            None
+        }
+    }
+}
+
+impl Draft {
     fn keys(&self, section: &str) -> impl Iterator<Item = &String> {
         let entries = self.document.value.get(section).and_then(Value::as_object);
         entries.into_iter().flat_map(Map::keys)
@@ -113,7 +231,8 @@ fn files_of(path: &Path, problems: &mut Problems) -> Vec<PathBuf> {
     files
 }
 
-fn is_job(path: &Path) -> bool {
+/// Whether the file at `path` is a job's.
+pub(super) fn is_job(path: &Path) -> bool {
     let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
     let is_yaml = name.ends_with(".yaml") || name.ends_with(".yml");
     is_yaml && name != PROJECT_FILE && !name.starts_with('.') && path.is_file()
@@ -121,7 +240,7 @@ fn is_job(path: &Path) -> bool {
 
 /// The names of the jobs in the folder of a job file that was asked for alone.
 fn names_beside(file: &Path) -> BTreeSet<String> {
-    let folder = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder_of(file);
     let mut ignored = Problems::new();
     let mut names = BTreeSet::new();
     for path in files_of(folder, &mut ignored) {
@@ -162,7 +281,8 @@ fn check_options(path: &Path, drafts: &[Draft], options: &LoadOptions, problems:
     }
 }
 
-/// Jobs, and what they keep, have names of their own in a pack.
+/// Jobs, and what they keep, have names of their own in a pack, and in a project: its SQL knows
+/// all.
 fn check_unique(drafts: &[Draft], problems: &mut Problems) {
     let mut jobs: BTreeMap<&str, &Path> = BTreeMap::new();
     let mut relations: BTreeMap<&String, &Path> = BTreeMap::new();

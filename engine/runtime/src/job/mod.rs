@@ -6,8 +6,9 @@
 //! ```
 //!
 //! In: paths, `--target`, `--set`, the registry of connectors. Out: [`Pack`], or [`Problems`] with
-//! line, column and hint each. SQL is handed on as [`SqlText`], which knows where it was written;
-//! planning it is up to `plan`. No store is opened, and no secret is looked up to read a file.
+//! line, column and hint each. What a `project` says for all its jobs is read the same way, and is
+//! in each of them. SQL is handed on as [`SqlText`], which knows where it was written; planning it
+//! is up to `plan`. No store is opened, and no secret is looked up to read a file.
 //!
 //! [`Problems`]: sluice_core::Problems
 
@@ -33,6 +34,8 @@ mod build;
 
 mod order;
 
+mod project;
+
 mod load;
 
 mod hash;
@@ -41,14 +44,19 @@ mod secret;
 
 use std::collections::BTreeMap;
 
-pub use load::{load, read_pack};
+pub(crate) use build::parse_cron;
+pub use load::{Loaded, load, load_project, read_all, read_pack};
 pub use model::{
     BacklogLimits, EpochLimits, EventTime, ExpectAction, Expectation, FilesSpec, Job, Merge,
-    MetricsSpec, Pack, Refresh, Schedule, SecretRef, SinkSpec, SourceSpec, StoreSpec, TableFormat,
-    TableSpec, TestSpec, ViewSpec,
+    MetricsSpec, Missed, Pack, Refresh, Retry, Schedule, SecretRef, SinkSpec, SourceSpec,
+    StoreSpec, TableFormat, TableSpec, TestSpec, Timing, ViewSpec,
 };
-pub use schema::{data_schema, job_schema};
-pub use secret::resolve_secrets;
+pub use project::{
+    EndpointSpec, ForwardSpec, Method, Origin, ParamFrom, ParamSpec, Project, Role, ServeLimits,
+    ServeSpec, Shape, SourceRef, TlsSpec, TokenRef, UserSpec, is_loopback,
+};
+pub use schema::{data_schema, job_schema, project_schema};
+pub use secret::{resolve_project, resolve_secrets};
 pub use sql::SqlText;
 
 /// What the command line says about how to read a job file.
@@ -61,6 +69,6 @@ pub struct LoadOptions {
 }
 
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 #[cfg(test)]
 mod tests;

@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
+use chrono_tz::Tz;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sluice_core::{Config, FieldSpec, Span};
 
+use super::project::Origin;
 use super::read::nearest;
 use super::sql::SqlText;
 
@@ -38,10 +40,13 @@ pub struct Job {
     pub target: Option<String>,
     /// Variables with the values they have in this reading.
     pub vars: BTreeMap<String, Value>,
-    /// Secrets, and where their values come from.
+    /// Secrets, and where their values come from. Of its project's those that it uses.
     pub secrets: BTreeMap<String, SecretRef>,
-    /// Buckets with settings of their own.
+    /// Buckets with settings of their own. Of its project's those that it names.
     pub stores: Vec<StoreSpec>,
+    /// Where `lake`, `target`, `vars.<name>`, `secrets.<name>`, `storage.<name>` and `epoch.<key>`
+    /// were written, for people.
+    pub origins: BTreeMap<String, Origin>,
     /// Into how many slices the partitions of its sources are cut; 1: one runner has them all.
     pub shards: u32,
     /// Sources in the order of the file.
@@ -56,6 +61,8 @@ pub struct Job {
     pub epoch: EpochLimits,
     /// When a run starts.
     pub schedule: Schedule,
+    /// How runs that the schedule starts are made.
+    pub timing: Timing,
     /// Tests in the order of the file.
     pub tests: Vec<TestSpec>,
     /// Sources, tables and views of the file that could not be read and are not above; empty in a
@@ -100,11 +107,15 @@ pub enum SecretRef {
     Env(String),
     /// A file, relative to the current folder.
     File(PathBuf),
+    /// A program with its arguments, which prints it.
+    Command(Vec<String>),
 }
 
 /// A bucket with settings of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreSpec {
+    /// Its name.
+    pub name: String,
     /// A URL in it.
     pub url: String,
     /// The settings; a value may be `${secrets.name}`.
@@ -346,6 +357,52 @@ pub enum Schedule {
     After(Vec<String>),
     /// All the time.
     Continuous,
+}
+
+/// How runs that the schedule starts are made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Timing {
+    /// The time zone of the cron expression; none: the project's.
+    pub timezone: Option<Tz>,
+    /// What becomes of times at which no run could start.
+    pub missed: Missed,
+    /// How often a run that failed is tried again, and after which wait.
+    pub retry: Retry,
+    /// How long a run may take; none: as long as it takes.
+    pub timeout: Option<Duration>,
+}
+
+/// What becomes of times at which no run could start: the one before was at work, or nobody served
+/// the job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Missed {
+    /// The next time is waited for.
+    Skip,
+    /// One run makes up for all of them.
+    #[default]
+    Once,
+    /// Each has a run of its own, the last hundred of them.
+    All,
+}
+
+/// How often a run that failed is tried again, and after which wait.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retry {
+    /// How often; what runs all the time is tried again without limit.
+    pub times: u32,
+    /// The first wait is up to this; each is twice as long as the one before.
+    pub base: Duration,
+    /// No wait is longer; none: the job does not say.
+    pub max: Option<Duration>,
+}
+
+impl Default for Retry {
+    /// Three times within about a minute: longer than a store's usual hiccup, which a run itself
+    /// sits out for half a minute each time.
+    fn default() -> Self {
+        Self { times: 3, base: Duration::from_secs(10), max: None }
+    }
 }
 
 /// Given rows and the rows expected of them.

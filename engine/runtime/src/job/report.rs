@@ -1,8 +1,9 @@
 //! Problems of one file, told by JSON pointer.
 //!
-//! In: a pointer into the file's tree, a message, a hint. Out: [`Problems`] with lines and columns.
+//! In: a pointer into the file's tree, a message, a hint. Out: [`Problems`] with lines and columns,
+//! in the project's file where it lent the value.
 
-use sluice_core::{Problems, Span};
+use sluice_core::Problems;
 
 use super::read::Document;
 
@@ -31,7 +32,8 @@ impl<'a> Report<'a> {
         message: impl Into<String>,
         hint: impl Into<String>,
     ) {
-        self.add(self.document.span(pointer), message.into(), hint.into());
+        let (file, span) = self.document.place(pointer);
+        self.problems.push(file, span, message.into(), Some(hint.into()));
     }
 
     /// Something is wrong with the key of the value at `pointer`.
@@ -41,10 +43,7 @@ impl<'a> Report<'a> {
         message: impl Into<String>,
         hint: impl Into<String>,
     ) {
-        self.add(self.document.key_span(pointer), message.into(), hint.into());
-    }
-
-    fn add(&mut self, span: Option<Span>, message: String, hint: String) {
-        self.problems.push(&self.document.file, span, message, Some(hint));
+        let (file, span) = self.document.key_place(pointer);
+        self.problems.push(file, span, message.into(), Some(hint.into()));
     }
 }

@@ -7,6 +7,7 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 use sluice_core::{DataSchema, Registry};
 
+use super::project::ProjectSpec;
 use super::spec::JobSpec;
 
 /// The form of a text that interpolation turns into a value of any type.
@@ -44,6 +45,18 @@ pub fn job_schema(registry: &Registry) -> Value {
     }
     admit_references(&mut schema);
     schema
+}
+
+/// JSON Schema of a project's file, for editors.
+pub fn project_schema() -> Value {
+    let mut schema = project_spec_schema();
+    admit_references(&mut schema);
+    schema
+}
+
+/// The schema projects are validated against.
+pub(crate) fn project_spec_schema() -> Value {
+    schema_for::<ProjectSpec>()
 }
 
 /// The schema job files are validated against; settings of connectors are open in it.

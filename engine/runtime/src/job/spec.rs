@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use sluice_core::DataSchema;
 
-use super::model::{ExpectAction, Merge, Refresh, TableFormat};
+use super::model::{ExpectAction, Merge, Missed, Refresh, TableFormat};
 use super::named::{Named, OneOrMore, Plain, Size};
 
 /// A job: what is read, what is kept, and how.
@@ -19,9 +19,10 @@ pub struct JobSpec {
     /// The job's name: lower-case letters, digits and `-`, beginning with a letter or digit.
     #[schemars(regex(pattern = r"^[a-z0-9][a-z0-9-]*$"))]
     pub job: String,
-    /// Where its tables are kept: a URL or a path, relative to the current folder.
+    /// Where its tables are kept: a URL or a path, relative to the current folder; default: the
+    /// project's.
     #[schemars(length(min = 1))]
-    pub lake: String,
+    pub lake: Option<String>,
     /// Variables with their defaults, used as `${vars.name}` and set with `--set name=value`.
     #[serde(default)]
     #[schemars(extend("propertyNames" = { "pattern": VARIABLE }))]
@@ -62,8 +63,8 @@ pub struct JobSpec {
     /// When an epoch closes; default: with what is there, at the latest at 8 GiB or 10,000 files.
     #[serde(default)]
     pub epoch: EpochEntry,
-    /// When `sluice serve` starts a run; default: never by itself. Of these only `after` orders the
-    /// jobs of a `sluice run`; the others have no effect until there is `sluice serve`.
+    /// When `sluice serve` starts a run, and how; default: never by itself. Of this only `after`
+    /// counts for `sluice run`, which runs the jobs of a pack in its order.
     #[serde(default)]
     pub schedule: ScheduleEntry,
     /// Given rows and the rows expected of them, for `sluice test`. This version checks them and does
@@ -73,11 +74,11 @@ pub struct JobSpec {
 }
 
 /// Names of variables and secrets.
-const VARIABLE: &str = r"^[A-Za-z][A-Za-z0-9_]*$";
+pub(super) const VARIABLE: &str = r"^[A-Za-z][A-Za-z0-9_]*$";
 
 /// Names of sources, tables, views and sinks: snake_case without `__`, which is kept for the
 /// tables Sluice adds by itself.
-const RELATION: &str = r"^[a-z][a-z0-9]*(_[a-z0-9]+)*_?$";
+pub(super) const RELATION: &str = r"^[a-z][a-z0-9]*(_[a-z0-9]+)*_?$";
 
 /// One environment.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -94,13 +95,18 @@ pub struct TargetEntry {
     /// Secrets of this environment.
     #[serde(default)]
     pub secrets: Named<SecretEntry>,
-    /// The lake of this environment; default: the job's.
+    /// The lake of this environment; default: that for all.
     #[schemars(length(min = 1))]
     #[expect(dead_code, reason = "read from the tree, before interpolation")]
     pub lake: Option<String>,
+    /// Buckets and containers of this environment; those of the same name take the place of those for
+    /// all.
+    #[serde(default)]
+    #[expect(dead_code, reason = "read from the tree, before interpolation")]
+    pub storage: Named<StorageEntry>,
 }
 
-/// Where a secret's value comes from: exactly one of the two.
+/// Where a secret's value comes from: exactly one of the three.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SecretEntry {
@@ -110,6 +116,10 @@ pub struct SecretEntry {
     /// The file that holds it, relative to the current folder; line breaks at its end do not count.
     #[schemars(length(min = 1))]
     pub file: Option<String>,
+    /// A program and its arguments, run without a shell, that prints it within 10 seconds; white space
+    /// around it does not count.
+    #[schemars(length(min = 1), inner(length(min = 1)))]
+    pub command: Option<Vec<String>>,
 }
 
 /// One bucket or container.
@@ -301,7 +311,7 @@ pub struct EpochEntry {
     pub files: Option<u64>,
 }
 
-/// When a run starts: at most one of these.
+/// When a run starts: at most one of `cron`, `every`, `after` and `continuous`. And how.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScheduleEntry {
@@ -314,6 +324,32 @@ pub struct ScheduleEntry {
     pub after: Option<Vec<String>>,
     /// Whether it runs all the time.
     pub continuous: Option<bool>,
+    /// The time zone of `cron`, such as `Europe/Paris`; default: that of the project, else UTC.
+    pub timezone: Option<String>,
+    /// What becomes of times at which no run could start, because the one before was at work or
+    /// nobody served the job: `skip`, `once` (default) or `all`.
+    pub missed: Option<Missed>,
+    /// How often a run that failed is tried again; default: 3, and without limit where it is
+    /// `continuous`.
+    #[schemars(range(max = 100))]
+    pub retries: Option<u32>,
+    /// How long it waits before that.
+    pub retry_delay: Option<RetryDelayEntry>,
+    /// How long a run may take, such as `2h`; then it is stopped after its epoch; default: no
+    /// limit.
+    pub timeout: Option<String>,
+}
+
+/// How long a run that failed waits before it is tried again: each wait is twice as long as the one
+/// before, and a random part of it is left out.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RetryDelayEntry {
+    /// The first wait, such as `30s`; default: `10s`.
+    pub base: Option<String>,
+    /// The longest wait; default: `10min`, and `30s` for a continuous job while something that it
+    /// needs does not answer.
+    pub max: Option<String>,
 }
 
 /// One test.

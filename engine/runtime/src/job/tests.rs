@@ -217,7 +217,12 @@ const SECOND: &str = "job: two\nlake: l\nsources: {s: {connector: generate, colu
 
 #[test]
 fn jobs_of_a_pack_run_after_those_they_wait_for() {
-    let files = [("1.yaml", FIRST), ("2.yml", SECOND), ("sluice.yaml", "x"), ("sub/3.yaml", "x")];
+    let files = [
+        ("1.yaml", FIRST),
+        ("2.yml", SECOND),
+        ("sluice.yaml", "project: p\npacks: [sub]\n"),
+        ("sub/3.yaml", "x"),
+    ];
     let pack = pack("order", &files).unwrap();
     let names: Vec<&str> = pack.jobs.iter().map(|job| job.name.as_str()).collect();
     assert_eq!(names, ["two", "one"]);

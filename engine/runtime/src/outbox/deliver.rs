@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
+use sluice_core::metric::{Recorder, SINK_FAILURES};
 use sluice_core::{
     Clock, Delivery, Error, Ids, Kind, Memory, OutboxPosition, Refused, Result, Step, format_count,
     reach,
@@ -33,6 +34,8 @@ pub(super) struct Deliverer {
     pub clock: Arc<dyn Clock>,
     pub ids: Arc<dyn Ids>,
     pub memory: Arc<dyn Memory>,
+    pub metrics: Arc<dyn Recorder>,
+    pub job: String,
     pub run: String,
     /// The last epoch of the chain when the task began.
     pub sealed: Option<u64>,
@@ -58,6 +61,8 @@ impl Deliverer {
     /// Delivers until it is over.
     pub async fn run(mut self) -> Result<()> {
         let mut failures = 0;
+        // What an earlier run told is not known of this one.
+        self.show(failures);
         loop {
             let (over, clock) = (self.over.clone(), self.clock.clone());
             let stopped = async {
@@ -234,6 +239,7 @@ impl Deliverer {
             return;
         }
         *failures = 0;
+        self.show(0);
         self.given.send_modify(|given| given.failures = 0);
         tracing::info!(sink = self.outbox.sink(), "a sink takes rows again");
         if let Err(error) = self.outbox.set_trouble(None).await {
@@ -243,6 +249,7 @@ impl Deliverer {
 
     /// Something failed.
     async fn tell(&mut self, error: &Error, failures: u32) {
+        self.show(failures);
         self.given.send_modify(|given| given.failures = failures);
         let (sink, text) = (self.outbox.sink(), error.chain());
         tracing::warn!(sink, failures, error = text, "rows wait for a sink");
@@ -250,6 +257,12 @@ impl Deliverer {
         if let Err(error) = self.outbox.set_trouble(Some(&trouble)).await {
             tracing::debug!(error = error.chain(), "what `status` shows was not written");
         }
+    }
+
+    /// Shows who watches how many attempts failed in a row.
+    fn show(&self, failures: u32) {
+        let labels = [self.job.as_str(), self.outbox.sink()];
+        self.metrics.set(&SINK_FAILURES, &labels, f64::from(failures));
     }
 
     fn ahead(&self, epoch: u64) -> Error {

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use serde::Serialize;
+use sluice_core::metric::Recorder;
 use sluice_core::{Error, Ids, Outlet, OutletContext, Result, format_bytes, format_count};
 use sluice_lake::manifest::{Chain, Manifest};
 use tokio::sync::{mpsc, watch};
@@ -29,6 +30,8 @@ pub struct Setup {
     pub sealed: Option<u64>,
     /// Random identifiers.
     pub ids: Arc<dyn Ids>,
+    /// Who watches.
+    pub metrics: Arc<dyn Recorder>,
     /// This run.
     pub run: String,
     /// What may wait.
@@ -65,7 +68,7 @@ pub struct Handle {
 impl Handle {
     /// Begins to deliver what waits in the lake. The outside is first asked by the task.
     pub async fn start(setup: Setup) -> Result<Self> {
-        let Setup { outbox, outlet, context, chain, sealed, ids, run, limits } = setup;
+        let Setup { outbox, outlet, context, chain, sealed, ids, metrics, run, limits } = setup;
         let record = outbox.record().await?;
         let waiting = outbox.waiting(&chain, record.as_ref().map(|r| r.epoch)).await?;
         let mut given = Given::default();
@@ -75,7 +78,7 @@ impl Handle {
         let over = CancellationToken::new();
         let sink = outbox.sink().to_string();
         let (clock, memory) = (context.context.clock.clone(), context.context.memory.clone());
-        let schema = context.schema.clone();
+        let (schema, job) = (context.schema.clone(), context.context.job.clone());
         let deliverer = Deliverer {
             outbox,
             delivery: outlet.open(context)?,
@@ -83,6 +86,8 @@ impl Handle {
             clock,
             ids,
             memory,
+            metrics,
+            job,
             run,
             sealed,
             record,

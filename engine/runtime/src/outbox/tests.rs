@@ -9,6 +9,8 @@ use arrow::array::{Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::physical_plan::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use parking_lot::Mutex;
+use sluice_core::metric::{Family, Metric, Recorder, SINK_FAILURES, Series};
 use sluice_core::testing::{MemoryOutlet, outlet_conformance};
 use sluice_core::{
     Clock, Context, Ids, Kind, ManualClock, Outlet, OutletContext, Secrets, Unbounded,
@@ -34,12 +36,37 @@ impl Ids for Counter {
     }
 }
 
+/// Who watches failures of sinks.
+#[derive(Debug, Default)]
+struct Watcher(Mutex<Vec<f64>>);
+
+impl Recorder for Watcher {
+    fn is_on(&self) -> bool {
+        true
+    }
+
+    fn count(&self, _metric: &'static Metric, _labels: &[&str], _by: u64) {}
+
+    fn observe(&self, _metric: &'static Metric, _labels: &[&str], _seconds: f64) {}
+
+    fn set(&self, metric: &'static Metric, labels: &[&str], value: f64) {
+        if metric.name == SINK_FAILURES.name && labels == ["job", SINK] {
+            self.0.lock().push(value);
+        }
+    }
+
+    fn replace(&self, _metric: &'static Metric, _first: &[&str], _series: Vec<Series>) {}
+
+    fn show(&self, _owner: &str, _families: Vec<Family>) {}
+}
+
 /// A job with one sink, whose epochs have the numbers of their rows.
 struct Bench {
     lake: Location,
     chain: Chain,
     clock: Arc<dyn Clock>,
     ids: Arc<Counter>,
+    watcher: Arc<Watcher>,
     outlet: MemoryOutlet,
     limits: BacklogLimits,
     last: Option<(u64, String)>,
@@ -55,9 +82,9 @@ impl Bench {
         let lake = open(&format!("memory://outbox-{name}/lake"), &Secrets::default()).unwrap();
         let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(1_000));
         let chain = Chain::new(&lake, "job", clock.clone());
-        let (ids, outlet) = (Arc::default(), MemoryOutlet::default());
+        let (ids, watcher, outlet) = Default::default();
         let limits = BacklogLimits::default();
-        Self { lake, chain, clock, ids, outlet, limits, last: None, rows: 0 }
+        Self { lake, chain, clock, ids, watcher, outlet, limits, last: None, rows: 0 }
     }
 
     fn outbox(&self) -> Outbox {
@@ -134,6 +161,7 @@ impl Bench {
             chain: self.chain.clone(),
             sealed: self.last.as_ref().map(|(epoch, _)| *epoch),
             ids: self.ids.clone(),
+            metrics: self.watcher.clone(),
             run: "run".to_string(),
             limits: self.limits,
         };
@@ -264,9 +292,13 @@ async fn a_run_that_is_to_end_gives_up_and_the_next_one_goes_on() {
     assert!(error.chain().contains("3 rows could not be delivered"), "{}", error.chain());
     assert_eq!(given.waiting.rows, 3);
     assert!(bench.outbox().trouble().await.unwrap().is_some());
+    // Whoever watches knows from the first failure on, until the next run.
+    let failures = std::mem::take(&mut *bench.watcher.0.lock());
+    assert_eq!(failures, [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
     bench.outlet.fail(1);
     bench.drain().await.1.unwrap();
     assert_eq!(bench.numbers(), [0, 1, 2]);
+    assert_eq!(*bench.watcher.0.lock(), [0.0, 1.0, 0.0]);
     assert!(bench.outbox().trouble().await.unwrap().is_none());
 }
 

@@ -29,9 +29,9 @@ pub use columns::can_be_kept;
 pub use graph::{Foreign, Graph, build_pack};
 pub use joins::{Join, Joins, joins};
 pub use order::{DIGESTS, ORDER_DEPENDENT};
-pub use run::{gathered, leaf_plan, physical, streams};
+pub use run::{gathered, leaf_plan, physical, spilling, streams};
 pub use sort::sorted;
-pub use statement::{Names, Planned, plan_statement};
+pub use statement::{Names, Planned, check_query, plan_statement};
 pub use view::{Incremental, Strategy};
 
 /// The leaf that stands for the groups an incremental view has just worked out.

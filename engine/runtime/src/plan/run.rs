@@ -10,15 +10,16 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
+use datafusion::error::{DataFusionError, Result as SqlResult};
 use datafusion::execution::SessionState;
-use datafusion::execution::memory_pool::MemoryLimit;
+use datafusion::execution::memory_pool::{MemoryLimit, MemoryPool};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{
     ExecutionPlan, SendableRecordBatchStream, execute_stream, execute_stream_partitioned,
 };
 use datafusion::prelude::SessionContext;
 use futures::StreamExt;
-use sluice_core::Result;
+use sluice_core::{Error, Result};
 
 use super::build_side::BuildSides;
 use super::statement::leaf_scan;
@@ -32,9 +33,18 @@ pub async fn physical(
     tables: &BTreeMap<String, Arc<dyn TableProvider>>,
 ) -> Result<Arc<dyn ExecutionPlan>> {
     let plan = Leaf::replace(plan, tables)?;
-    let mut state = context.state();
-    let planned = create(&state, &plan).await?;
-    let Some(pool) = pool_bytes(context) else { return Ok(planned) };
+    spilling(context.state(), &plan, tables).await.map_err(unplanned)
+}
+
+/// The physical plan of `plan`, which reads `tables` and is optimised. Joins that would hold more than
+/// fits into the pool of `state` sort instead.
+pub async fn spilling(
+    mut state: SessionState,
+    plan: &LogicalPlan,
+    tables: &BTreeMap<String, Arc<dyn TableProvider>>,
+) -> SqlResult<Arc<dyn ExecutionPlan>> {
+    let planned = create(&state, plan).await?;
+    let Some(pool) = limit_of(state.runtime_env().memory_pool.as_ref()) else { return Ok(planned) };
     let sides = BuildSides::of(&planned, tables);
     if sides.fit(pool) {
         return Ok(planned);
@@ -44,7 +54,7 @@ pub async fn physical(
     options.optimizer.prefer_hash_join = false;
     // DataFusion plans a sort-merge join only where there are several partitions.
     options.execution.target_partitions = options.execution.target_partitions.max(2);
-    create(&state, &plan).await
+    create(&state, plan).await
 }
 
 /// The build sides of `plan` with `tables` in its leaves, were all its joins hash joins.
@@ -54,21 +64,29 @@ pub(super) async fn build_sides(
     tables: &BTreeMap<String, Arc<dyn TableProvider>>,
 ) -> Result<BuildSides> {
     let plan = Leaf::replace(plan, tables)?;
-    Ok(BuildSides::of(&create(&context.state(), &plan).await?, tables))
+    let planned = create(&context.state(), &plan).await.map_err(unplanned)?;
+    Ok(BuildSides::of(&planned, tables))
 }
 
 /// The size of the pool that `context` plans for; none where it has no limit.
 pub(super) fn pool_bytes(context: &SessionContext) -> Option<usize> {
-    match context.runtime_env().memory_pool.memory_limit() {
+    limit_of(context.runtime_env().memory_pool.as_ref())
+}
+
+fn limit_of(pool: &dyn MemoryPool) -> Option<usize> {
+    match pool.memory_limit() {
         MemoryLimit::Finite(bytes) => Some(bytes),
         _ => None,
     }
 }
 
 /// The logical plan is optimised already; only the physical planning is done per epoch.
-async fn create(state: &SessionState, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
-    let planned = state.query_planner().create_physical_plan(plan, state).await;
-    planned.map_err(|e| sql_error("cannot plan an epoch", e))
+async fn create(state: &SessionState, plan: &LogicalPlan) -> SqlResult<Arc<dyn ExecutionPlan>> {
+    state.query_planner().create_physical_plan(plan, state).await
+}
+
+fn unplanned(error: DataFusionError) -> Error {
+    sql_error("cannot plan an epoch", error)
 }
 
 /// The rows of `plan`, in memory. `hold` is told the bytes gathered so far and may refuse them.

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use arrow::datatypes::SchemaRef;
+use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::config::Dialect;
 use datafusion::datasource::provider_as_source;
@@ -46,6 +47,24 @@ pub async fn plan_statement(
             problems.push(&file, Some(span), wrong.message, Some(wrong.hint));
             None
         }
+    }
+}
+
+/// Whether `sql`, whose parameters have `values`, can be planned and its types go together; what is
+/// wrong goes to `problems`.
+pub async fn check_query(
+    context: &SessionContext,
+    sql: &SqlText,
+    names: &Names,
+    values: Vec<(String, ScalarValue)>,
+    problems: &mut Problems,
+) {
+    let Some(planned) = plan_statement(context, sql, names, problems).await else { return };
+    let bound = planned.plan.with_param_values(values).map_err(wrong);
+    if let Err(wrong) = bound.and_then(|plan| optimise(context, &plan)) {
+        let (line, column) = wrong.at.unwrap_or((1, 1));
+        let (file, span) = sql.locate(line, column);
+        problems.push(&file, Some(span), wrong.message, Some(wrong.hint));
     }
 }
 

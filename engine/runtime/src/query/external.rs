@@ -9,7 +9,10 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::catalog::TableProvider;
-use datafusion::prelude::{SessionContext, cast, ident};
+use datafusion::common::TableReference;
+use datafusion::datasource::provider_as_source;
+use datafusion::logical_expr::LogicalPlanBuilder;
+use datafusion::prelude::{DataFrame, SessionContext, cast, ident};
 use deltalake::DeltaTable;
 use sluice_core::{Error, Result, Secrets};
 use sluice_lake::delta::library_table;
@@ -94,7 +97,7 @@ impl External {
             None => table.load().await,
         };
         loaded.map_err(|e| self.unreadable(location, e))?;
-        let provider = scan(context, &table).await;
+        let provider = scan(context, &self.name, &table).await;
         provider.map_err(|e| self.unreadable(location, e))
     }
 
@@ -130,9 +133,11 @@ async fn is_delta(location: &Location) -> Result<bool> {
     Ok(!log.store.list(&log.path).await?.is_empty())
 }
 
-/// The library's scan, with columns of plain types.
+/// The library's scan, with columns of plain types. It goes by `name` in plans: what is behind the
+/// view of a known table is as well known.
 async fn scan(
     context: &SessionContext,
+    name: &str,
     table: &DeltaTable,
 ) -> datafusion::error::Result<Arc<dyn TableProvider>> {
     table.update_datafusion_session(&context.state())?;
@@ -144,7 +149,9 @@ async fn scan(
         if &wanted == field.data_type() { column } else { cast(column, wanted).alias(field.name()) }
     });
     let columns: Vec<_> = columns.collect();
-    Ok(context.read_table(provider)?.select(columns)?.into_view())
+    let name = TableReference::bare(name);
+    let scan = LogicalPlanBuilder::scan(name, provider_as_source(provider), None)?;
+    Ok(DataFrame::new(context.state(), scan.project(columns)?.build()?).into_view())
 }
 
 /// `schema` with plain types, everything nullable: a file may lack a column.

@@ -108,7 +108,8 @@ impl Held {
     }
 }
 
-fn kind_of(graph: &Graph, name: &str) -> Kind {
+/// What a relation is to its job.
+pub(super) fn kind_of(graph: &Graph, name: &str) -> Kind {
     if graph.tables.iter().any(|t| t.spec.name == name) {
         return Kind::Table;
     }

@@ -1,12 +1,16 @@
 //! Queries by people: read-only SQL over the last published snapshots.
 //!
 //! In: the graphs of a pack, tables of others. Out: a session in which every table, view,
-//! `__rejected`, `__quarantine` and `__undelivered` answers, from the first moment on, beside the tables of others
-//! and the system tables. It never touches a running job and never writes.
+//! `__rejected`, `__quarantine` and `__undelivered` answers, from the first moment on, beside the
+//! tables of others and the system tables: opened for one question ([`open`]), or kept between
+//! questions ([`Served`]). It never touches a running job and never writes.
 
 mod dataset;
+mod endpoints;
 mod external;
+mod guard;
 mod held;
+mod served;
 mod system;
 
 use std::sync::Arc;
@@ -15,21 +19,23 @@ use arrow::datatypes::SchemaRef;
 use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::execution::context::SQLOptions;
 use datafusion::prelude::SessionContext;
 use sluice_core::{Error, Result, Secrets};
 use sluice_lake::snapshot::Published;
 use sluice_lake::store;
 
-use crate::catalog::{SnapshotTable, sql_error};
+use crate::catalog::{SnapshotTable, find_ours, sql_error};
 use crate::epoch::Environment;
 use crate::function::{EpochTime, SessionOptions, session};
 use crate::outbox::{Outbox, undelivered_schema, undelivered_table};
 use crate::plan::{Graph, undelivered_name};
 use crate::recover;
 
+pub use endpoints::check_endpoints;
 pub use external::External;
+pub use guard::{Facts, Holds, Question, ask, bind, examine};
 pub use held::{Held, TableFacts, held};
+pub use served::{Served, Shown, ShownJob, ShownTable};
 pub use system::{SYSTEM_SCHEMA, system_tables};
 
 /// A job and the secrets its store may need.
@@ -103,26 +109,26 @@ pub async fn query(
     context: &SessionContext,
     sql: &str,
 ) -> Result<(SchemaRef, SendableRecordBatchStream)> {
-    let read_only =
-        SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-    let refused = |e: DataFusionError| {
-        let text = e.strip_backtrace();
-        if let Some((_, what)) = text.split_once(" not supported: ") {
-            return Error::config(format!("a query only reads, this is {what}"))
-                .hint("change tables through the job file and `sluice run`");
-        }
-        let hint = hint(&e, &text);
-        let place = e.diagnostic().and_then(|d| d.span).map(|s| s.start);
-        let message = e.diagnostic().map_or(text, |d| d.message.clone());
-        let place =
-            place.map_or(String::new(), |p| format!(" line={} column={}", p.line, p.column));
-        Error::config(format!("{message}{place}")).hint(hint)
-    };
-    let frame = context.sql_with_options(sql, read_only).await.map_err(refused)?;
+    let question = ask(&context.state(), sql).await?;
+    let frame = context.execute_logical_plan(question.plan).await.map_err(refused)?;
     let schema = Arc::new(frame.schema().as_arrow().clone());
     let stream =
         frame.execute_stream().await.map_err(|e| sql_error("the query cannot be run", e))?;
     Ok((schema, stream))
+}
+
+/// What is wrong with a question, at its place, and what helps.
+fn refused(error: DataFusionError) -> Error {
+    let error = match find_ours(error) {
+        Ok(ours) => return ours,
+        Err(other) => other,
+    };
+    let text = error.strip_backtrace();
+    let hint = hint(&error, &text);
+    let place = error.diagnostic().and_then(|d| d.span).map(|s| s.start);
+    let message = error.diagnostic().map_or(text, |d| d.message.clone());
+    let place = place.map_or(String::new(), |p| format!(" line={} column={}", p.line, p.column));
+    Error::config(format!("{message}{place}")).hint(hint)
 }
 
 /// What helps against a refused query: what DataFusion itself suggests, else what there is.

@@ -13,7 +13,9 @@ use sluice_lake::store;
 use super::chains::shard_chain;
 use super::definition::COLUMNS;
 use crate::epoch::Environment;
+use crate::function::{SessionOptions, session};
 use crate::job::{Job, SourceSpec};
+use crate::plan::Graph;
 
 /// `job` as it was when its last epoch was sealed: with the columns that its sources had learned.
 pub async fn remember(env: &Environment, job: &Arc<Job>, secrets: &Secrets) -> Result<Arc<Job>> {
@@ -36,6 +38,43 @@ pub async fn remember(env: &Environment, job: &Arc<Job>, secrets: &Secrets) -> R
         }
     }
     Ok(all)
+}
+
+/// The plans of `graph` as they were when its last epoch was sealed: with the columns that its
+/// sources had learned. For who runs a job again and again. Errors: those of [`Graph::learn`], and
+/// the store's.
+pub async fn replan(
+    env: &Environment,
+    graph: &Arc<Graph>,
+    secrets: &Secrets,
+) -> Result<Arc<Graph>> {
+    let job = remember(env, &graph.job, secrets).await?;
+    let columns = unplanned(&graph.job, &job);
+    if columns.is_empty() {
+        return Ok(graph.clone());
+    }
+    let context = session(&SessionOptions {
+        memory: env.pool.clone(),
+        partitions: env.partitions,
+        time: graph.time.clone(),
+    })?;
+    Ok(Arc::new(graph.learn(&context, &env.registry, &columns).await?))
+}
+
+/// The columns of `now` that `planned` lacks, by source: they stand behind those it has.
+fn unplanned(planned: &Job, now: &Job) -> BTreeMap<String, Vec<FieldSpec>> {
+    let fields = |source: &SourceSpec| {
+        let schema = source.config.schema.as_ref();
+        schema.map(|schema| schema.fields.clone()).unwrap_or_default()
+    };
+    let mut columns = BTreeMap::new();
+    for (before, after) in planned.sources.iter().zip(&now.sources) {
+        let new = fields(after).split_off(fields(before).len().min(fields(after).len()));
+        if !new.is_empty() {
+            columns.insert(after.name.clone(), new);
+        }
+    }
+    columns
 }
 
 /// The columns that a manifest knows, by source.

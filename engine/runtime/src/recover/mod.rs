@@ -24,13 +24,14 @@ use sluice_lake::manifest::Lease;
 
 use crate::epoch::{Publisher, SourceRun, Worker};
 
+pub(crate) use chains::united;
 pub use chains::{beside, is_replay, published, replay_chain, replays, shard_chain};
 pub use changes::{Change, definition_changes};
 pub use decide::{Found, Known, Verdict, decide_table};
 pub use definition::definition_of;
 pub use foreign::load as foreign_tables;
 pub use joins::joins;
-pub use learned::remember;
+pub use learned::{remember, replan};
 pub use open::{RecoverOptions, lake_of, lake_with, open};
 pub use past::{Past, past};
 pub use reset::{Mark, Owned, owned};

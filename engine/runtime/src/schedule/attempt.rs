@@ -11,7 +11,7 @@ use std::time::Duration;
 use sluice_core::{Error, FieldSpec, Kind, Result, Secrets};
 use tokio_util::sync::CancellationToken;
 
-use super::circuit::{Circuits, backed_off};
+use super::circuit::{Circuits, backed_off, is_outage};
 use super::report::{Progress, Summary};
 use super::run::{Around, Ended, Run, RunOptions};
 use super::shards::Shards;
@@ -213,11 +213,11 @@ impl Attempts<'_> {
     /// then nothing is left to be done, since what no epoch sealed is taken again by the next run.
     async fn wait_after(&self, error: Error, state: &mut State) -> Result<bool> {
         state.teller.failed(&error);
+        state.circuits.missed(&error);
         state.failures += 1;
         let careful = error.kind() == Kind::Unreadable;
         let again = error.retry() || careful;
-        let outage = error.kind() == Kind::Unavailable && error.retry();
-        let endures = outage && self.options.follow && state.opened;
+        let endures = is_outage(&error) && self.options.follow && state.opened;
         let gives_up = !again || (state.failures > FAILURES_MAX && !endures);
         // A source that failed had given nothing: then there is nothing to finish either.
         let idle = endures && error.source_name().is_some() && !state.unpublished;

@@ -55,6 +55,7 @@ impl Deliveries {
                 chain: worker.lake.chain.clone(),
                 sealed: worker.state.epoch.checked_sub(1),
                 ids: env.ids.clone(),
+                metrics: env.metrics.clone(),
                 run: worker.identity.run.clone(),
                 limits: sink.backlog,
             };

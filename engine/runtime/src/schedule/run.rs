@@ -254,7 +254,7 @@ impl<'a> Run<'a> {
         let deliveries = &self.deliveries;
         let publishing = self.publishing.as_ref();
         let over = |sources: &[SourceRun], nothing: bool| {
-            circuits.sources_answered();
+            circuits.sources_answered(sources.iter().map(|run| run.name.as_str()));
             teller.lag(sources);
             let published = nothing && publishing.is_some_and(|p| p.task.is_finished());
             published || tender.is_some_and(Tender::is_asked) || deliveries.failed()

@@ -183,9 +183,9 @@ impl<'a> Shards<'a> {
         let marks = what == House::Found;
         let how = RecoverOptions { take_over, rebuild, marks, ..RecoverOptions::default() };
         let lake = lake_of(env, graph, secrets)?;
-        let running = open(env, graph, lake, secrets, how).await?;
-        *opened = true;
         let told = Told::of(env, &graph.job.name);
+        let running = told.opened(open(env, graph, lake, secrets, how).await)?;
+        *opened = true;
         let mut run = Run::new(env, graph, options, told.around(&Silent, stop), running);
         match what {
             House::Found => run.found(summary).await,
@@ -195,7 +195,10 @@ impl<'a> Shards<'a> {
     }
 
     async fn follow(&self, summary: &mut Summary) -> Result<()> {
-        let mut group = self.group().await?;
+        let Attempts { env, graph, .. } = &self.base;
+        let joined = self.group().await;
+        let sources = graph.sources.iter().map(|source| source.spec.name.as_str());
+        let mut group = Told::of(env, &graph.job.name).joined(joined, sources)?;
         let stop = &self.base.stop;
         let mut at_work: BTreeMap<Part, Working> = BTreeMap::new();
         let mut wanted: BTreeSet<Part> = BTreeSet::new();
@@ -296,7 +299,8 @@ impl<'a> Shards<'a> {
         for source in &graph.sources {
             let Some(factory) = env.registry.source(&source.spec.connector) else { continue };
             let context = env.context(&graph.job.name, secrets);
-            let group = factory.membership(&source.spec.config, &context, shards).await?;
+            let group = factory.membership(&source.spec.config, &context, shards).await;
+            let group = group.map_err(|e| e.at_source(&source.spec.name))?;
             if let Some(group) = group {
                 return Ok(Group::Of(group));
             }

@@ -51,9 +51,16 @@ impl Tender {
     }
 
     /// Gives the lease back.
-    pub async fn end(self) -> Result<Lease> {
+    pub async fn end(mut self) -> Result<Lease> {
         self.over.cancel();
-        self.task.await.map_err(|e| Error::bug("the lease was lost track of").because(e))
+        (&mut self.task).await.map_err(|e| Error::bug("the lease was lost track of").because(e))
+    }
+}
+
+impl Drop for Tender {
+    /// A run that is dropped in the middle holds the job no longer: nobody else could end that.
+    fn drop(&mut self) {
+        self.over.cancel();
     }
 }
 

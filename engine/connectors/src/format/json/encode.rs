@@ -28,6 +28,35 @@ impl Encoder {
     }
 }
 
+/// Rows as JSON objects.
+#[derive(Debug, Default)]
+pub struct Objects {
+    /// Their bytes, one object behind the other.
+    pub bytes: Vec<u8>,
+    /// Where each ends.
+    pub ends: Vec<usize>,
+}
+
+impl Objects {
+    /// The objects of `rows`, one per row.
+    pub fn of(rows: &RecordBatch) -> Result<Self> {
+        let mut lines = Vec::new();
+        let mut writer = LineDelimitedWriter::new(&mut lines);
+        writer.write(rows)?;
+        writer.finish()?;
+        // Line feeds inside of texts are escaped: each that is left ends a row.
+        let mut objects = Self { bytes: Vec::with_capacity(lines.len()), ends: Vec::new() };
+        for line in lines.split(|b| *b == b'\n').take(rows.num_rows()) {
+            objects.bytes.extend_from_slice(line);
+            objects.ends.push(objects.bytes.len());
+        }
+        if objects.ends.len() != rows.num_rows() {
+            return Err(Error::bug("rows and their JSON lines are not as many"));
+        }
+        Ok(objects)
+    }
+}
+
 fn holds_bytes(data_type: &DataType) -> bool {
     match data_type {
         DataType::Struct(fields) => fields.iter().any(|f| holds_bytes(f.data_type())),

@@ -26,7 +26,7 @@ mod typed;
 pub(crate) use column::{Column, Reading, Record, Rescued};
 pub(crate) use decode::object;
 pub use decode::{Decoder, Layout, Origin, Unknown};
-pub use encode::Encoder;
+pub use encode::{Encoder, Objects};
 pub use keys::{Keys, LEARNED_MAX};
 pub use record::begins_list;
 pub(crate) use scan::{Cursor, Wrong, joined};

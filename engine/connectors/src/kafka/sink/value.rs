@@ -5,8 +5,7 @@
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
-use arrow::json::LineDelimitedWriter;
-use sluice_core::{Error, Result};
+use sluice_core::Result;
 
 use super::config::{Format, Settings};
 use crate::format::json;
@@ -79,20 +78,8 @@ struct Json;
 
 impl EncodeMessages for Json {
     fn encode(&mut self, rows: &RecordBatch) -> Result<Values> {
-        let mut lines = Vec::new();
-        let mut writer = LineDelimitedWriter::new(&mut lines);
-        writer.write(rows)?;
-        writer.finish()?;
-        // Line feeds inside of texts are escaped: each that is left ends a row.
-        let mut values = Values { bytes: Vec::with_capacity(lines.len()), ..Values::default() };
-        for line in lines.split(|b| *b == b'\n').take(rows.num_rows()) {
-            values.bytes.extend_from_slice(line);
-            values.ends.push(values.bytes.len());
-        }
-        if values.ends.len() != rows.num_rows() {
-            return Err(Error::bug("rows and their JSON lines are not as many"));
-        }
-        Ok(values)
+        let json::Objects { bytes, ends } = json::Objects::of(rows)?;
+        Ok(Values { bytes, ends, refused: Vec::new() })
     }
 }
 

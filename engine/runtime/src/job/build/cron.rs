@@ -1,4 +1,12 @@
-//! Whether a text is a cron expression. When it is due is the scheduler's business.
+//! Cron expressions: which texts are one, and what is wrong with others.
+//!
+//! In: five fields. Out: `croner`'s pattern, or a message and a hint that name the field. Of what
+//! `croner` reads besides (seconds, years, `L`, `W`, `#`, `@daily`) nothing is taken: an expression
+//! means here what it means to every cron. When one is due is `schedule::due`'s business.
+
+use chrono::NaiveDateTime;
+use croner::Cron;
+use croner::parser::{CronParser, Seconds, Year};
 
 const FIELDS: [Field; 5] = [
     Field { name: "minute", least: 0, most: 59, names: &[] },
@@ -18,16 +26,19 @@ struct Field {
     names: &'static [&'static str],
 }
 
-/// Checks an expression of five fields; the error is a message and a hint.
-pub(super) fn check(text: &str) -> Result<(), (String, String)> {
+/// Reads an expression of five fields; the error is a message and a hint.
+pub(crate) fn parse(text: &str) -> Result<Cron, (String, String)> {
     let parts: Vec<&str> = text.split_whitespace().collect();
     if parts.len() != FIELDS.len() {
         let message = format!("a cron expression has five fields, this has {}", parts.len());
         let hint = "minute, hour, day of month, month, day of week: \"*/5 * * * *\"";
         return Err((message, hint.into()));
     }
-    for (part, field) in parts.iter().zip(&FIELDS) {
-        if !part.split(',').all(|item| field.holds(item)) {
+    for (place, (part, field)) in parts.iter().zip(&FIELDS).enumerate() {
+        // By itself among stars, so that the error is this field's.
+        let mut alone = ["*"; FIELDS.len()];
+        alone[place] = *part;
+        if !field.spells(part) || pattern(&alone.join(" ")).is_err() {
             let message =
                 format!("not a field of a cron expression field={} text={part}", field.name);
             let hint = format!(
@@ -37,36 +48,32 @@ pub(super) fn check(text: &str) -> Result<(), (String, String)> {
             return Err((message, hint));
         }
     }
-    Ok(())
+    // Day by day through three thousand years at most, which takes milliseconds.
+    let due = |cron: &Cron| cron.find_next_occurrence(&NaiveDateTime::default(), true).is_ok();
+    pattern(text).ok().filter(due).ok_or_else(|| {
+        let message = format!("a cron expression that is never due text={text:?}");
+        (message, "none of its months has such a day".to_string())
+    })
+}
+
+fn pattern(text: &str) -> Result<Cron, croner::errors::CronError> {
+    let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed);
+    parser.build().parse(text)
 }
 
 impl Field {
-    fn holds(&self, item: &str) -> bool {
-        let (range, step) = match item.split_once('/') {
-            Some((range, step)) => (range, Some(step)),
-            None => (item, None),
+    /// Whether a field has only words that may stand in it: `croner` takes names of days and months
+    /// anywhere.
+    fn spells(&self, part: &str) -> bool {
+        let known = |word: &str| {
+            let lower = word.to_ascii_lowercase();
+            let number = !word.is_empty() && word.bytes().all(|b| b.is_ascii_digit());
+            word == "*" || number || self.names.contains(&lower.as_str())
         };
-        let step_is_right =
-            step.is_none_or(|s| s.parse::<u32>().is_ok_and(|n| (1..=self.most).contains(&n)));
-        let range_is_right = match range.split_once('-') {
-            _ if range == "*" => true,
-            Some((from, to)) => match (self.value(from), self.value(to)) {
-                (Some(from), Some(to)) => from <= to,
-                _ => false,
-            },
-            None => self.value(range).is_some(),
-        };
-        step_is_right && range_is_right
-    }
-
-    fn value(&self, text: &str) -> Option<u32> {
-        let lower = text.to_ascii_lowercase();
-        if let Some(i) = self.names.iter().position(|name| *name == lower) {
-            return u32::try_from(i).ok().map(|i| i + self.least);
-        }
-        let all_digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        let number = text.parse::<u32>().ok().filter(|_| all_digits)?;
-        (self.least..=self.most).contains(&number).then_some(number)
+        // A step over the end of the field is one time, not a rhythm.
+        let near = |step: &str| step.parse::<u32>().is_ok_and(|n| n <= self.most);
+        let steps = part.split(',').filter_map(|item| item.split_once('/'));
+        part.split([',', '-', '/']).all(known) && steps.into_iter().all(|(_, step)| near(step))
     }
 }
 
@@ -76,13 +83,49 @@ mod tests {
 
     #[test]
     fn five_fields_within_their_bounds() {
-        for text in ["*/5 * * * *", "0 6,18 1-15 jan-mar MON", "59 23 31 12 7", "0 0 * * 1-5/2"] {
-            assert_eq!(check(text), Ok(()), "{text}");
+        for text in [
+            "*/5 * * * *",
+            "0 6,18 1-15 jan-mar MON",
+            "59 23 31 12 7",
+            "0 0 * * 1-5/2",
+            "  0\t6 * *  sat,sun ",
+            "0 12 29 2 *",
+        ] {
+            assert!(parse(text).is_ok(), "{text}");
         }
-        for text in
-            ["* * * *", "60 * * * *", "* 24 * * *", "* * 0 * *", "5-1 * * * *", "*/0 * * * *"]
-        {
-            assert!(check(text).is_err(), "{text}");
+        for text in [
+            "* * * *",
+            "60 * * * *",
+            "* 24 * * *",
+            "* * 0 * *",
+            "5-1 * * * *",
+            "*/0 * * * *",
+            "* * * mon *",
+            "* * * * jan",
+            "* * L * *",
+            "* * 15W * *",
+            "* * * * mon#2",
+            "* * ? * *",
+            "* * * * +mon",
+            "1,,2 * * * *",
+            "-1 * * * *",
+            "@daily * * * *",
+            "* * * * 8",
+            "*/90 * * * *",
+            "0 0 30 2 *",
+        ] {
+            assert!(parse(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_wrong_names_its_field() {
+        let (message, hint) = parse("0 25 * * *").unwrap_err();
+        assert_eq!(message, "not a field of a cron expression field=hour text=25");
+        assert!(hint.contains("from 0 to 23"), "{hint}");
+        let (message, _) = parse("0 0 * tue *").unwrap_err();
+        assert_eq!(message, "not a field of a cron expression field=month text=tue");
+        assert!(parse("* * *").unwrap_err().0.ends_with("this has 3"));
+        assert!(parse("0 0 31 4,6 *").unwrap_err().0.contains("never due"));
     }
 }

@@ -192,7 +192,7 @@ impl Builder<'_, '_> {
         folder.to_string()
     }
 
-    fn statement(
+    pub(in crate::job) fn statement(
         &mut self,
         pointer: &str,
         sql: Option<String>,

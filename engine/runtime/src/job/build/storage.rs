@@ -1,7 +1,7 @@
 //! `storage:`: settings of buckets that have some of their own.
 //!
-//! In: entries with a URL and settings. Out: settings by URL, secrets still by name. Which keys
-//! there are the store's client says.
+//! In: entries with a URL and settings. Out: settings by URL, secrets still by name; of those that
+//! a project lent, the ones that the job names. Which keys there are the store's client says.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,7 @@ use crate::job::read::segment;
 use crate::job::spec::StorageEntry;
 
 impl Builder<'_, '_> {
-    pub(super) fn storage(&mut self, entries: Named<StorageEntry>) -> Vec<StoreSpec> {
+    pub(in crate::job) fn storage(&mut self, entries: Named<StorageEntry>) -> Vec<StoreSpec> {
         let mut stores = Vec::new();
         let mut buckets = BTreeSet::new();
         for (name, entry) in entries {
@@ -27,7 +27,10 @@ impl Builder<'_, '_> {
                 self.report.at(&place, message, "put the settings of a bucket into one entry");
             }
             let settings = self.store_settings(&pointer, &entry.url, entry.settings);
-            stores.push(StoreSpec { url: entry.url, settings });
+            if self.report.document.is_borrowed(&pointer) && !self.names_bucket(&entry.url) {
+                continue;
+            }
+            stores.push(StoreSpec { name, url: entry.url, settings });
         }
         stores
     }

@@ -1,9 +1,10 @@
 //! From the text of a job file to a tree of values with places, interpolated.
 //!
-//! In: a file's text, `--target`, `--set`. Out: [`Interpolated`], a JSON value in which nothing is
-//! left to replace but references to secrets. It does not know which keys a job file has, apart
-//! from those that interpolation itself needs.
+//! In: a file's text, that of its project, `--target`, `--set`. Out: [`Interpolated`], a JSON value
+//! in which nothing is left to replace but references to secrets. It does not know which keys a job
+//! file has, apart from those that interpolation and a project need.
 
+mod layer;
 mod place;
 mod reference;
 mod scope;
@@ -17,8 +18,9 @@ use sluice_core::Span;
 use self::reference::Expanded;
 use super::report::Report;
 
+pub(crate) use self::layer::layered;
 pub(crate) use self::place::Text;
-pub(crate) use self::scope::Scope;
+pub(crate) use self::scope::{Scope, choose_target};
 pub(crate) use self::tree::{Document, nearest, segment};
 
 /// A tree after interpolation.
@@ -36,10 +38,6 @@ impl Interpolated {
     /// Replaces the references in `document`; what is wrong goes to `report`.
     pub(crate) fn new(document: &Document, scope: &Scope, report: &mut Report<'_>) -> Self {
         let mut value = document.value.clone();
-        let own_lake = scope.lake.as_ref().and_then(|p| document.value.pointer(p));
-        if let (Some(lake), Some(slot)) = (own_lake, value.get_mut("lake")) {
-            *slot = lake.clone();
-        }
         let mut walk =
             Walk { scope, report, failed: document.broken.clone(), origins: BTreeMap::new() };
         if let Value::Object(entries) = &mut value {
@@ -110,21 +108,20 @@ impl Walk<'_, '_> {
             }
             Ok(Expanded::Secret(_)) => (
                 "a secret cannot be used here".to_string(),
-                "secrets stand in the settings of sources, sinks and storage only".to_string(),
+                "secrets stand in the settings of sources, sinks and storage, as tokens of users and \
+                 as keys of endpoints only"
+                    .to_string(),
             ),
             Err(wrong) => wrong,
         };
-        let place = match (pointer, &self.scope.lake) {
-            ("/lake", Some(of_target)) => of_target.as_str(),
-            _ => pointer,
-        };
-        self.report.at(place, message, hint);
+        self.report.at(pointer, message, hint);
         self.failed.insert(pointer.to_string());
         None
     }
 }
 
-/// Whether the value at `pointer` is handed to a connector or a store.
+/// Whether the value at `pointer` is handed to a connector, a store or whoever checks or needs a
+/// token.
 fn is_setting(pointer: &str) -> bool {
     let mut segments = pointer.split('/').skip(1);
     let section = segments.next().unwrap_or_default();
@@ -132,6 +129,8 @@ fn is_setting(pointer: &str) -> bool {
     match section {
         "sources" | "sinks" => !matches!(key, "" | "connector" | "schema" | "from" | "backlog"),
         "storage" => !matches!(key, "" | "url"),
+        "users" => key == "token",
+        "endpoints" => key == "forward" && pointer.ends_with("/forward/key"),
         _ => false,
     }
 }

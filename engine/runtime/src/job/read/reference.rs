@@ -166,8 +166,7 @@ mod tests {
         Scope {
             vars: vars.into_iter().map(|(k, v)| (k.to_string(), v)).collect(),
             secrets: [("token".to_string(), None)].into_iter().collect(),
-            target: None,
-            lake: None,
+            ..Scope::default()
         }
     }
 

@@ -1,7 +1,8 @@
-//! The variables, secrets and target that hold for one reading of a job file.
+//! The variables, secrets and target that hold for one reading of a job file or project.
 //!
-//! In: the tree as written, `--target` and `--set`. Out: a value for every variable. Later wins:
-//! `vars:`, then the target's, then `--set`. Variables may refer to variables, in any order.
+//! In: the tree with what a project lent it, `--target` and `--set`. Out: a value for every
+//! variable, and where it was written. Later wins: `vars:`, then the target's, then `--set`.
+//! Variables may refer to variables, in any order.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,8 +22,8 @@ pub(crate) struct Scope {
     pub(crate) secrets: BTreeMap<String, Option<String>>,
     /// The target in use.
     pub(crate) target: Option<String>,
-    /// The pointer of the target's own lake.
-    pub(crate) lake: Option<String>,
+    /// Where the value of each variable is written, by JSON pointer; none: `--set` gave it.
+    pub(crate) origins: BTreeMap<String, Option<String>>,
 }
 
 impl Scope {
@@ -30,10 +31,11 @@ impl Scope {
     pub(crate) fn new(document: &Document, options: &LoadOptions, report: &mut Report<'_>) -> Self {
         let root = &document.value;
         let mut scope = Self::default();
-        let mut origins: BTreeMap<String, String> = BTreeMap::new();
         for (name, value) in scalars(root.get("vars")) {
+            let pointer = format!("/vars{}", segment(name));
+            check_kind(document, &pointer, value, report);
             scope.vars.insert(name.clone(), value.clone());
-            origins.insert(name.clone(), format!("/vars{}", segment(name)));
+            scope.origins.insert(name.clone(), Some(pointer));
         }
         scope.add_secrets(root.get("secrets"), "/secrets");
         check_targets(root, &scope, report);
@@ -43,15 +45,15 @@ impl Scope {
             let entry = root.pointer(&pointer).cloned().unwrap_or_default();
             for (name, value) in scalars(entry.get("vars")) {
                 if scope.vars.contains_key(name) {
+                    let place = format!("{pointer}/vars{}", segment(name));
                     scope.vars.insert(name.clone(), value.clone());
-                    origins.insert(name.clone(), format!("{pointer}/vars{}", segment(name)));
+                    scope.origins.insert(name.clone(), Some(place));
                 }
             }
             scope.add_secrets(entry.get("secrets"), &format!("{pointer}/secrets"));
-            scope.lake = entry.get("lake").map(|_| format!("{pointer}/lake"));
         }
         scope.apply_set(options, report);
-        scope.resolve(&origins, report);
+        scope.resolve(report);
         scope
     }
 
@@ -68,6 +70,7 @@ impl Scope {
             match typed(text, default) {
                 Some(value) => {
                     self.vars.insert(name.clone(), value);
+                    self.origins.insert(name.clone(), None);
                 }
                 None => {
                     let message =
@@ -80,7 +83,7 @@ impl Scope {
     }
 
     /// Replaces references between variables, until none is left.
-    fn resolve(&mut self, origins: &BTreeMap<String, String>, report: &mut Report<'_>) {
+    fn resolve(&mut self, report: &mut Report<'_>) {
         let mut open: BTreeSet<String> = self.vars.keys().cloned().collect();
         loop {
             let ready: Vec<String> =
@@ -90,13 +93,12 @@ impl Scope {
             }
             for name in ready {
                 open.remove(&name);
-                self.settle(&name, origins, report);
+                self.settle(&name, report);
             }
         }
         for name in open {
             let message = format!("variables refer to each other in a circle name={name}");
-            let pointer = origins.get(&name).cloned().unwrap_or_default();
-            report.at(&pointer, message, "give one of them a value of its own");
+            report.at(&self.pointer(&name), message, "give one of them a value of its own");
             self.vars.insert(name, Value::Null);
         }
     }
@@ -106,9 +108,15 @@ impl Scope {
         reference::variables(text).iter().any(|other| open.contains(*other))
     }
 
-    fn settle(&mut self, name: &str, origins: &BTreeMap<String, String>, report: &mut Report<'_>) {
+    /// Where a variable is written; one that `--set` gave, where it is declared.
+    fn pointer(&self, name: &str) -> String {
+        let written = self.origins.get(name).cloned().flatten();
+        written.unwrap_or_else(|| format!("/vars{}", segment(name)))
+    }
+
+    fn settle(&mut self, name: &str, report: &mut Report<'_>) {
         let Some(Value::String(text)) = self.vars.get(name) else { return };
-        let pointer = origins.get(name).cloned().unwrap_or_default();
+        let pointer = self.pointer(name);
         let value = match reference::expand(text, self) {
             Ok(Expanded::Same) => return,
             Ok(Expanded::Text(text, _)) => Value::String(text),
@@ -124,6 +132,15 @@ impl Scope {
             }
         };
         self.vars.insert(name.to_string(), value);
+    }
+}
+
+/// A variable of a job that takes the place of its project's has the same type.
+fn check_kind(document: &Document, pointer: &str, value: &Value, report: &mut Report<'_>) {
+    let Some(of_project) = document.of_project(pointer) else { return };
+    if kind(of_project) != kind(value) && !is_reference(of_project, value) {
+        let message = format!("{} here, {} in the project", kind(value), kind(of_project));
+        report.at(pointer, message, "give it the type it has in `sluice.yaml`, or another name");
     }
 }
 
@@ -163,8 +180,8 @@ fn is_reference(a: &Value, b: &Value) -> bool {
     [a, b].iter().any(|v| v.as_str().is_some_and(|text| text.contains("${")))
 }
 
-/// `--target` when the job knows it, else the default one.
-fn choose_target(root: &Value, options: &LoadOptions) -> Option<String> {
+/// `--target` when the file knows it, else the default one.
+pub(crate) fn choose_target(root: &Value, options: &LoadOptions) -> Option<String> {
     let targets = root.get("targets").and_then(Value::as_object)?;
     if let Some(wanted) = &options.target {
         return targets.contains_key(wanted).then(|| wanted.clone());

@@ -10,6 +10,7 @@ use saphyr::{LoadableYamlNode, MarkedYaml, Scalar, ScanError, YamlData};
 use serde_json::{Map, Number, Value};
 use sluice_core::{Problems, Span};
 
+use super::layer::Lent;
 use super::place::Text;
 
 /// Characters of a job file or data schema. Real ones have a few thousand; a larger one is a data
@@ -37,6 +38,8 @@ pub(crate) struct Document {
     pub(crate) broken: BTreeSet<String>,
     /// Values that are written as `null`, by JSON pointer; others are null because nothing is there.
     pub(crate) nulls: BTreeSet<String>,
+    /// What stands in the tree and not at its place in this file.
+    pub(super) lent: Lent,
     text: Text,
     /// The characters each text scalar was read from.
     scalars: BTreeMap<String, (usize, usize)>,
@@ -89,7 +92,8 @@ impl Document {
         reader.out.spans.insert(String::new(), span);
         let value = reader.value(root, "");
         let Parts { spans, keys, scalars, broken, nulls } = reader.out;
-        Some(Self { file: file.to_path_buf(), value, spans, keys, broken, nulls, text, scalars })
+        let (file, lent) = (file.to_path_buf(), Lent::default());
+        Some(Self { file, value, spans, keys, broken, nulls, lent, text, scalars })
     }
 
     /// The place of the value at `pointer`, or of the nearest value around it.

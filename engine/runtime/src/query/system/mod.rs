@@ -39,11 +39,15 @@ pub(super) fn register(
     let options = context.copied_config().options().catalog.clone();
     let catalog = context.catalog(&options.default_catalog);
     let catalog = catalog.ok_or_else(|| Error::bug("a session has no catalog"))?;
-    let schema = System { env: env.clone(), jobs: Arc::from(jobs) };
     catalog
-        .register_schema(SYSTEM_SCHEMA, Arc::new(schema))
+        .register_schema(SYSTEM_SCHEMA, schema(env, jobs))
         .map_err(|e| Error::bug("the system tables cannot be registered").because(e))?;
     Ok(())
+}
+
+/// The system tables of `jobs`.
+pub(super) fn schema(env: &Environment, jobs: &[Readable]) -> Arc<dyn SchemaProvider> {
+    Arc::new(System { env: env.clone(), jobs: Arc::from(jobs) })
 }
 
 /// One of the tables.

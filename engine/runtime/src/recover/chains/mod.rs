@@ -90,7 +90,7 @@ pub async fn published(lake: &Location, job: &str) -> Result<Option<Published>> 
 
 /// The records of several chains of a job as one. Those of an earlier life say nothing of the tables
 /// that are there now; they count, so that the number of epochs never falls.
-fn united(mut own: Published, others: Vec<Published>) -> Published {
+pub(crate) fn united(mut own: Published, others: Vec<Published>) -> Published {
     for other in others {
         own.epoch += other.epoch + 1;
         if other.incarnation != own.incarnation {

@@ -9,7 +9,9 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use sluice_core::metric::{CIRCUIT_OPEN, FAILURES, Family, JOB_UP, Metric, Recorder, Series};
+use sluice_core::metric::{
+    CIRCUIT_OPEN, DEPENDENCY_MISSING, FAILURES, Family, JOB_UP, Metric, Recorder, Series,
+};
 use sluice_core::{
     Clock, Config, Context, Ids, Intake, Limit, Offsets, Problems, Reader, Registry, RowStream,
     Scan, Source, SourceFactory, Split, Start, Unbounded, with_position,
@@ -36,6 +38,7 @@ enum Answer {
 #[derive(Debug, Default)]
 struct Stage {
     script: Mutex<VecDeque<Answer>>,
+    builds: AtomicU64,
     polls: AtomicU64,
     waits: Mutex<Vec<Duration>>,
     now_ms: AtomicI64,
@@ -58,6 +61,13 @@ impl Stage {
     fn told(&self, metric: &Metric) -> Vec<f64> {
         let gauges = self.gauges.lock();
         gauges.iter().filter(|(name, ..)| *name == metric.name).map(|(.., v)| *v).collect()
+    }
+
+    /// What was told of dependencies of the job.
+    fn missing(&self) -> Vec<String> {
+        let gauges = self.gauges.lock();
+        let told = gauges.iter().filter(|(name, ..)| *name == DEPENDENCY_MISSING.name);
+        told.map(|(_, labels, value)| format!("{} {value}", labels[1])).collect()
     }
 }
 
@@ -119,7 +129,10 @@ impl Recorder for Stage {
         self.gauges.lock().push((metric.name, labels, value));
     }
 
-    fn replace(&self, _metric: &'static Metric, _first: &[&str], _series: Vec<Series>) {}
+    fn replace(&self, metric: &'static Metric, _first: &[&str], series: Vec<Series>) {
+        let told = series.into_iter().map(|(labels, value)| (metric.name, labels, value));
+        self.gauges.lock().extend(told);
+    }
 
     fn show(&self, _owner: &str, _families: Vec<Family>) {}
 }
@@ -128,7 +141,8 @@ impl Recorder for Stage {
 #[derive(Debug, Clone)]
 struct Flaky {
     stage: Arc<Stage>,
-    builds: bool,
+    /// How often it cannot be made.
+    absent: u64,
 }
 
 fn columns() -> SchemaRef {
@@ -156,9 +170,9 @@ impl SourceFactory for Flaky {
     }
 
     async fn build(&self, _config: &Config, _context: &Context) -> Result<Box<dyn Source>> {
-        match self.builds {
-            true => Ok(Box::new(self.clone())),
-            false => Err(Error::unavailable("the broker is not there")),
+        match self.stage.builds.fetch_add(1, Ordering::SeqCst) < self.absent {
+            true => Err(Error::unavailable("the broker is not there")),
+            false => Ok(Box::new(self.clone())),
         }
     }
 }
@@ -209,7 +223,7 @@ async fn run(
     name: &str,
     stage: &Arc<Stage>,
     follow: bool,
-    builds: bool,
+    absent: u64,
 ) -> (Result<()>, Option<RunnerNote>) {
     let text = format!(
         "job: {name}\nlake: memory://attempt-{name}/lake\nsources: {{orders: {{connector: flaky}}}}\n\
@@ -217,7 +231,7 @@ async fn run(
     );
     let file = std::env::temp_dir().join(format!("sluice-{}-{name}.yaml", std::process::id()));
     fs::write(&file, text).unwrap();
-    let flaky = Flaky { stage: stage.clone(), builds };
+    let flaky = Flaky { stage: stage.clone(), absent };
     let registry = Registry::default().with_source(Arc::new(flaky));
     let (pack, problems) = read_pack(&file, &LoadOptions::default(), &registry);
     fs::remove_file(&file).unwrap();
@@ -249,7 +263,7 @@ async fn run(
 #[tokio::test]
 async fn a_run_that_does_not_follow_gives_up() {
     let stage = Stage::playing(&[Answer::Fail; 20]);
-    let (ended, _) = run("batch", &stage, false, true).await;
+    let (ended, _) = run("batch", &stage, false, 0).await;
     assert_eq!(ended.unwrap_err().source_name(), Some("orders"));
     assert_eq!(stage.polls.load(Ordering::SeqCst), 6);
     let waits: Vec<u64> = stage.waits.lock().iter().map(Duration::as_secs).collect();
@@ -261,7 +275,7 @@ async fn a_run_that_does_not_follow_gives_up() {
 async fn a_run_that_follows_outlasts_an_outage_and_leaves_the_broker_alone() {
     let script = [[Answer::Nothing; 1].as_slice(), &[Answer::Fail; 20], &[Answer::Nothing; 2]];
     let stage = Stage::playing(&script.concat());
-    let (ended, note) = run("outage", &stage, true, true).await;
+    let (ended, note) = run("outage", &stage, true, 0).await;
     ended.unwrap();
     assert_eq!(stage.polls.load(Ordering::SeqCst), 24);
     let waits = stage.waits.lock().clone();
@@ -271,6 +285,9 @@ async fn a_run_that_follows_outlasts_an_outage_and_leaves_the_broker_alone() {
     let told = stage.told(&CIRCUIT_OPEN);
     assert_eq!(told, [[0.0; 4].as_slice(), &[1.0; 16], &[0.0]].concat());
     assert_eq!(stage.failures.load(Ordering::SeqCst), 20);
+    let missing = stage.missing();
+    assert_eq!(missing.iter().filter(|told| *told == "source:orders 1").count(), 20);
+    assert!(missing.ends_with(&["source:orders 0".to_string(), "store 0".to_string()]));
     assert_eq!(stage.told(&JOB_UP), [1.0, 0.0]);
     let note = note.unwrap();
     assert_eq!((note.at, note.circuits, note.follow), (At::Ended, Vec::new(), true));
@@ -281,7 +298,7 @@ async fn a_run_that_follows_outlasts_an_outage_and_leaves_the_broker_alone() {
 async fn a_signal_ends_a_wait_at_once_and_with_success() {
     let script = [Answer::Nothing, Answer::Fail, Answer::FailAndStop, Answer::Fail];
     let stage = Stage::playing(&script);
-    let (ended, note) = run("stopped", &stage, true, true).await;
+    let (ended, note) = run("stopped", &stage, true, 0).await;
     ended.unwrap();
     assert_eq!(stage.polls.load(Ordering::SeqCst), 3);
     assert_eq!(note.unwrap().at, At::Ended);
@@ -290,9 +307,21 @@ async fn a_signal_ends_a_wait_at_once_and_with_success() {
 #[tokio::test]
 async fn what_was_never_there_is_no_outage() {
     let stage = Stage::playing(&[]);
-    let (ended, note) = run("nowhere", &stage, true, false).await;
+    let (ended, note) = run("nowhere", &stage, true, u64::MAX).await;
     assert!(ended.unwrap_err().to_string().contains("the broker is not there"));
     assert_eq!(stage.waits.lock().len(), 5);
-    // Whoever never had the lease for good says nothing in the job's name.
+    // Whoever never had the lease for good says nothing in the job's name; what it does without is
+    // told all the same.
     assert_eq!(note, None);
+    assert_eq!(stage.missing(), ["source:orders 1"; 6]);
+}
+
+#[tokio::test]
+async fn a_broker_that_is_away_at_the_start_is_named_until_it_is_back() {
+    let stage = Stage::playing(&[Answer::Nothing]);
+    let (ended, _) = run("late", &stage, true, 2).await;
+    ended.unwrap();
+    let away = ["source:orders 1", "source:orders 1"];
+    let back = ["store 0", "source:orders 0", "store 0"];
+    assert_eq!(stage.missing(), [away.as_slice(), &back].concat());
 }

@@ -66,6 +66,11 @@ impl Breaker {
         }
     }
 
+    /// How long it is left alone yet.
+    pub fn left(&self, now: Duration) -> Duration {
+        self.until.map_or(Duration::ZERO, |until| until.saturating_sub(now))
+    }
+
     /// Failures in a row.
     pub fn failures(&self) -> u32 {
         self.failures

@@ -1,23 +1,25 @@
 //! The circuit breakers of a run: one for the store, one for each of its sources.
 //!
-//! In: failures, answers, sealed epochs. Out: how long to wait, and news of what is left alone: in logs,
-//! figures and the run's bulletin. When a breaker opens and closes is [`breaker`]'s.
+//! In: failures, answers, sealed epochs. Out: how long to wait, and news of what does not answer,
+//! from its first failure on, and of what is left alone: in logs, figures and the run's bulletin.
+//! When a breaker opens and closes is [`breaker`]'s.
 
 mod breaker;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use sluice_core::{Clock, Error, Ids};
+use sluice_core::{Clock, Error, Ids, Kind};
 
 use super::tell::Teller;
 use crate::epoch::Environment;
 use crate::status::Circuit;
 
 pub(super) use breaker::backed_off;
-use breaker::{Breaker, State};
+pub use breaker::{Breaker, State};
 
 /// What stands for the store; sources stand for themselves, as `source:<name>`.
 const STORE: &str = "store";
@@ -29,6 +31,8 @@ pub(super) struct Circuits {
     ids: Arc<dyn Ids>,
     teller: Teller,
     kept: Mutex<BTreeMap<String, Kept>>,
+    /// Whether it was told that all sources answer.
+    told: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -42,14 +46,23 @@ struct Kept {
 impl Circuits {
     /// All closed.
     pub fn new(env: &Environment, teller: &Teller) -> Self {
-        let (clock, ids) = (env.clock.clone(), env.ids.clone());
-        Self { clock, ids, teller: teller.clone(), kept: Mutex::default() }
+        let (clock, ids, teller) = (env.clock.clone(), env.ids.clone(), teller.clone());
+        teller.no_circuit();
+        Self { clock, ids, teller, kept: Mutex::default(), told: AtomicBool::new(false) }
+    }
+
+    /// Something failed. Whoever asks what the process does without is told at once, also where the
+    /// job was never open; errors that no waiting mends are not about something that is missing.
+    pub fn missed(&self, error: &Error) {
+        if is_outage(error) {
+            self.told.store(false, Ordering::Relaxed);
+            self.teller.missing(&dependency_of(error), true);
+        }
     }
 
     /// Something failed that may pass. Gives how long to leave it alone.
     pub fn failed(&self, error: &Error) -> Duration {
-        let dependency = error.source_name().map(|name| format!("source:{name}"));
-        let dependency = dependency.unwrap_or_else(|| STORE.to_string());
+        let dependency = dependency_of(error);
         let (now, now_ms) = (self.clock.monotonic(), self.clock.wall_ms());
         let chance = self.ids.chance();
         let (wait, open, failures) = {
@@ -72,13 +85,19 @@ impl Circuits {
         wait
     }
 
-    /// All sources answered.
-    pub fn sources_answered(&self) {
+    /// All sources answered, which are these.
+    pub fn sources_answered<'n>(&self, names: impl Iterator<Item = &'n str>) {
         self.close(|name, breaker, now| name != STORE && breaker.answered(now));
+        if !self.told.swap(true, Ordering::Relaxed) {
+            let sources = names.map(source);
+            let all: Vec<String> = sources.chain([STORE.to_string()]).collect();
+            self.teller.nothing_missing(&all);
+        }
     }
 
     /// The store answered.
     pub fn store_answered(&self) {
+        self.teller.missing(STORE, false);
         self.close(|name, breaker, now| name == STORE && breaker.answered(now));
     }
 
@@ -125,4 +144,17 @@ impl Circuits {
         };
         self.teller.bulletin.say(|note| note.circuits = circuits);
     }
+}
+
+/// Whether something did not answer that may answer later.
+pub(super) fn is_outage(error: &Error) -> bool {
+    error.kind() == Kind::Unavailable && error.retry()
+}
+
+fn dependency_of(error: &Error) -> String {
+    error.source_name().map_or_else(|| STORE.to_string(), source)
+}
+
+fn source(name: &str) -> String {
+    format!("source:{name}")
 }

@@ -2,6 +2,7 @@
 //!
 //! In: what the process shares. Out: one thing that a run carries along. It decides nothing.
 
+use sluice_core::Result;
 use tokio_util::sync::CancellationToken;
 
 use crate::epoch::Environment;
@@ -30,6 +31,28 @@ impl Told {
         let teller = Teller::new(env, job, false);
         let circuits = Circuits::new(env, &teller);
         Self { teller, circuits }
+    }
+
+    /// Tells whether the store let a chain be opened.
+    pub fn opened<T>(&self, opened: Result<T>) -> Result<T> {
+        match &opened {
+            Ok(_) => self.circuits.store_answered(),
+            Err(error) => self.circuits.missed(error),
+        }
+        opened
+    }
+
+    /// Tells whether `sources` let this process in.
+    pub fn joined<'n, T>(
+        &self,
+        joined: Result<T>,
+        sources: impl Iterator<Item = &'n str>,
+    ) -> Result<T> {
+        match &joined {
+            Ok(_) => self.circuits.sources_answered(sources),
+            Err(error) => self.circuits.missed(error),
+        }
+        joined
     }
 
     /// Where what it says is posted.

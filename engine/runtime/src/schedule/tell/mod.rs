@@ -233,6 +233,24 @@ impl Teller {
         self.bulletin.say(|note| note.trouble = Some(trouble));
     }
 
+    /// Whether a dependency does not answer.
+    pub fn missing(&self, dependency: &str, missing: bool) {
+        let value = f64::from(u8::from(missing));
+        self.metrics.set(&metric::DEPENDENCY_MISSING, &[&self.job, dependency], value);
+    }
+
+    /// All of these answer, and there are no others.
+    pub fn nothing_missing(&self, dependencies: &[String]) {
+        let first = [self.job.as_str()];
+        let here = dependencies.iter().map(|name| (name.clone(), 0.0)).collect();
+        self.metrics.replace(&metric::DEPENDENCY_MISSING, &first, behind(&first, here));
+    }
+
+    /// No dependency is left alone any more, whatever an earlier run said.
+    pub fn no_circuit(&self) {
+        self.metrics.replace(&metric::CIRCUIT_OPEN, &[&self.job], Vec::new());
+    }
+
     /// Whether a dependency is left alone.
     pub fn circuit(&self, dependency: &str, open: bool) {
         let value = f64::from(u8::from(open));
