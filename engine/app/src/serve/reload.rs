@@ -3,7 +3,7 @@
 //! ```text
 //! read and plan ─► broken: refused, what runs stays
 //!    └─► compare ─► ask the lakes ─► dry run: told, nothing else
-//!                       └─► webhooks ─► users ─► jobs ─► tables, limits, endpoints
+//!                       └─► webhooks ─► jobs ─► users ─► tables, limits, endpoints
 //! ```
 //!
 //! In: the files, once more. Out: what changed and why, or all that is wrong. Everything that may
@@ -86,7 +86,9 @@ impl From<Error> for ReloadError {
     }
 }
 
-/// Reads the definitions again, and takes them unless `dry_run`. Errors leave everything as it was.
+/// Reads the definitions again, and takes them unless `dry_run`. Errors: what is wrong with them,
+/// which leaves everything as it was; or a disk that failed while the scheduler took them, after
+/// which the next reload takes the rest.
 pub(crate) async fn reload(
     parts: &Parts,
     who: &str,
@@ -127,8 +129,8 @@ async fn work(parts: &Parts, dry_run: bool) -> Result<Reloaded, ReloadError> {
     }
     warn_of_late(&changes);
     sources::listen(&parts.hub, &parts.environment, &jobs).await?;
-    parts.access.replace(&project.users, &secrets)?;
     parts.scheduler.reload(&project, jobs.clone()).await?;
+    parts.access.replace(&project.users, &secrets)?;
     parts.queries.set_jobs(jobs);
     parts.queries.set_limits((&project.serve.limits).into());
     parts.project.send_replace(project);
