@@ -185,8 +185,9 @@ def send_refused():
     expect(400, post("/hooks/orders", b"1"), "no object")
     expect(415, post("/hooks/orders", b"<a/>", {"Content-Type": "text/xml"}), "no JSON")
     expect(413, post("/hooks/orders", b'{"id": 9, "shop": "' + b"x" * 70_000 + b'"}'), "too large")
-    # Who has no token is not told what there is.
-    expect(401, post("/hooks/nobody", b"{}"), "no such route")
+    expect(404, post("/hooks/nobody", b"{}"), "no such route")
+    refused = json.loads(post("/hooks/signed", body)[1])
+    assert refused["code"] == "unauthenticated" and refused["hint"] and refused["request_id"], refused
     reader = {"Authorization": f"Bearer {os.environ['READER_TOKEN']}"}
     expect(404, post("/hooks/nobody", b"{}", reader), "no such route")
     expect(200, post("/hooks/orders", b'[{"id": 1, "shop": "a", "amount": 2}, {"id": 2, "shop": "b", "amount": 3}]'), "a list")

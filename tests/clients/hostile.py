@@ -58,8 +58,9 @@ def unauthenticated():
             assert "Bearer" in answer[1]["WWW-Authenticate"] and b"s1" not in answer[2], answer
             tried += 1
     assert tried > 20, f"{tried} operations"
-    for path in ("/", "/status", "/status/live.js", "/docs/", "/nothing", "/hooks/nothing"):
+    for path in ("/", "/status", "/status/live.js", "/docs/", "/nothing"):
         expect(401, call(path, None), path)
+    expect(404, call("/hooks/nothing", None), "a mistyped webhook")
     expect(401, call("/status/jobs/hub/pause", None, "POST", b""), "a button")
     assert get("/v1/jobs/hub")["state"] == "running"
 

@@ -56,7 +56,9 @@ def use():
                 # Prepared from the fifth time on.
                 cursor.execute("SELECT sum(amount) FROM kept WHERE id <= %s", (10,), prepare=True)
                 assert cursor.fetchone()[0] == 55
-            refused("INSERT INTO kept VALUES (1, 'x', 1)", cursor, "")
+            refused("INSERT INTO kept VALUES (1)", cursor, "only reads")
+            cursor.execute("SELECT count(*) FROM kept WHERE shop = ANY(%s)", (["s1", "s2"],))
+            assert cursor.fetchone() == (40,), "a list"
             refused("DROP TABLE kept", cursor, "")
             refused("COPY kept TO '/tmp/x'", cursor, "")
             refused("SELECT * FROM nothing_there", cursor, "not found")

@@ -176,6 +176,30 @@ fn keys_without_effect_are_told() {
     assert_eq!(json["notes"].as_array().unwrap().len(), 2, "{json}");
 }
 
+/// Endpoints that are wrong in one way each: who may ask and what they ask of, a placeholder.
+const PROJECT: &str = r#"project: counted
+lake: "${vars.lake}"
+vars: {lake: ./lake}
+endpoints:
+  odd: {path: /api/odd, role: publik, sql: SELECT n FROM totl}
+  least: {path: /api/least, role: read, sql: "SELECT id FROM kept WHERE id > $least AND id < 2 * $least"}
+"#;
+
+#[test]
+fn endpoints_tell_what_is_wrong_with_them_once_and_nothing_of_broken_jobs() {
+    let place = place();
+    place.write("sluice.yaml", PROJECT);
+    let said = place.job("validate", "sluice.yaml").expect(2).stderr;
+    assert!(said.contains("sluice.yaml:5:31: not a value that can stand here"), "{said}");
+    assert!(said.contains("no source, table or view has this name name=totl"), "{said}");
+    assert!(said.contains("no such parameter name=least"), "{said}");
+    assert_eq!(said.lines().last(), Some("3 problems"), "{said}");
+    place.write(JOB, "job: [");
+    let said = place.job("validate", "sluice.yaml").expect(2).stderr;
+    assert!(said.contains("not readable as YAML"), "{said}");
+    assert!(said.contains("no such parameter") && !said.contains("has this name"), "{said}");
+}
+
 /// The second file stops the run after the first was sealed.
 const FAILS: &str = r#"job: counted
 lake: "${vars.lake}"

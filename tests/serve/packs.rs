@@ -89,7 +89,8 @@ fn secrets(prefix: &str) -> BTreeMap<String, String> {
 fn the_travel_assistants_figures_are_those_of_its_tables() {
     let travel = Pack::new("travel-assistant", "TRAVEL").set("conversations", "300");
     let url = travel.url();
-    let travel = travel.set("conversations_per_second", "5000").set("webhooks", &url);
+    // So few come at once that the run meets times at which none is due.
+    let travel = travel.set("conversations_per_second", "40").set("webhooks", &url);
     let server = travel.start();
     // Nothing is kept of what cannot be answered: messages are counted below.
     travel.client("travel.py", &["silent"]);

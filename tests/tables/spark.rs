@@ -50,6 +50,8 @@ fn every_read_of_another_engine_is_whole() {
         .arg(root().join("tests/clients/spark.py"))
         .arg(format!("{}/scores", place.lake()))
         .arg(installed(".spark"))
+        // It leaves an empty folder where it runs.
+        .current_dir(place.path(""))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

@@ -59,11 +59,14 @@ pub(crate) async fn define(
         }
     }
     let project = loaded.whole(path);
+    // A job that cannot be read takes its relations with it.
+    let of_project = project.file.as_deref();
+    let all = problems.sorted().iter().all(|p| Some(p.file.as_path()) == of_project);
     check_webhooks(&loaded, &project, &mut problems);
     // Without its relations a query cannot be judged.
     if wrong.is_empty() {
         let context = context(environment)?;
-        check_endpoints(&context, &project.endpoints, &graphs, &mut wrong).await;
+        check_endpoints(&context, &project.endpoints, &graphs, all, &mut wrong).await;
     }
     problems.extend(wrong);
     if problems.is_empty() { Ok(Definitions { project, graphs }) } else { Err(problems.into()) }

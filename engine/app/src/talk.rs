@@ -8,6 +8,7 @@ use chrono::{DateTime, SecondsFormat};
 use indicatif::{MultiProgress, ProgressDrawTarget};
 use serde_json::json;
 use sluice_core::{Clock, Error, Result};
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -60,9 +61,7 @@ impl Talk {
 
     /// Sends log events of `filter` (`warn`, `info,sluice_lake=debug`) here.
     pub(crate) fn log(&self, filter: &str) -> Result<()> {
-        // What the library that reads foreign Delta tables complains of comes back as our error.
-        let directives = format!("buoyant_kernel=off,{filter}");
-        let filter = EnvFilter::try_new(directives).map_err(|e| {
+        let filter = EnvFilter::try_new(directives(filter)).map_err(|e| {
             Error::config(format!("not a log level log={filter:?}"))
                 .hint(
                     "write error, warn, info, debug, trace, or a list like info,sluice_lake=debug",
@@ -79,6 +78,20 @@ impl Talk {
         };
         begun.map_err(|e| Error::bug("logs were set up twice").because(e))
     }
+}
+
+/// `filter` as it is taken: what the crates of others tell below a warning is heard only where they
+/// are named, as in `info,fjall=info`.
+fn directives(filter: &str) -> String {
+    let is_wide =
+        |part: &&str| part.trim().parse::<LevelFilter>().is_ok_and(|it| it > LevelFilter::WARN);
+    let (wide, others): (Vec<&str>, Vec<&str>) = filter.split(',').partition(is_wide);
+    // What the library that reads foreign Delta tables complains of comes back as our error.
+    let mut all = vec!["buoyant_kernel=off".to_string()];
+    // All of our crates begin so.
+    all.extend(wide.iter().map(|level| format!("warn,sluice={}", level.trim())));
+    all.extend(others.into_iter().map(str::to_string));
+    all.join(",")
 }
 
 impl<'a> MakeWriter<'a> for Talk {
@@ -100,5 +113,24 @@ impl Write for Line<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         io::stderr().flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn others_are_heard_below_a_warning_only_where_they_are_named() {
+        for (filter, expected) in [
+            ("warn", "warn"),
+            ("off", "off"),
+            ("info", "warn,sluice=info"),
+            ("sluice_lake=debug", "sluice_lake=debug"),
+            ("sluice=trace,debug,fjall=info", "warn,sluice=debug,sluice=trace,fjall=info"),
+        ] {
+            assert_eq!(directives(filter), format!("buoyant_kernel=off,{expected}"));
+            assert!(EnvFilter::try_new(directives(filter)).is_ok(), "{filter}");
+        }
     }
 }

@@ -123,6 +123,11 @@ impl Faults {
         }
     }
 
+    /// The place of the first.
+    pub(crate) fn first_place(&self) -> Option<&str> {
+        self.list.first().map(|(pointer, _)| pointer.as_str())
+    }
+
     /// The first, for whoever builds without having checked.
     pub(crate) fn first(self, config: &Config) -> Error {
         let first = self.list.into_iter().next();

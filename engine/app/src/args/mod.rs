@@ -39,7 +39,8 @@ pub struct Global {
     /// Worker threads; default: one per core
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
-    /// What is logged: error, warn, info, debug, trace, or a list like info,sluice_lake=debug
+    /// What is logged: error, warn, info, debug, trace, or a list like info,sluice_lake=debug; what
+    /// crates of others tell below a warning only where they are named
     #[arg(long, global = true, value_name = "LEVEL", env = "RUST_LOG", hide_env_values = true)]
     #[arg(default_value = "warn")]
     pub log: String,

@@ -3,10 +3,11 @@
 //! said, so that nobody relies on it.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use sluice_core::{format_bytes, format_count};
-use sluice_runtime::job::{EpochLimits, Job, Origin, SecretRef};
+use sluice_runtime::job::{EpochLimits, Job, Origin, Project, SecretRef};
 
 use super::load_options;
 use crate::app::App;
@@ -18,7 +19,8 @@ pub(super) async fn validate(app: &App, args: &PackArgs) -> Result<(), Failure> 
     let options = load_options(&args.settings);
     let found = define(&app.environment, &args.path, &options, Columns::Declared).await?;
     let jobs: Vec<&Job> = found.graphs.iter().map(|graph| graph.job.as_ref()).collect();
-    let notes: Vec<String> = jobs.iter().flat_map(|job| notes(job)).collect();
+    let mut notes: Vec<String> = jobs.iter().flat_map(|job| notes(job)).collect();
+    notes.extend(not_here(&found.project));
     for note in &notes {
         app.talk.say(&format!("note: {note}\n"));
     }
@@ -128,6 +130,16 @@ fn as_text(found: &Definitions, values: &[(&str, Vec<Valued>)]) -> String {
 
 /// Columns for values. Longer ones push what follows them aside, alone.
 const VALUE_WIDTH_MAX: usize = 40;
+
+/// Files without which the project is not served, and which may lie on other machines only.
+fn not_here(project: &Project) -> Vec<String> {
+    let files = project.serve.tls.iter().flat_map(|tls| [&tls.cert, &tls.key]);
+    let missing = files.filter(|file| !file.is_file());
+    let note = |file: &PathBuf| {
+        format!("`serve` needs a file of `tls` that is not here file={}", file.display())
+    };
+    missing.map(note).collect()
+}
 
 /// Keys of a job that are checked and have no effect yet.
 fn notes(job: &Job) -> Vec<String> {

@@ -43,6 +43,8 @@ pub(crate) struct Reloaded {
     pub(crate) changes: Vec<Change>,
     /// Whether they are in force.
     pub(crate) applied: bool,
+    /// Settings of `serve` among them that count only when the process is started again.
+    pub(crate) at_start: Vec<String>,
 }
 
 /// One change.
@@ -97,9 +99,9 @@ pub(crate) async fn reload(
     let _switching = parts.switching.lock().await;
     let result = work(parts, dry_run).await;
     let outcome = match &result {
-        Ok(reloaded) => format!("{} changes", reloaded.changes.len()),
+        Ok(reloaded) => counted(reloaded.changes.len(), "change"),
         Err(ReloadError::Problems(problems)) => {
-            format!("refused: {} problems", problems.sorted().len())
+            format!("refused: {}", counted(problems.sorted().len(), "problem"))
         }
         Err(ReloadError::Failed(error)) => format!("refused: {}", error.message()),
     };
@@ -124,17 +126,26 @@ async fn work(parts: &Parts, dry_run: bool) -> Result<Reloaded, ReloadError> {
     Access::new(&project.users, &secrets)?;
     refuse_open(&project.users, &parts.addresses)?;
     foresee(parts, &jobs, &mut changes).await;
+    let at_start = at_start(&changes);
     if dry_run {
-        return Ok(Reloaded { changes, applied: false });
+        return Ok(Reloaded { changes, applied: false, at_start });
     }
-    warn_of_late(&changes);
+    if !at_start.is_empty() {
+        let settings = at_start.join(", ");
+        tracing::warn!(settings, "settings of `serve` that changed count at the next start");
+    }
     sources::listen(&parts.hub, &parts.environment, &jobs).await?;
     parts.scheduler.reload(&project, jobs.clone()).await?;
     parts.access.replace(&project.users, &secrets)?;
     parts.queries.set_jobs(jobs);
     parts.queries.set_limits((&project.serve.limits).into());
     parts.project.send_replace(project);
-    Ok(Reloaded { changes, applied: true })
+    Ok(Reloaded { changes, applied: true, at_start })
+}
+
+/// `1 change`, `2 changes`.
+fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Refuses to take all users away while others can reach the process: at the addresses that it has,
@@ -148,15 +159,11 @@ fn refuse_open(users: &[UserSpec], addresses: &[SocketAddr]) -> Result<(), Error
     Ok(())
 }
 
-/// Says which settings of `serve` changed and are not taken now.
-fn warn_of_late(changes: &[Change]) {
+/// Which settings of `serve` changed and are not taken now.
+fn at_start(changes: &[Change]) -> Vec<String> {
     let of_serve = changes.iter().filter(|change| change.kind == "serve");
     let late = of_serve.flat_map(|c| &c.reasons).filter(|r| AT_START.contains(&r.as_str()));
-    let late: Vec<&str> = late.map(String::as_str).collect();
-    if !late.is_empty() {
-        let settings = late.join(", ");
-        tracing::warn!(settings, "settings of `serve` that changed count at the next start");
-    }
+    late.cloned().collect()
 }
 
 /// Asks the lakes of changed jobs what a run would do. What they do not say in time, or cannot, is
@@ -187,6 +194,19 @@ mod tests {
     use sluice_runtime::job::{Role, TokenRef};
 
     use super::*;
+
+    #[test]
+    fn what_counts_at_the_next_start_is_told() {
+        let change = |kind, reasons: &[&str]| Change {
+            kind,
+            name: "shop".to_string(),
+            how: "changed",
+            reasons: reasons.iter().map(|reason| reason.to_string()).collect(),
+        };
+        let changes = [change("job", &["http"]), change("serve", &["http", "drain", "postgres"])];
+        assert_eq!(at_start(&changes), ["http", "postgres"]);
+        assert_eq!([counted(1, "change"), counted(0, "problem")], ["1 change", "0 problems"]);
+    }
 
     #[test]
     fn users_stay_while_others_can_reach_the_process() {

@@ -3,6 +3,9 @@
 //! In: a plan and a clock. Out: splits of row numbers, and batches made from them. The offset is
 //! the number of rows handed out; a source whose `rows` shrank below it has nothing more to give.
 //!
+//! With a `rate` rows come as time passes. A run that is to end waits for the last of them, and takes
+//! what gathered meanwhile; one that follows takes what is due whenever it asks.
+//!
 //! Of several shards each makes blocks of [`BLOCK_ROWS`] rows in turn, as if every block went to the
 //! next of a topic's partitions. A shard counts its own rows only.
 
@@ -41,6 +44,17 @@ const ROW_BYTES: u64 = 64;
 /// Splits of one poll: a billion rows, so that the list stays small whatever the limit.
 const SPLITS_MAX: u64 = 4096;
 
+/// How long a run that is to end lets rows gather, and the longest wait in one poll: each of its polls
+/// is an epoch with files of its own, and between polls it does whatever else it was asked to do.
+const GATHER: Duration = Duration::from_millis(500);
+
+/// The shortest wait: below it clocks do not tell one time from the next.
+const WAIT_MIN: Duration = Duration::from_millis(1);
+
+/// What is said of rows that a run which is to end cannot wait for.
+const ENDLESS: &str = "a run that ends takes none of the rows, which have no end: give `rows`, or let \
+                       it follow";
+
 /// A source of generated rows.
 #[derive(Debug)]
 pub(super) struct Rows {
@@ -48,6 +62,10 @@ pub(super) struct Rows {
     clock: Arc<dyn Clock>,
     rows: Option<u64>,
     rate: Option<f64>,
+    /// Whether the run is to end.
+    bounded: bool,
+    /// Whether it was said that there is nothing to take.
+    told: bool,
     /// Which rows are ours.
     shard: Shard,
     /// Rows of ours handed out.
@@ -59,19 +77,67 @@ pub(super) struct Rows {
 impl Rows {
     /// A source that stands at its first row.
     pub(super) fn new(settings: &Settings, plan: Arc<Plan>, clock: Arc<dyn Clock>) -> Self {
-        let began = (0, clock.monotonic());
-        let shard = Shard { index: 0, count: 1 };
-        Self { plan, clock, rows: settings.rows, rate: settings.rate, shard, taken: 0, began }
+        Self {
+            plan,
+            began: (0, clock.monotonic()),
+            clock,
+            rows: settings.rows,
+            rate: settings.rate,
+            bounded: false,
+            told: false,
+            shard: Shard { index: 0, count: 1 },
+            taken: 0,
+        }
+    }
+
+    /// How many rows of ours there will have been.
+    fn all(&self) -> u64 {
+        self.rows.map_or(u64::MAX, |rows| own_rows(rows, self.shard))
+    }
+
+    /// Rows of ours per second, if they are not all there at once.
+    fn pace(&self) -> Option<f64> {
+        self.rate.map(|rate| rate / f64::from(self.shard.count))
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.clock.monotonic().saturating_sub(self.began.1)
     }
 
     /// How many rows of ours there are by now.
     fn due(&self) -> u64 {
-        let rows = self.rows.map_or(u64::MAX, |rows| own_rows(rows, self.shard));
-        let Some(rate) = self.rate else { return rows };
-        let (before, since) = self.began;
-        let elapsed = self.clock.monotonic().saturating_sub(since);
-        let made = (elapsed.as_secs_f64() * rate / f64::from(self.shard.count)) as u64;
-        rows.min(before.saturating_add(made))
+        let Some(pace) = self.pace() else { return self.all() };
+        let made = (self.elapsed().as_secs_f64() * pace) as u64;
+        self.all().min(self.began.0.saturating_add(made))
+    }
+
+    /// Whether a run that is to end has rows to wait for.
+    fn awaits(&self) -> bool {
+        self.bounded && self.rate.is_some() && self.taken < self.all()
+    }
+
+    /// How long a run that is to end waits before it takes up to `most` rows; nothing where enough of
+    /// them are there.
+    fn wait(&self, most: u64) -> Option<Duration> {
+        let pace = self.pace().filter(|_| self.awaits())?;
+        let gathered = (pace * GATHER.as_secs_f64()) as u64;
+        let rows = gathered.max(1).min(most).min(self.all() - self.taken);
+        let until = self.taken + rows;
+        if self.due() >= until {
+            return None;
+        }
+        let due = (until - self.began.0) as f64 / pace;
+        let due = Duration::try_from_secs_f64(due).unwrap_or(Duration::MAX);
+        Some(due.saturating_sub(self.elapsed()).clamp(WAIT_MIN, GATHER))
+    }
+
+    /// What a run that is to end takes of rows without end.
+    fn endless(&mut self) -> Intake {
+        let untold = !std::mem::replace(&mut self.told, true);
+        Intake {
+            notes: untold.then(|| ENDLESS.to_string()).into_iter().collect(),
+            ..Intake::default()
+        }
     }
 }
 
@@ -87,17 +153,24 @@ impl Source for Rows {
             }
         };
         self.shard = start.shard.unwrap_or(self.shard);
+        self.bounded = start.bounded;
         self.began = (self.taken, self.clock.monotonic());
         Ok(())
     }
 
     async fn poll(&mut self, limit: Limit) -> Result<Intake> {
-        let due = self.due();
+        if self.bounded && self.rows.is_none() {
+            return Ok(self.endless());
+        }
         let most = limit.rows.min(limit.bytes / ROW_BYTES).clamp(1, SPLITS_MAX * SPLIT_ROWS);
+        if let Some(wait) = self.wait(most) {
+            self.clock.sleep(wait).await;
+        }
+        let due = self.due();
         let from = self.taken;
         let to = due.min(from.saturating_add(most));
         if to <= from {
-            return Ok(Intake::default());
+            return Ok(Intake { more: self.awaits(), ..Intake::default() });
         }
         self.taken = to;
         Ok(Intake {

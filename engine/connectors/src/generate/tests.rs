@@ -11,7 +11,7 @@ use arrow::datatypes::{
 };
 use serde_json::json;
 use sluice_core::testing::{read_all, source_conformance};
-use sluice_core::{Limit, ManualClock, Offset, Start, Unbounded, type_name};
+use sluice_core::{Clock, Limit, ManualClock, Offset, Start, Unbounded, type_name};
 
 use super::*;
 
@@ -245,6 +245,50 @@ async fn a_rate_gives_what_is_due() {
         polls.push((to, intake.more));
     }
     assert_eq!(polls, [(Some(9), true), (Some(57), false), (None, false), (None, false)]);
+}
+
+/// What the polls of a run that is to end take: rows in all, whether there are more, and when, in
+/// milliseconds since the run began. The last one is the first that says that nothing more is there.
+async fn polls_to_the_end(settings: Value) -> Vec<(Option<u64>, bool, i64)> {
+    let clock = Arc::new(ManualClock::default());
+    let mut source = Factory.build(&config(settings), &context(&clock)).await.expect("a source");
+    source.seek(Start { bounded: true, ..Start::default() }).await.expect("a start");
+    let mut polls = Vec::new();
+    loop {
+        let intake = source.poll(NO_LIMIT).await.expect("a poll");
+        let to = intake.advances.first().and_then(|a| a.to.at());
+        polls.push((to, intake.more, clock.wall_ms()));
+        if to.is_none() && !intake.more {
+            return polls;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_ends_waits_for_every_row_and_no_longer() {
+    let columns = json!({"id": {"sequence": {}}});
+    let found = polls_to_the_end(json!({"rate": 5, "rows": 5, "columns": columns})).await;
+    let gathered = [(Some(2), false, 400), (Some(4), false, 800), (Some(5), false, 1_000)];
+    assert_eq!(found[..3], gathered);
+    assert_eq!(found[3..], [(None, false, 1_000)]);
+    // A wait is cut, so that the run hears what else it is to do.
+    let found = polls_to_the_end(json!({"rate": 0.8, "rows": 1, "columns": columns})).await;
+    let waits = [(None, true, 500), (None, true, 1_000), (Some(1), false, 1_250)];
+    assert_eq!(found[..3], waits);
+    assert_eq!(found[3..], [(None, false, 1_250)]);
+}
+
+#[tokio::test]
+async fn a_run_that_ends_takes_none_of_rows_without_end_and_says_so_once() {
+    let clock = Arc::new(ManualClock::default());
+    let config = config(json!({"rate": 1_000, "columns": {"id": {"sequence": {}}}}));
+    let mut source = Factory.build(&config, &context(&clock)).await.expect("a source");
+    source.seek(Start { bounded: true, ..Start::default() }).await.expect("a start");
+    for notes in [1, 0] {
+        clock.advance_ms(1_000);
+        let intake = source.poll(NO_LIMIT).await.expect("a poll");
+        assert_eq!((intake.advances.len(), intake.more, intake.notes.len()), (0, false, notes));
+    }
 }
 
 #[tokio::test]

@@ -92,6 +92,57 @@ impl Refusal {
         }
     }
 
+    /// Its name for programs, as the server's own problems have them.
+    fn code(&self) -> &'static str {
+        match self {
+            Refusal::Unverified(Refused::Stale) => "stale",
+            Refusal::Unverified(_) => "unauthenticated",
+            Refusal::Forbidden => "forbidden",
+            Refusal::Malformed(_) => "bad_request",
+            Refusal::TooLarge(_) => "too_large",
+            Refusal::Unsupported(_) => "unsupported_media_type",
+            Refusal::NotAllowed => "method_not_allowed",
+            Refusal::Slow => "too_slow",
+            Refusal::Throttled(_) => "too_many_requests",
+            Refusal::Busy(..) => "unavailable",
+        }
+    }
+
+    /// What the sender can do about it.
+    fn hint(&self) -> &'static str {
+        match self {
+            Refusal::Unverified(Refused::Missing) => "send what was agreed on",
+            Refusal::Unverified(Refused::Forged) => {
+                "sign the body byte for byte as it is sent, with the secret that was agreed on"
+            }
+            Refusal::Unverified(Refused::Stale) => "sign it when it is sent, and set the clock",
+            Refusal::Forbidden => "ask with the token that was agreed on",
+            Refusal::Malformed(_) => "send what Content-Type says: JSON, JSON lines or a form",
+            Refusal::TooLarge(_) => "send less at once",
+            Refusal::Unsupported(_) => "send Content-Type: application/json, and no encoding",
+            Refusal::NotAllowed => "send it with POST",
+            Refusal::Slow => "send it again",
+            Refusal::Throttled(_) | Refusal::Busy(..) => "wait as long as Retry-After says",
+        }
+    }
+
+    /// The problem as it is written, with the request's id where a server gave it one.
+    fn problem(&self, request_id: Option<&str>) -> serde_json::Value {
+        let status = self.status();
+        let mut problem = json!({
+            "type": "about:blank",
+            "title": status.canonical_reason(),
+            "status": status.as_u16(),
+            "code": self.code(),
+            "detail": self.detail(),
+            "hint": self.hint(),
+        });
+        if let Some(id) = request_id {
+            problem["request_id"] = id.into();
+        }
+        problem
+    }
+
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Refusal::Throttled(wait) | Refusal::Busy(_, wait) => Some(*wait),
@@ -123,7 +174,7 @@ impl Answer {
     }
 
     /// As it is sent. `methods` are those that the route takes.
-    pub(super) fn response(self, methods: &'static str) -> Response {
+    pub(super) fn response(self, methods: &'static str, request_id: Option<&str>) -> Response {
         let document = |status, kind, body: String| {
             let mut response = Response::new(Body::from(body));
             *response.status_mut() = status;
@@ -140,15 +191,8 @@ impl Answer {
             Answer::Duplicate => json(json!({"status": "duplicate"})),
             Answer::Challenge(word) => document(StatusCode::OK, "text/plain; charset=utf-8", word),
             Answer::Refused(refusal) => {
-                let status = refusal.status();
-                let problem = json!({
-                    "type": "about:blank",
-                    "title": status.canonical_reason(),
-                    "status": status.as_u16(),
-                    "detail": refusal.detail(),
-                });
-                let kind = "application/problem+json";
-                let mut response = document(status, kind, problem.to_string());
+                let problem = refusal.problem(request_id).to_string();
+                let mut response = document(refusal.status(), "application/problem+json", problem);
                 let headers = response.headers_mut();
                 if let Some(wait) = refusal.retry_after() {
                     // In whole seconds, and never too early.
@@ -160,6 +204,31 @@ impl Answer {
                 }
                 response
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_are_problems_as_the_servers_own_are() {
+        let wait = Duration::from_secs(1);
+        let cases = [
+            (Refusal::Unverified(Refused::Missing), 401, "unauthenticated"),
+            (Refusal::Unverified(Refused::Stale), 401, "stale"),
+            (Refusal::Malformed("no JSON".into()), 400, "bad_request"),
+            (Refusal::NotAllowed, 405, "method_not_allowed"),
+            (Refusal::Throttled(wait), 429, "too_many_requests"),
+            (Refusal::Busy("full", wait), 503, "unavailable"),
+        ];
+        for (refusal, status, code) in cases {
+            let problem = refusal.problem(Some("r-1"));
+            assert_eq!((&problem["status"], &problem["code"]), (&json!(status), &json!(code)));
+            assert_eq!(problem["request_id"], "r-1");
+            assert!(problem["hint"].as_str().is_some_and(|hint| !hint.is_empty()), "{problem}");
+            assert!(refusal.problem(None).get("request_id").is_none(), "{problem}");
         }
     }
 }

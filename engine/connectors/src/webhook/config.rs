@@ -272,10 +272,19 @@ impl Settings {
         let filled = config.with_secrets(secrets);
         if let Some(reference) = unfilled(&filled.value) {
             // Its own name would be the key then, which everybody knows who reads the file.
-            return Err(Error::config(format!("a secret has no value secret={reference}"))
-                .hint("name it under `secrets:` and give it a value"));
+            let source = &config.name;
+            let message = format!("a secret has no value secret={reference} source={source}");
+            return Err(Error::config(message).hint("name it under `secrets:` and give it a value"));
         }
-        Self::read(&filled).map_err(|faults| faults.first(&filled))
+        Self::read(&filled).map_err(|faults| {
+            // Only values of secrets are new: which one is wrong stands where its reference did.
+            let place = faults.first_place().and_then(|place| config.value.pointer(place));
+            let secret = place.and_then(secret_of).map(|name| format!(" secret={name}"));
+            let (secret, source) = (secret.unwrap_or_default(), &config.name);
+            let error = faults.first(&filled);
+            let hint = error.hint_text().unwrap_or("give the secret another value").to_string();
+            Error::config(format!("{}{secret} source={source}", error.chain())).hint(hint)
+        })
     }
 
     /// The rows' schema, without the position.
@@ -326,6 +335,12 @@ fn unfilled(value: &Value) -> Option<&str> {
         Value::Object(values) => values.values().find_map(unfilled),
         _ => None,
     }
+}
+
+/// The name of the secret that a value is filled in from.
+fn secret_of(value: &Value) -> Option<&str> {
+    let (_, rest) = value.as_str()?.split_once("${secrets.")?;
+    rest.split_once('}').map(|(name, _)| name)
 }
 
 fn idempotency(written: &SourceConfig, faults: &mut Faults) -> Option<Idempotency> {

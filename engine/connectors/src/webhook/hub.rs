@@ -46,6 +46,10 @@ pub struct HubSettings {
     pub listens: bool,
 }
 
+/// The id that a server gave a request, among its extensions: refusals repeat it.
+#[derive(Debug, Clone)]
+pub struct RequestId(pub String);
+
 /// All webhooks of a process.
 pub struct Hub {
     state: PathBuf,
@@ -135,6 +139,12 @@ impl Hub {
     /// it.
     pub fn template(&self, path: &str) -> Option<Arc<str>> {
         self.table.read().find(path).map(|route| route.settings.pattern.text().clone())
+    }
+
+    /// Whether a path begins with the same word as that of a source: a delivery that goes there
+    /// and that no source has was meant for one.
+    pub fn is_near(&self, path: &str) -> bool {
+        self.table.read().is_near(path)
     }
 
     /// All sources that are sent to.

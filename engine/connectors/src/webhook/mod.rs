@@ -35,7 +35,7 @@ use config::{Settings, SourceConfig};
 use rows::{Again, DeliveryReader};
 use source::WebhookSource;
 
-pub use hub::{Hub, HubSettings, RouteInfo};
+pub use hub::{Hub, HubSettings, RequestId, RouteInfo};
 
 /// Makes `webhook` sources. Without a hub it checks settings and builds nothing.
 #[derive(Debug, Default, Clone)]

@@ -25,7 +25,7 @@ use super::answer::{Answer, Refusal};
 use super::body;
 use super::body::challenge::{Challenge, Reply};
 use super::config::{Ack, IdAt};
-use super::hub::Hub;
+use super::hub::{Hub, RequestId};
 use super::log::Log;
 use super::log::record::{About, Entry};
 use super::log::writer::Unwritten;
@@ -73,6 +73,7 @@ const SECRET_NAMES: [&str; 9] = [
 
 /// Answers a request.
 pub(super) async fn serve(hub: &Hub, route: &Route, request: Request) -> Response {
+    let id = request.extensions().get::<RequestId>().cloned();
     let answer = match answer(hub, route, request).await {
         Ok(answer) => answer,
         Err(refusal) => Answer::Refused(refusal),
@@ -90,7 +91,8 @@ pub(super) async fn serve(hub: &Hub, route: &Route, request: Request) -> Respons
     let labels = [route.job.as_str(), route.source.as_str(), answer.outcome()];
     hub.means.metrics.count(&WEBHOOK_REQUESTS, &labels, 1);
     let asked = matches!(route.settings.challenge, Some(Challenge::Query { .. }));
-    answer.response(if asked { "GET, POST" } else { "POST" })
+    let methods = if asked { "GET, POST" } else { "POST" };
+    answer.response(methods, id.as_ref().map(|id| id.0.as_str()))
 }
 
 async fn answer(hub: &Hub, route: &Route, request: Request) -> Result<Answer, Refusal> {

@@ -75,6 +75,11 @@ impl Pattern {
         all && given.next().is_none()
     }
 
+    /// Whether it begins with `word`.
+    fn begins(&self, word: &str) -> bool {
+        self.segments.first().is_some_and(|first| first.as_deref() == Some(word))
+    }
+
     /// Whether the same paths fit.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         self.segments == other.segments
@@ -106,6 +111,12 @@ impl Table {
     pub(super) fn find(&self, path: &str) -> Option<Arc<Route>> {
         let fitting = self.0.iter().filter(|route| route.settings.pattern.fits(path));
         fitting.max_by_key(|route| route.settings.pattern.rank()).cloned()
+    }
+
+    /// Whether a path begins with the same word as that of a route.
+    pub(super) fn is_near(&self, path: &str) -> bool {
+        let word = path.strip_prefix('/').and_then(|inside| inside.split('/').next());
+        word.is_some_and(|word| self.0.iter().any(|r| r.settings.pattern.begins(word)))
     }
 
     /// All of them.
@@ -169,5 +180,6 @@ mod tests {
         assert!(pattern("/a/{b}").is_same(&pattern("/a/{c}")));
         assert!(!pattern("/a/{b}").is_same(&pattern("/a/b")));
         assert!(pattern("/a/b/{c}").rank() > pattern("/a/{b}/c").rank());
+        assert!(pattern("/a/{b}").begins("a") && !pattern("/a/{b}").begins("b"));
     }
 }

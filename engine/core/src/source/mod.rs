@@ -120,7 +120,8 @@ pub struct Intake {
     /// Positions in the advances whose rows were gone before they could be taken
     /// ([`Start::accept_loss`]).
     pub lost: u64,
-    /// Whether more is there right now.
+    /// Whether more is there right now, or still comes to a run that is to end: it is asked for at
+    /// once, and the run does not end before.
     pub more: bool,
     /// Whether nothing more can be held: the intake has to close.
     pub full: bool,

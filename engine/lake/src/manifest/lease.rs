@@ -294,8 +294,10 @@ impl Lease {
                 format!("{what} run={run} host={host} pid={pid} age={age_s}s")
             }
         };
-        Error::fenced(message)
-            .hint("wait until it ends, or pass `--take-over` if it hangs; it then stops by itself")
+        Error::fenced(message).hint(
+            "wait until it ends, or pause the job where a server runs it all the time; pass \
+             `--take-over` if it hangs: it then stops by itself",
+        )
     }
 }
 

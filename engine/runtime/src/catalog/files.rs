@@ -27,6 +27,7 @@ use sluice_core::{Error, Result};
 use sluice_lake::manifest::DataFile;
 use sluice_lake::store::{Location, Store};
 
+use super::bounds::Bounds;
 use super::prune::{Values, is_wanted};
 
 /// Parquet files that make up a table.
@@ -41,6 +42,8 @@ pub struct FilesTable {
     /// By which files are left out.
     values: Option<Values>,
     rows: u64,
+    /// What is known of the columns' values.
+    bounds: Bounds,
     /// Whether footers are kept between scans.
     keeps_footers: bool,
 }
@@ -72,7 +75,8 @@ impl FilesTable {
         }
         let values = Values::of(&partition, &scanned)?;
         let files = scanned;
-        Ok(Self { url, schema, table_schema, order, files, values, rows, keeps_footers: false })
+        let (bounds, keeps_footers) = (Bounds::default(), false);
+        Ok(Self { url, schema, table_schema, order, files, values, rows, bounds, keeps_footers })
     }
 
     /// The same table, whose files' footers are kept by the runtime of the session that scans it,
@@ -80,6 +84,13 @@ impl FilesTable {
     #[must_use]
     pub fn keeping_footers(self) -> Self {
         Self { keeps_footers: true, ..self }
+    }
+
+    /// The same table, of whose columns so much is known: plans begin with the smaller side of a
+    /// join then.
+    #[must_use]
+    pub(crate) fn with_bounds(self, bounds: Bounds) -> Self {
+        Self { bounds, ..self }
     }
 
     /// A table of `rows` in a file that is not there, to plan with and not to run.
@@ -110,6 +121,15 @@ impl FilesTable {
             (0, _) if !self.files.is_empty() => Precision::Absent,
             (_, Some(rows)) => Precision::Inexact(rows),
             (_, None) => Precision::Absent,
+        }
+    }
+
+    /// What planning is told of `files` of its files, with the columns of `schema`.
+    fn told(&self, schema: &Schema, files: usize) -> Statistics {
+        Statistics {
+            num_rows: self.estimate(files),
+            total_byte_size: Precision::Absent,
+            column_statistics: self.bounds.columns(schema),
         }
     }
 
@@ -210,9 +230,7 @@ impl TableProvider for FilesTable {
     }
 
     fn statistics(&self) -> Option<Statistics> {
-        let mut statistics = Statistics::new_unknown(&self.schema);
-        statistics.num_rows = self.estimate(self.files.len());
-        Some(statistics)
+        Some(self.told(&self.schema, self.files.len()))
     }
 
     async fn scan(
@@ -242,8 +260,7 @@ impl TableProvider for FilesTable {
             let factory = CachedParquetFileReaderFactory::new(store, footers);
             source = source.with_parquet_file_reader_factory(Arc::new(factory));
         }
-        let mut statistics = Statistics::new_unknown(self.table_schema.table_schema());
-        statistics.num_rows = self.estimate(files.len());
+        let statistics = self.told(self.table_schema.table_schema(), files.len());
         let config = FileScanConfigBuilder::new(self.url.clone(), Arc::new(source))
             .with_file_groups(groups(files, state.config().target_partitions()))
             .with_statistics(statistics)

@@ -5,6 +5,7 @@
 
 mod aside;
 mod bound;
+mod bounds;
 mod counted;
 mod files;
 mod intake;
@@ -21,6 +22,7 @@ use datafusion::error::DataFusionError;
 use sluice_core::{Error, Kind, Result, SOURCE_FILE_COLUMN};
 
 pub use aside::Aside;
+pub(crate) use bounds::Bounds;
 pub use counted::CountedReader;
 pub use files::FilesTable;
 pub use intake::{Behind, IntakeTable, Tally, rejected_batch};

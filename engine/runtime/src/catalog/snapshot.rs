@@ -16,7 +16,7 @@ use sluice_lake::snapshot::{Published, PublishedTable};
 use sluice_lake::store::Location;
 use sluice_lake::table::{Dataset, list_dataset};
 
-use super::{FilesTable, rows_table};
+use super::{Bounds, FilesTable, rows_table};
 
 /// What one table held when it was published.
 #[derive(Debug, Clone)]
@@ -86,9 +86,9 @@ impl SnapshotTable {
         schema: &SchemaRef,
     ) -> Result<Arc<dyn TableProvider>> {
         let Some(t) = table else { return rows_table(schema.clone(), vec![]) };
-        let schema = schema.clone();
+        let (schema, bounds) = (schema.clone(), Bounds::of(schema, &t.files));
         let files = FilesTable::new(context, &t.location, schema, &t.partition_by, &t.files)?;
-        Ok(Arc::new(files))
+        Ok(Arc::new(files.with_bounds(bounds)))
     }
 }
 

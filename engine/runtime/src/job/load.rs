@@ -174,6 +174,14 @@ impl Reader<'_> {
     fn draft(&self, file: &Path, problems: &mut Problems) -> Option<Draft> {
         let text = text_of(file, problems)?;
         let document = Document::parse(file, &text, problems)?;
+        if is_schema(&document) {
+            let hint = "put it into a folder `schemas` or a sub-folder: every YAML file of the \
+                        pack's own folder is read as a job";
+            let (span, message) =
+                (document.key_span("/fields"), "this is a data schema, not a job");
+            problems.push(file, span, message, Some(hint.to_string()));
+            return None;
+        }
         let document = layered(document, self.project, self.options);
         let mut report = Report::new(&document, problems);
         let scope = Scope::new(&document, self.options, &mut report);
@@ -182,6 +190,12 @@ impl Reader<'_> {
         let job = build(&tree, scope, self.registry, &mut report);
         Some(Draft { document, name, job })
     }
+}
+
+/// Whether a file that was taken for a job describes rows.
+fn is_schema(document: &Document) -> bool {
+    let has = |key: &str| document.value.get(key).is_some();
+    has("fields") && !["job", "lake", "sources", "tables", "views"].into_iter().any(has)
 }
 
 /// The text of a file; one that cannot be had is told.
@@ -225,7 +239,9 @@ fn files_of(path: &Path, problems: &mut Problems) -> Vec<PathBuf> {
         entries.flatten().map(|e| e.path()).filter(|p| is_job(p)).collect();
     files.sort();
     if files.is_empty() {
-        let hint = Some("a pack is a folder with job files, *.yaml".to_string());
+        let hint =
+            "a pack is a folder with job files, *.yaml; a project is one with a `sluice.yaml`";
+        let hint = Some(hint.to_string());
         problems.push(path, None, "there is no job file in the folder", hint);
     }
     files

@@ -14,7 +14,7 @@ use std::time::Duration;
 use sluice_core::{Error, Result, Secrets};
 
 use super::model::{Job, SecretRef, StoreSpec};
-use super::project::Project;
+use super::project::{Project, TokenRef};
 
 /// How long a program may take to print a secret: time for a vault on another continent, and short
 /// enough that whoever starts a job sees what it waits for.
@@ -36,7 +36,8 @@ pub fn resolve_secrets(job: &Job, environment: impl Fn(&str) -> Option<String>) 
 }
 
 /// Looks up the secrets of `project`: those that have a value, and what keeps the others from one.
-/// Nothing of a project but the user or endpoint that needs it has to wait for a secret.
+/// Nothing of a project but the user or endpoint that needs it has to wait for a secret, and the key of
+/// a model that is not configured is needed by nobody.
 pub fn resolve_project(
     project: &Project,
     environment: impl Fn(&str) -> Option<String>,
@@ -48,12 +49,26 @@ pub fn resolve_project(
             Ok(value) => {
                 values.insert(name.clone(), value);
             }
+            Err(_) if is_idle(project, name) => {}
             Err(error) => {
                 missing.insert(name.clone(), error);
             }
         }
     }
     (with_stores(values, &project.stores), missing)
+}
+
+/// Whether nothing would use a secret but models that are not configured.
+fn is_idle(project: &Project, name: &str) -> bool {
+    let reference = format!("${{secrets.{name}}}");
+    let mut settings = project.stores.iter().flat_map(|store| store.settings.values());
+    let by_stores = settings.any(|text| text.contains(&reference));
+    let token = TokenRef::Secret(name.to_string());
+    let by_users = project.users.iter().any(|user| user.token == token);
+    let models = project.endpoints.iter().filter_map(|endpoint| endpoint.forward.as_ref());
+    let mut models = models.filter(|model| model.key.as_deref() == Some(name)).peekable();
+    let by_models = models.peek().is_some();
+    by_models && !by_stores && !by_users && models.all(|model| model.url.is_empty())
 }
 
 fn with_stores(values: BTreeMap<String, String>, stores: &[StoreSpec]) -> Secrets {

@@ -31,7 +31,7 @@ pub use joins::{Join, Joins, joins};
 pub use order::{DIGESTS, ORDER_DEPENDENT};
 pub use run::{gathered, leaf_plan, physical, spilling, streams};
 pub use sort::sorted;
-pub use statement::{Names, Planned, check_query, plan_statement};
+pub use statement::{Names, Planned, UNKNOWN_RELATION, check_query, plan_statement};
 pub use view::{Incremental, Strategy};
 
 /// The leaf that stands for the groups an incremental view has just worked out.

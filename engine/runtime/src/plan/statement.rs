@@ -20,6 +20,9 @@ use sluice_core::Problems;
 use crate::catalog::Leaf;
 use crate::job::SqlText;
 
+/// What is wrong with a statement that names a relation which is not there.
+pub const UNKNOWN_RELATION: &str = "no source, table or view has this name";
+
 /// The relations a statement may name, with their schemas.
 pub type Names = BTreeMap<String, SchemaRef>;
 
@@ -60,6 +63,15 @@ pub async fn check_query(
     problems: &mut Problems,
 ) {
     let Some(planned) = plan_statement(context, sql, names, problems).await else { return };
+    // One without a value was told where parameters are read; without it types are not known.
+    let has_value = |asked: &String| {
+        let asked = asked.trim_start_matches('$');
+        values.iter().any(|(name, _)| name == asked)
+    };
+    let asked = planned.plan.get_parameter_names();
+    if !asked.is_ok_and(|asked| asked.iter().all(has_value)) {
+        return;
+    }
     let bound = planned.plan.with_param_values(values).map_err(wrong);
     if let Err(wrong) = bound.and_then(|plan| optimise(context, &plan)) {
         let (line, column) = wrong.at.unwrap_or((1, 1));
@@ -145,7 +157,7 @@ fn unknown(shown: &str, name: &str, text: &str, names: &Names) -> Wrong {
             format!("known here: {}", known.join(", "))
         }
     };
-    let message = format!("no source, table or view has this name name={shown}");
+    let message = format!("{UNKNOWN_RELATION} name={shown}");
     Wrong { message, hint, at: find_word(text, name) }
 }
 

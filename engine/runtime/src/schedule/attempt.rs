@@ -79,16 +79,24 @@ struct State {
 }
 
 impl State {
-    /// Says how the run ended, if its note is known, or is worth it. Who lost the job to another has
-    /// nothing to say of it any more.
+    /// Says how the run ended, if its note is known, or is worth it, or an earlier run left one: what
+    /// that one says of a failure is over. Who lost the job to another has nothing to say of it any
+    /// more.
     async fn ended(&self, ended: &Result<()>, follow: bool) {
         let fenced = |error: &Error| error.kind() == Kind::Fenced;
-        let worth = follow || ended.is_err() || self.teller.bulletin.is_known();
-        if !self.opened || !worth || ended.as_ref().is_err_and(fenced) {
+        if !self.opened || ended.as_ref().is_err_and(fenced) {
             return;
         }
-        self.teller.at(At::Ended, None);
-        self.teller.bulletin.try_post().await;
+        let bulletin = &self.teller.bulletin;
+        if !follow && ended.is_ok() {
+            // It did all there was to do, whatever came in between.
+            bulletin.say(|note| note.trouble = None);
+        }
+        let worth = follow || ended.is_err() || bulletin.is_known() || bulletin.has_past().await;
+        if worth {
+            self.teller.at(At::Ended, None);
+            bulletin.try_post().await;
+        }
     }
 }
 

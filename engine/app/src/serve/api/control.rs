@@ -37,6 +37,8 @@ pub(super) struct Changed {
     job: String,
     /// Its state now.
     state: &'static str,
+    /// What that means, if there is more to say: a run at work ends after its epoch.
+    note: Option<String>,
 }
 
 /// The activity log.
@@ -77,10 +79,12 @@ pub(super) async fn run(
 /// Pause a job
 ///
 /// What runs all the time ends after its epoch, other runs end by themselves; none is begun until the
-/// job is resumed, also after a restart.
+/// job is resumed, also after a restart. Until a run at work has ended the state is `running`, and
+/// `note` says so.
 #[utoipa::path(post, path = "/v1/jobs/{job}/pause", tag = "jobs", operation_id = "pause",
     params(("job" = String, Path, description = "the job's name")),
-    responses((status = 200, description = "the job is paused", body = Changed),
+    responses((status = 200, description = "the job is paused, or will be when its run has ended",
+            body = Changed),
         (status = 409, description = "it cannot be now", body = ref("#/components/schemas/Problem"),
             content_type = "application/problem+json")))]
 pub(super) async fn pause(
@@ -96,6 +100,9 @@ pub(super) async fn pause(
 }
 
 /// Resume a job
+///
+/// It is neither paused nor cancelled any more. What runs all the time starts at once, or when a run
+/// that was told to end has ended.
 #[utoipa::path(post, path = "/v1/jobs/{job}/resume", tag = "jobs", operation_id = "resume",
     params(("job" = String, Path, description = "the job's name")),
     responses((status = 200, description = "the job goes on", body = Changed),
@@ -115,7 +122,8 @@ pub(super) async fn resume(
 
 /// Cancel the run at work
 ///
-/// The epoch at work is finished.
+/// The epoch at work is finished, and the run is not tried again. What runs all the time stays so
+/// until it is resumed, run, or the server starts anew; others run again at their next time.
 #[utoipa::path(post, path = "/v1/jobs/{job}/cancel", tag = "jobs", operation_id = "cancel",
     params(("job" = String, Path, description = "the job's name")),
     responses((status = 200, description = "the run ends", body = Changed),
@@ -176,8 +184,8 @@ pub(super) async fn activity(
 }
 
 fn changed(parts: &Parts, job: String) -> Result<Json<Changed>, ApiError> {
-    let state = state_name(known(parts, &job)?.state);
-    Ok(Json(Changed { job, state }))
+    let now = known(parts, &job)?;
+    Ok(Json(Changed { job, state: state_name(now.state), note: now.note }))
 }
 
 /// Something that is done to a job by somebody.

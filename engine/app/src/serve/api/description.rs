@@ -44,7 +44,9 @@ pub(super) fn empty() -> OpenApi {
     let mut info = Info::new("Sluice", env!("CARGO_PKG_VERSION"));
     info.description = Some(
         "Jobs, tables and views of a Sluice project. Rows come as JSON, CSV, an Arrow stream or \
-         Parquet: say so in `Accept`. Every answer about rows is of one published epoch."
+         Parquet: say so in `Accept`. Every answer about rows is of one published epoch. Not in \
+         here are the routes of webhooks, which stand in the job files, and what everybody may \
+         ask: `/health`, `/health/startup`, `/health/live`, `/health/ready`, `/metrics`."
             .to_string(),
     );
     let mut api = OpenApi::new(info, Paths::new());
@@ -81,7 +83,8 @@ impl IntoParams for PageParams {
         );
         let filters = filters.style(Some(ParameterStyle::Form)).explode(Some(true));
         let columns = "the columns wanted: `day,site`; default: all";
-        let order = "`-day,site`: the latest day first, then by site";
+        let order = "`-day,site`: the latest day first, then by site; default: none, and then \
+                     there is no next page to ask for";
         let all = [
             parameter("columns", text(), columns),
             parameter("order", text(), order),

@@ -2,7 +2,8 @@
 //!
 //! In: a stream of batches, how many rows may go out. Out: a body that is made piece by piece while
 //! the client takes it; when the client leaves, the stream is dropped and the query ends. A failure
-//! in the middle breaks the body off, so that nobody takes half an answer for a whole one.
+//! in the middle breaks the body off, so that nobody takes half an answer for a whole one; JSON says
+//! before that why.
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -15,11 +16,12 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 use serde_json::json;
-use sluice_core::{Error, Result, type_name};
+use sluice_core::{Error, Kind, Result, type_name};
 
 use super::answer::Format;
 use crate::output::{csv_header, csv_lines, json_names, json_rows};
 use crate::serve::query::QueryError;
+use crate::serve::shell::scrubbed;
 
 /// Rows that are encoded at one go: a worker thread is not held for long.
 const ROWS_AT_ONCE: usize = 1_024;
@@ -69,6 +71,7 @@ pub(super) fn body(format: Format, outgoing: Outgoing, around: &Around) -> Resul
         more: false,
         encoder: Some(encoder),
         begun: false,
+        failed: None,
     };
     Ok(Body::from_stream(stream::try_unfold(state, Encoding::step)))
 }
@@ -81,6 +84,8 @@ trait Encoder: Send {
     fn rows(&mut self, rows: &RecordBatch) -> Result<Vec<u8>>;
     /// What comes behind the rows; `more` when there are others.
     fn tail(self: Box<Self>, more: bool) -> Result<Vec<u8>>;
+    /// What comes behind rows that end too early, in a form that has a place to say why.
+    fn broken(&self, why: &str) -> Vec<u8>;
 }
 
 struct Encoding {
@@ -92,21 +97,44 @@ struct Encoding {
     /// None when the tail is out.
     encoder: Option<Box<dyn Encoder>>,
     begun: bool,
+    /// Why it is broken off, when that is said.
+    failed: Option<Error>,
 }
 
 impl Encoding {
     /// The next piece that is not empty.
     async fn step(mut self) -> Result<Option<(Bytes, Self)>> {
+        if let Some(error) = self.failed.take() {
+            // What was said leaves before the connection ends.
+            tokio::task::yield_now().await;
+            return Err(error);
+        }
         loop {
-            let piece = self.piece().await.inspect_err(|error| {
-                tracing::warn!(error = error.chain(), "an answer was broken off");
-            })?;
-            match piece {
-                Some(bytes) if bytes.is_empty() => {}
-                Some(bytes) => return Ok(Some((Bytes::from(bytes), self))),
-                None => return Ok(None),
+            let bytes = match self.piece().await {
+                Ok(Some(bytes)) => bytes,
+                Ok(None) => return Ok(None),
+                Err(error) => self.last_words(error)?,
+            };
+            if !bytes.is_empty() {
+                return Ok(Some((Bytes::from(bytes), self)));
             }
         }
+    }
+
+    /// What is said before the body is broken off. Errors: nothing is, in this form.
+    fn last_words(&mut self, error: Error) -> Result<Vec<u8>> {
+        tracing::warn!(error = error.chain(), "an answer was broken off");
+        let why = match error.kind() {
+            Kind::Bug => "something broke while this was answered".to_string(),
+            Kind::Unavailable => scrubbed(error.message()),
+            _ => scrubbed(&error.chain()),
+        };
+        let said = self.encoder.as_ref().map(|encoder| encoder.broken(&why)).unwrap_or_default();
+        if said.is_empty() {
+            return Err(error);
+        }
+        self.failed = Some(error);
+        Ok(said)
     }
 
     async fn piece(&mut self) -> Result<Option<Vec<u8>>> {
@@ -249,6 +277,11 @@ impl Encoder for Json {
         };
         Ok(text.into_bytes())
     }
+
+    fn broken(&self, why: &str) -> Vec<u8> {
+        // The object stays open: nobody takes it for a whole one.
+        format!("],\"error\":{}\n", json!(why)).into_bytes()
+    }
 }
 
 struct Csv {
@@ -266,6 +299,10 @@ impl Encoder for Csv {
 
     fn tail(self: Box<Self>, _more: bool) -> Result<Vec<u8>> {
         Ok(Vec::new())
+    }
+
+    fn broken(&self, _why: &str) -> Vec<u8> {
+        Vec::new()
     }
 }
 
@@ -288,6 +325,10 @@ impl Encoder for Arrow {
         self.writer.finish()?;
         Ok(std::mem::take(self.writer.get_mut()))
     }
+
+    fn broken(&self, _why: &str) -> Vec<u8> {
+        Vec::new()
+    }
 }
 
 struct Parquet {
@@ -309,6 +350,10 @@ impl Encoder for Parquet {
     fn tail(mut self: Box<Self>, _more: bool) -> Result<Vec<u8>> {
         self.writer.finish().map_err(unfit)?;
         Ok(std::mem::take(self.writer.inner_mut()))
+    }
+
+    fn broken(&self, _why: &str) -> Vec<u8> {
+        Vec::new()
     }
 }
 
@@ -410,6 +455,12 @@ mod tests {
             let body = body(format, failing(), &Around::default()).expect("a body");
             assert!(axum::body::to_bytes(body, usize::MAX).await.is_err(), "{format:?}");
         }
+        let body = body(Format::Json, failing(), &Around::default()).expect("a body");
+        let pieces: Vec<_> = body.into_data_stream().collect().await;
+        let (last, before) = pieces.split_last().expect("pieces");
+        assert!(last.is_err());
+        let said = before.last().and_then(|piece| piece.as_ref().ok()).expect("last words");
+        assert_eq!(&said[..], b"],\"error\":\"the query took longer than it may\"\n");
         let first = stream::iter([Err(QueryError::TooLong)]).boxed();
         assert!(begun(first).await.is_err());
     }

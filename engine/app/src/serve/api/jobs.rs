@@ -22,7 +22,7 @@ use super::ask::{Asked, Entries, Named, Nothing, limit};
 use crate::output::{json_names, json_rows};
 use crate::serve::Parts;
 use crate::serve::query::Ask;
-use crate::serve::schedule::{JobState, RunRecord, State as At};
+use crate::serve::schedule::{JobState, RunRecord, State as At, outcome};
 use crate::serve::shell::{ApiError, Caller, scrubbed};
 
 /// How long a request waits for what the lake and the sources say of a job: then it is answered with
@@ -310,11 +310,14 @@ impl Job {
 
 /// The error of the last run, or the trouble that a run goes on after.
 fn last_error(state: &JobState, found: Option<&Arc<Status>>) -> Option<String> {
-    let of_run = state.last.as_ref().and_then(|run| run.error.clone());
+    let of_run = state.failed().and_then(|run| run.error.clone());
+    let succeeded = state.last.as_ref().filter(|run| run.outcome == outcome::DONE);
+    let succeeded_ms = succeeded.and_then(|run| run.ended_ms).unwrap_or(i64::MIN);
     let note = found.and_then(|s| s.runner.as_ref());
     let trouble = note.and_then(|note| {
         let trouble = note.trouble.as_ref()?;
-        (trouble.at_ms >= note.sealed_at_ms.unwrap_or(i64::MIN)).then(|| trouble.message.clone())
+        let since_ms = note.sealed_at_ms.unwrap_or(i64::MIN).max(succeeded_ms);
+        (trouble.at_ms >= since_ms).then(|| trouble.message.clone())
     });
     of_run.or(trouble).as_deref().map(scrubbed)
 }

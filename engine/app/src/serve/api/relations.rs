@@ -105,11 +105,23 @@ pub(super) async fn views(
 
 /// The relation of this kind and name; the name is that of SQL.
 pub(super) fn find(parts: &Parts, kind: Kind, name: &str) -> Result<RelationInfo, ApiError> {
-    let all = parts.queries.relations();
-    all.into_iter().find(|r| r.kind == kind.name() && r.name == name).ok_or_else(|| {
-        ApiError::not_found(format!("there is no such {} name={name:?}", kind.name()))
-            .hint("GET /v1/tables and GET /v1/views list what there is")
-    })
+    let all: Vec<_> =
+        parts.queries.relations().into_iter().filter(|r| r.kind == kind.name()).collect();
+    let others: Vec<&str> = all.iter().map(|r| r.name.as_str()).collect();
+    let missing = missing(kind, name, &others);
+    all.into_iter().find(|r| r.name == name).ok_or(missing)
+}
+
+/// There is no relation of this name, but `others` of its kind.
+fn missing(kind: Kind, name: &str, others: &[&str]) -> ApiError {
+    let what = kind.name();
+    let hint = match kind {
+        Kind::Table | Kind::View => format!("GET /v1/{what}s lists what there is"),
+        _ if others.is_empty() => "no job of the project keeps rows of this kind".to_string(),
+        _ => format!("those there are: {}", others.join(", ")),
+    };
+    ApiError::not_found(format!("there is nothing of this kind kind={what} name={name:?}"))
+        .hint(hint)
 }
 
 fn list(parts: &Parts, kind: Kind) -> Vec<Relation> {

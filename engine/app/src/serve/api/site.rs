@@ -49,7 +49,7 @@ async fn file(site: Option<&Path>, request: Request) -> Result<Response, ApiErro
     let path = request.uri().path().to_string();
     let missing = || {
         ApiError::not_found(format!("there is nothing here path={path:?}"))
-            .hint("GET /v1 lists what there is")
+            .hint("/docs, and GET /v1/openapi.json for programs, list all paths there are")
     };
     let Some(site) = site.filter(|_| !is_ours(&path)) else { return Err(missing()) };
     let segments = segments(&path).ok_or_else(missing)?;

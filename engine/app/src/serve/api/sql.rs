@@ -48,7 +48,8 @@ pub(super) struct Question {
 
 /// Ask by SQL
 ///
-/// Statements only read. Without `limit` a query that has more rows than it may breaks off.
+/// Statements only read. Without `limit` a query that has more rows than it may breaks off; in JSON
+/// the last member is `error` then, in an object that is not closed.
 #[utoipa::path(post, path = "/v1/sql", tag = "sql", operation_id = "sql",
     request_body(description = "the query", content(
         (Question = "application/json"), (String = "text/plain"))),

@@ -58,7 +58,8 @@ async fn pass(State(desk): State<Arc<Desk>>, request: Request, next: Next) -> Re
 /// The path is asked by other methods.
 fn not_so(methods: &[&str]) -> Response {
     let status = StatusCode::METHOD_NOT_ALLOWED;
-    let error = ApiError::new(status, "method_not_allowed", "this is asked by another method");
+    let error = ApiError::new(status, "method_not_allowed", "this is asked by another method")
+        .hint("the Allow header lists those it has");
     let mut response = error.into_response();
     if let Ok(allowed) = HeaderValue::from_str(&methods.join(", ")) {
         response.headers_mut().insert(header::ALLOW, allowed);
@@ -154,8 +155,15 @@ impl Desk {
         Table { routes, models, kept: kept(), project }
     }
 
-    /// Says how a model is.
+    /// Says how a model is. One that was never configured is not missed: who asks is told.
     fn tell(&self, endpoint: &str, model: &Model) {
+        if !model.is_wanted() {
+            self.parts.health.remove_dependency(&dependency(endpoint));
+            return;
+        }
+        if let Some(error) = model.news() {
+            tracing::warn!(endpoint, error, "a model does not answer");
+        }
         let trouble = model.trouble();
         let reason = trouble.as_deref().unwrap_or_default();
         self.parts.health.set(&dependency(endpoint), trouble.is_none(), reason);

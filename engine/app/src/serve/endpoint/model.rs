@@ -71,6 +71,8 @@ struct Circuit {
     asked: bool,
     /// Why it failed last; none while it works, or nobody asked.
     trouble: Option<String>,
+    /// The trouble that was told on last.
+    told: Option<String>,
 }
 
 impl Model {
@@ -96,6 +98,19 @@ impl Model {
         self.spec == *spec && self.key.as_deref() == key
     }
 
+    /// Whether there is to be one: without a place there is none, and nobody misses it.
+    pub fn is_wanted(&self) -> bool {
+        !self.spec.url.is_empty()
+    }
+
+    /// Its trouble, the first time that is asked for.
+    pub fn news(&self) -> Option<String> {
+        let mut circuit = self.circuit.lock();
+        let is_new = circuit.told != circuit.trouble;
+        circuit.told = circuit.trouble.clone();
+        circuit.told.clone().filter(|_| is_new)
+    }
+
     /// Why it cannot be used now; none while it can, as far as is known.
     pub fn trouble(&self) -> Option<String> {
         match self.configured() {
@@ -114,7 +129,7 @@ impl Model {
 
     /// Whether it can be asked at all.
     fn configured(&self) -> Result<&Client, String> {
-        if self.spec.url.is_empty() {
+        if !self.is_wanted() {
             return Err("no model is configured".to_string());
         }
         if let Some(name) = &self.spec.key
@@ -338,6 +353,8 @@ mod tests {
         let said = keyless.reply(&[]).await;
         assert!(matches!(said, Err(Silence::Unconfigured(why)) if why.contains("secret=chat")));
         assert!(none.trouble().is_some() && keyless.trouble().is_some());
+        // A place without its key is half of a model: somebody wants it.
+        assert!(!none.is_wanted() && keyless.is_wanted());
         let (there, _) = model(spec("http://127.0.0.1:1/v1", None), None);
         assert_eq!(there.trouble(), None);
         assert!(there.is(&spec("http://127.0.0.1:1/v1", None), None));
@@ -349,6 +366,7 @@ mod tests {
         let (model, _) = model(spec("http://127.0.0.1:1/v1", None), None);
         model.look().await;
         assert!(model.trouble().is_some());
+        assert_eq!((model.news(), model.news()), (model.trouble(), None), "once is enough");
     }
 
     #[test]

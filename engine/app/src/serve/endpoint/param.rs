@@ -47,11 +47,12 @@ fn value(spec: &ParamSpec, given: &Given) -> Result<ScalarValue, ApiError> {
     };
     // What stands in a path or query is text, whatever it means.
     let is_text = spec.from != ParamFrom::Body;
-    let blank =
-        |said: &Value| is_text && said.as_str() == Some("") && spec.data_type != DataType::Utf8;
-    match said.filter(|said| !blank(said)) {
+    let may_be_null = spec.default.as_ref().is_some_and(Value::is_null);
+    match said {
+        Some(Value::Null) if !may_be_null => Err(wrong(spec, "null")),
         Some(said) => {
             let read = typed(&said, &spec.data_type, is_text);
+            let read = read.filter(|_| !is_rounded(&said, &spec.data_type));
             read.ok_or_else(|| wrong(spec, &shown(&said)))
         }
         None => match &spec.default {
@@ -102,6 +103,24 @@ fn typed(value: &Value, data_type: &DataType, is_text: bool) -> Option<ScalarVal
     }
 }
 
+/// Whether a decimal would lose digits behind the point.
+fn is_rounded(said: &Value, data_type: &DataType) -> bool {
+    let (DataType::Decimal128(_, scale) | DataType::Decimal256(_, scale)) = data_type else {
+        return false;
+    };
+    decimals(shown(said).trim()).is_none_or(|digits| digits > i64::from(*scale))
+}
+
+/// How many digits behind the point a number needs; none for what is no number.
+fn decimals(text: &str) -> Option<i64> {
+    let (digits, exponent) = match text.split_once(['e', 'E']) {
+        Some((digits, exponent)) => (digits, exponent.parse::<i64>().ok()?),
+        None => (text, 0),
+    };
+    let behind = digits.split_once('.').map_or("", |(_, behind)| behind).trim_end_matches('0');
+    i64::try_from(behind.len()).ok()?.checked_sub(exponent)
+}
+
 fn wrong(spec: &ParamSpec, value: &str) -> ApiError {
     let (name, data_type) = (&spec.name, type_name(&spec.data_type));
     let value: String = value.chars().take(SHOWN_CHARS).collect();
@@ -116,7 +135,7 @@ fn shown(value: &Value) -> String {
 }
 
 fn where_to_say(spec: &ParamSpec) -> String {
-    let (name, example) = (&spec.name, example(&spec.data_type));
+    let (name, example) = (&spec.name, example(spec));
     match spec.from {
         ParamFrom::Path => format!("the path says {name}, such as {example}"),
         ParamFrom::Query => format!("say ?{name}={example}"),
@@ -131,8 +150,12 @@ fn quoted(data_type: &DataType) -> bool {
     !data_type.is_numeric() && *data_type != DataType::Boolean
 }
 
-fn example(data_type: &DataType) -> &'static str {
-    match data_type {
+/// What a value looks like: what it is if nothing is said, else one of its type.
+fn example(spec: &ParamSpec) -> String {
+    if let Some(default) = spec.default.as_ref().filter(|default| !default.is_null()) {
+        return shown(default);
+    }
+    let example = match &spec.data_type {
         DataType::Utf8 => "text",
         DataType::Boolean => "true",
         DataType::Date32 | DataType::Date64 => "2026-01-31",
@@ -140,7 +163,8 @@ fn example(data_type: &DataType) -> &'static str {
         DataType::Time32(_) | DataType::Time64(_) => "12:00:00",
         t if t.is_integer() => "30",
         _ => "1.5",
-    }
+    };
+    example.to_string()
 }
 
 /// The type as SQL writes it.
@@ -201,6 +225,13 @@ mod tests {
                 Some(ScalarValue::Decimal128(Some(1250), 10, 2)),
             ),
             (DataType::Decimal128(4, 2), "1000", None),
+            (DataType::Decimal128(10, 2), "2.345", None),
+            (
+                DataType::Decimal128(10, 2),
+                "2.3400",
+                Some(ScalarValue::Decimal128(Some(234), 10, 2)),
+            ),
+            (DataType::Int64, "", None),
         ];
         for (data_type, text, expected) in cases {
             let query = vec![("x".to_string(), text.to_string())];
@@ -220,7 +251,8 @@ mod tests {
             (DataType::Int64, json!("30"), None),
             (DataType::Int64, json!(1.5), None),
             (DataType::Int64, json!(true), None),
-            (DataType::Int64, json!(null), Some(ScalarValue::Int64(None))),
+            (DataType::Int64, json!(null), None),
+            (DataType::Utf8, json!(null), None),
             (DataType::Int64, json!([30]), None),
             (DataType::Utf8, json!("30"), Some(ScalarValue::from("30"))),
             (DataType::Utf8, json!(30), None),
@@ -255,8 +287,14 @@ mod tests {
         }
         let pair = |value: &str| ("x".to_string(), value.to_string());
         let blank = Given { query: vec![pair("")], ..Given::default() };
-        let found = value(&int(ParamFrom::Query, &seven), &blank).unwrap();
-        assert_eq!(found, ScalarValue::Int64(Some(7)));
+        assert_eq!(value(&int(ParamFrom::Query, &seven), &blank).unwrap_err().status(), 400);
+        let body = Map::from_iter([("x".to_string(), Value::Null)]);
+        let null = Given { body, ..Given::default() };
+        assert_eq!(value(&int(ParamFrom::Body, &seven), &null).unwrap_err().status(), 400);
+        let found = value(&int(ParamFrom::Body, &Some(Value::Null)), &null).unwrap();
+        assert_eq!(found, ScalarValue::Int64(None));
+        assert_eq!(where_to_say(&int(ParamFrom::Query, &seven)), "say ?x=7");
+        assert_eq!(where_to_say(&int(ParamFrom::Body, &None)), "say {\"x\": 30}");
         let twice = Given { query: vec![pair("1"), pair("2")], ..Given::default() };
         assert_eq!(value(&int(ParamFrom::Query, &seven), &twice).unwrap_err().status(), 400);
         let path = Given { path: vec![pair("caf%C3%A9")], ..Given::default() };

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use sluice_core::metric::{LAG_ROWS, LAG_SECONDS, Metric};
+use sluice_core::metric::{LAG_ROWS, LAG_SECONDS, Metric, WEBHOOK_BACKLOG_ROWS};
 use sluice_runtime::job::Role;
 
 use super::sight::{self, Shown};
@@ -14,7 +14,7 @@ use super::words::Moment;
 use crate::serve::Parts;
 use crate::serve::query::RelationInfo;
 use crate::serve::schedule::{JobState, State};
-use crate::serve::shell::{Caller, scrubbed};
+use crate::serve::shell::{Caller, concerns, scrubbed};
 
 /// Characters of an error: its first sentence, the rest is in the history.
 const ERROR_MAX: usize = 300;
@@ -48,7 +48,7 @@ pub(super) struct Look {
     pub tables: Vec<RelationInfo>,
     /// Rows that were rejected, quarantined or refused.
     pub aside: Vec<RelationInfo>,
-    /// Lakes that cannot be read, by job, and other troubles.
+    /// What the process does without, as its health tells it: about what, and why.
     pub troubles: Vec<(String, String)>,
 }
 
@@ -81,6 +81,8 @@ pub(super) struct Job {
     pub failures: u32,
     /// Why the last run failed.
     pub error: Option<String>,
+    /// Whether it runs all the time and was cancelled.
+    pub cancelled: bool,
 }
 
 /// Looks at everything.
@@ -92,8 +94,11 @@ pub(super) async fn look(parts: &Arc<Parts>, caller: &Caller) -> Look {
     let zone = project.serve.timezone;
     let moment = |ms: i64| Moment::of(ms, now_ms, &zone);
     let (rows, seconds) = (by_job(parts, &LAG_ROWS), by_job(parts, &LAG_SECONDS));
+    let backlog = by_job(parts, &WEBHOOK_BACKLOG_ROWS);
     let job = |state: JobState| {
-        let behind = rows.get(&state.job).map(|rows| {
+        // What a run said is old when none is at work; what webhooks took meanwhile is not.
+        let waits = backlog.get(&state.job).filter(|_| state.run.is_none());
+        let behind = waits.or_else(|| rows.get(&state.job)).map(|rows| {
             (rows.iter().sum(), seconds.get(&state.job).map_or(0.0, |all| greatest(all)))
         });
         let published = parts.queries.published_ms_of(&state.job);
@@ -104,10 +109,7 @@ pub(super) async fn look(parts: &Arc<Parts>, caller: &Caller) -> Look {
     let is_set_aside =
         |one: &RelationInfo| ["rejected", "quarantine", "undelivered"].contains(&one.kind);
     let (aside, tables) = parts.queries.relations().into_iter().partition(is_set_aside);
-    let mut troubles = parts.queries.troubles();
-    if let Some(why) = parts.scheduler.trouble().borrow().clone() {
-        troubles.push(("history of runs".to_string(), why));
-    }
+    let mut troubles = concerns(parts);
     troubles.iter_mut().for_each(|(_, why)| *why = shortened(why));
     Look {
         project: project.name.clone(),
@@ -129,10 +131,10 @@ pub(super) async fn look(parts: &Arc<Parts>, caller: &Caller) -> Look {
 
 /// A job as the scheduler tells of it.
 fn told(state: JobState, moment: &impl Fn(i64) -> Option<Moment>) -> Job {
+    let error = state.failed().and_then(|run| run.error.as_deref()).map(shortened);
     let last = state.last;
-    let failed = last.as_ref().filter(|run| run.is_failure() || state.failures > 0);
     Job {
-        error: failed.and_then(|run| run.error.as_deref()).map(shortened),
+        error,
         last_rows: last.as_ref().map_or(0, |run| run.rows),
         last: last.map(|run| (run.outcome, run.ended_ms.and_then(moment))),
         name: state.job,
@@ -145,6 +147,7 @@ fn told(state: JobState, moment: &impl Fn(i64) -> Option<Moment>) -> Job {
         behind: None,
         next: state.next_ms.and_then(moment),
         failures: state.failures,
+        cancelled: state.cancelled,
     }
 }
 
@@ -196,12 +199,15 @@ mod tests {
             next_ms: Some(9_000),
             last,
             failures,
+            cancelled: false,
         };
         let moment = |ms| Moment::of(ms, 5_000, &Utc);
         let job = told(state(Some(failed.clone()), 1), &moment);
         assert_eq!(job.error.as_deref(), Some("at https://***@host/p?***"));
         assert_eq!(job.next.map(|next| next.words), Some("in 4 s".to_string()));
         assert_eq!((job.last_rows, job.failures), (7, 1));
+        // A run at work has sealed an epoch since.
+        assert_eq!(told(state(Some(failed.clone()), 0), &moment).error, None);
         let done = RunRecord { outcome: "done".into(), error: None, ..failed };
         assert_eq!(told(state(Some(done), 0), &moment).error, None);
         assert_eq!(told(state(None, 0), &moment).last, None);

@@ -18,7 +18,7 @@ use crate::serve::schedule::State;
 
 /// The whole page.
 pub(super) fn page(look: &Look) -> Markup {
-    let title = match look.jobs.iter().filter(|job| is_bad(job)).count() {
+    let title = match look.troubles.len() {
         0 => format!("{} · Sluice", look.project),
         bad => format!("({bad}) {} · Sluice", look.project),
     };
@@ -54,7 +54,7 @@ pub(super) fn page(look: &Look) -> Markup {
 }
 
 fn head(look: &Look) -> Markup {
-    let bad = look.jobs.iter().filter(|job| is_bad(job)).count() + look.troubles.len();
+    let bad = look.troubles.len();
     let words = match bad {
         0 => "all is well".to_string(),
         bad => format!("{} need{} attention", bad, if bad == 1 { "s" } else { "" }),
@@ -75,13 +75,15 @@ fn head(look: &Look) -> Markup {
 
 fn troubles(look: &Look) -> Markup {
     html! {
-        @if !look.troubles.is_empty() {
-            section aria-labelledby="troubles" {
-                h2 #troubles { "Not reached" }
-                dl.troubles {
-                    @for (about, why) in &look.troubles {
-                        dt { (about) }
-                        dd { (why) }
+        div data-live="troubles" data-value=(digest(&look.troubles)) {
+            @if !look.troubles.is_empty() {
+                section aria-labelledby="troubles" {
+                    h2 #troubles { "Needs attention" }
+                    dl.troubles {
+                        @for (about, why) in &look.troubles {
+                            dt { (about) }
+                            dd { (why) }
+                        }
                     }
                 }
             }
@@ -120,7 +122,8 @@ fn jobs(look: &Look) -> Markup {
 fn job(job: &Job, may_operate: bool) -> Markup {
     let key = |what: &str| format!("job/{}/{what}", job.name);
     let word = word(job.state);
-    let state = format!("{word}{}", job.since.as_ref().map_or(0, |since| since.ms));
+    let note = job.note.as_deref().unwrap_or_default();
+    let state = format!("{word}{}{note}", job.since.as_ref().map_or(0, |since| since.ms));
     let behind = job.behind.map_or("unknown".to_string(), |(rows, _)| rows.to_string());
     let fresh = value_of(job.fresh.as_ref());
     let last = job.last.as_ref().map_or(String::new(), |(outcome, at)| {
@@ -169,7 +172,7 @@ fn job(job: &Job, may_operate: bool) -> Markup {
                 @match &job.next { Some(next) => (moment(next)), None => span.none { "–" } }
             }
             @if may_operate {
-                td.do data-live=(key("do")) data-value=(word) { (acts(job)) }
+                td.do data-live=(key("do")) data-value={ (word) (job.cancelled) } { (acts(job)) }
             }
         }
     }
@@ -178,7 +181,7 @@ fn job(job: &Job, may_operate: bool) -> Markup {
 fn acts(job: &Job) -> Markup {
     let place = format!("/status/jobs/{}/", path(&job.name));
     html! {
-        @for (action, label) in buttons(job.state) {
+        @for (action, label) in buttons(job) {
             form method="post" action={ (place) (action) } {
                 button aria-label={ (label) " " (job.name) } { (label) }
             }
@@ -205,7 +208,7 @@ fn views(look: &Look) -> Markup {
 
 fn card(view: &Shown) -> Markup {
     let key = format!("view/{}", view.info.name);
-    let value = view.sight.as_ref().map_or(String::new(), |sight| digest(sight));
+    let value = view.sight.as_ref().map_or(String::new(), digest);
     let epoch = view.info.epoch.map_or(String::new(), |epoch| format!("epoch {}", count(epoch)));
     html! {
         article.card {
@@ -372,9 +375,9 @@ fn foot(look: &Look) -> Markup {
 }
 
 /// The same as long as what is shown is.
-fn digest(sight: &Sight) -> String {
+fn digest(shown: &impl std::fmt::Debug) -> String {
     let mut hasher = DefaultHasher::new();
-    format!("{sight:?}").hash(&mut hasher);
+    format!("{shown:?}").hash(&mut hasher);
     format!("{:016x}", hasher.finish())
 }
 
@@ -400,16 +403,13 @@ fn word(state: State) -> &'static str {
 }
 
 /// What can be done about a job, and how it is called.
-fn buttons(state: State) -> &'static [(&'static str, &'static str)] {
-    match state {
+fn buttons(job: &Job) -> &'static [(&'static str, &'static str)] {
+    match job.state {
+        State::Running if job.cancelled => &[("resume", "Resume")],
         State::Running => &[("cancel", "Cancel"), ("pause", "Pause")],
         State::Paused => &[("run", "Run"), ("resume", "Resume")],
         State::Idle | State::Waiting | State::Failed => &[("run", "Run"), ("pause", "Pause")],
     }
-}
-
-fn is_bad(job: &Job) -> bool {
-    job.state == State::Failed || job.failures > 0
 }
 
 fn rows_text(rows: f64) -> String {

@@ -45,6 +45,7 @@ fn a_job(name: &str, state: State) -> Job {
         last_rows: 1_000,
         failures: 0,
         error: None,
+        cancelled: false,
     }
 }
 
@@ -78,7 +79,8 @@ fn a_project_without_anything_has_a_page() {
 fn jobs_tell_their_state_by_word() {
     let states = [State::Idle, State::Running, State::Waiting, State::Paused, State::Failed];
     let jobs = states.map(|state| a_job(word(state), state)).to_vec();
-    let html = page(&Look { jobs, may_operate: true, ..empty() }).into_string();
+    let troubles = vec![("job failed".to_string(), "it failed 3 times in a row".to_string())];
+    let html = page(&Look { jobs, troubles, may_operate: true, ..empty() }).into_string();
     for state in states {
         let span = format!("<span class=\"state {0}\">{0}</span>", word(state));
         assert!(html.contains(&span), "{span}");
@@ -90,6 +92,19 @@ fn jobs_tell_their_state_by_word() {
     assert!(html.contains("action=\"/status/jobs/paused/resume\""));
     let html = page(&Look { jobs: vec![a_job("a", State::Idle)], ..empty() }).into_string();
     assert!(!html.contains("<form"), "readers have no buttons");
+}
+
+#[test]
+fn what_the_health_misses_is_named_and_what_was_cancelled_can_be_resumed() {
+    let mut job = a_job("gh", State::Running);
+    job.cancelled = true;
+    let troubles = vec![("endpoint:chat".to_string(), "the model cannot be reached".to_string())];
+    let jobs = vec![job, a_job("b", State::Running)];
+    let html = page(&Look { jobs, troubles, may_operate: true, ..empty() }).into_string();
+    assert!(html.contains("1 needs attention") && !html.contains("all is well"));
+    assert!(html.contains("<dt>endpoint:chat</dt><dd>the model cannot be reached</dd>"));
+    assert!(html.contains("action=\"/status/jobs/gh/resume\""));
+    assert!(!html.contains("action=\"/status/jobs/b/resume\""));
 }
 
 #[test]

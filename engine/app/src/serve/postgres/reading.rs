@@ -14,9 +14,10 @@ use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::common::ParamValues;
 use datafusion::common::tree_node::{TreeNode as _, TreeNodeRecursion};
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::logical_expr::{Expr, ExprSchemable as _, LogicalPlan};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast;
 use datafusion_postgres::arrow_pg::datatypes::PG_OID_ALIAS_KEY;
 use datafusion_postgres::pgwire::api::Type;
 use datafusion_postgres::pgwire::api::portal::Format;
@@ -125,9 +126,14 @@ impl Reader {
 
     /// Plans `statement` in its turn: that takes a processor as asking does.
     async fn plan(&self, statement: &Statement, session: &Session) -> PgWireResult<Planned> {
-        let context = self.queries.context().await.map_err(|e| failure::engine(&e))?;
+        if let Some(what) = changes(statement) {
+            let message = format!("a query only reads, this is {what}");
+            let hint = "change tables through the job file and `sluice run`";
+            return Err(failure::hinted(code::READ_ONLY, message, hint));
+        }
         let (catalog, client) = (self.catalog.clone(), session.client());
         let statement = statement.clone();
+        let context = self.queries.context().await.map_err(|e| failure::engine(&e))?;
         let planned = async move {
             let context = catalog.dress(&context, &client).map_err(|e| failure::engine(&e))?;
             let plan = context.state().statement_to_plan(statement).await;
@@ -136,6 +142,19 @@ impl Reader {
         };
         self.queries.planned(&session.user(), planned).await.map_err(failure::query)?
     }
+}
+
+/// What a statement would do to rows: it is refused before it is looked at whether it could.
+fn changes(statement: &Statement) -> Option<&'static str> {
+    let Statement::Statement(statement) = statement else { return None };
+    Some(match statement.as_ref() {
+        ast::Statement::Insert(_) => "INSERT",
+        ast::Statement::Update(_) => "UPDATE",
+        ast::Statement::Delete(_) => "DELETE",
+        ast::Statement::Merge(_) => "MERGE",
+        ast::Statement::Truncate(_) => "TRUNCATE",
+        _ => return None,
+    })
 }
 
 /// What parameters are taken for, by their numbers from 1 on. Errors: names that are no numbers.
@@ -161,7 +180,8 @@ fn inferred(plan: &LogicalPlan) -> PgWireResult<Vec<Option<FieldRef>>> {
     Ok(found)
 }
 
-/// Types that parameters have by where they stand: cast at once, as in `$1::int`, or a `LIMIT`.
+/// Types that parameters have by where they stand: cast at once, as in `$1::int`, a `LIMIT`, or
+/// the list of `= ANY($1)`.
 fn places(plan: &LogicalPlan) -> HashMap<String, FieldRef> {
     let mut found: HashMap<String, FieldRef> = HashMap::new();
     let walked = plan.apply_with_subqueries(|node| {
@@ -173,8 +193,17 @@ fn places(plan: &LogicalPlan) -> HashMap<String, FieldRef> {
                 }
             }
         }
+        let below = node.inputs().first().map(|input| input.schema().clone());
         node.apply_expressions(|expr| {
             expr.apply(|expr| {
+                if let Expr::ScalarFunction(call) = expr
+                    && call.func.name() == "array_has"
+                    && let [Expr::Placeholder(placeholder), item] = call.args.as_slice()
+                    && let Some(Ok(item)) = below.as_ref().map(|below| item.get_type(&**below))
+                {
+                    let list = Field::new("", DataType::new_list(item, true), true);
+                    found.insert(placeholder.id.clone(), Arc::new(list));
+                }
                 if let Expr::Cast(cast) = expr
                     && let Expr::Placeholder(placeholder) = cast.expr.as_ref()
                 {
@@ -287,6 +316,7 @@ pub(super) async fn unless<T>(
 mod tests {
     use datafusion::arrow::array::{ArrayRef, Int64Array};
     use datafusion::prelude::SessionContext;
+    use datafusion::sql::parser::DFParser;
     use futures::FutureExt as _;
 
     use super::*;
@@ -304,10 +334,11 @@ mod tests {
 
     #[tokio::test]
     async fn parameters_are_taken_for_what_they_are_compared_with() {
-        let cases: [(&str, &[Type]); 5] = [
+        let cases: [(&str, &[Type]); 6] = [
             ("SELECT a FROM sales", &[]),
             ("SELECT a FROM sales WHERE a = $2 AND day > $1", &[Type::DATE, Type::INT8]),
             ("SELECT a FROM sales LIMIT $1", &[Type::INT8]),
+            ("SELECT a FROM sales WHERE a = ANY($1)", &[Type::INT8_ARRAY]),
             ("SELECT $1::int", &[Type::INT4]),
             ("SELECT $1", &[Type::TEXT]),
         ];
@@ -317,6 +348,19 @@ mod tests {
             assert_eq!(types, expected, "{sql}");
         }
         assert!(inferred(&planned("SELECT $name::int").await).is_err());
+    }
+
+    #[test]
+    fn what_would_change_rows_is_named_before_it_is_planned() {
+        for (sql, what) in [
+            ("INSERT INTO sales VALUES (1, 2, 3)", Some("INSERT")),
+            ("UPDATE sales SET a = 1", Some("UPDATE")),
+            ("DELETE FROM sales", Some("DELETE")),
+            ("SELECT a FROM sales", None),
+        ] {
+            let statements = DFParser::parse_sql(sql).unwrap();
+            assert_eq!(changes(&statements[0]), what, "{sql}");
+        }
     }
 
     #[tokio::test]

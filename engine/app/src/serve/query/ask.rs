@@ -49,7 +49,7 @@ pub(crate) struct Answer {
 /// Why there is no answer, or no more of it.
 #[derive(Debug)]
 pub(crate) enum QueryError {
-    /// The question is wrong: not read-only, no SQL, unknown names, values that cannot be computed.
+    /// The question is wrong: not read-only, no SQL, unknown names, values it cannot be run with.
     Refused(Error),
     /// Too many work and wait.
     Busy {
@@ -60,7 +60,7 @@ pub(crate) enum QueryError {
     TooLong,
     /// It has more rows, or needs more memory, than it may.
     TooLarge(String),
-    /// It is not the question's fault.
+    /// It is not the question's fault; of kind `Data`, rows with which it cannot be computed.
     Failed(Error),
 }
 

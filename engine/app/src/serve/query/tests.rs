@@ -7,6 +7,7 @@ use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use datafusion::common::ScalarValue;
 use futures::{StreamExt, TryStreamExt};
+use sluice_core::Kind;
 use sluice_runtime::epoch::Environment;
 
 use super::*;
@@ -167,11 +168,29 @@ async fn answers_are_kept_as_long_as_they_are_true() {
 async fn what_is_no_question_is_refused() {
     let (_, queries) = bench(limits());
     let long = format!("SELECT '{}'", "x".repeat(300 << 10));
-    for sql in ["DROP TABLE x", "SELECT", "SELECT x", "SELECT 1/0", &long, "SELECT $n"] {
+    for sql in ["DROP TABLE x", "SELECT", "SELECT x", &long, "SELECT $n"] {
         let refused = queries.answer(ask(sql)).await;
         let sql = &sql[..sql.len().min(40)];
         assert!(matches!(refused, Err(QueryError::Refused(_))), "{sql}: {refused:?}");
     }
+    let with = |sql: &str, name: &str, n: i64| Ask {
+        params: vec![(name.to_string(), ScalarValue::from(n))],
+        ..ask(sql)
+    };
+    for (asked, name) in [
+        (with("SELECT CAST($days AS INT)", "days", 99_999_999_999), "days"),
+        (with("SELECT 1 LIMIT $limit", "limit", -1), "limit"),
+    ] {
+        let told = match queries.answer(asked).await {
+            Err(QueryError::Refused(error)) => error.chain(),
+            other => panic!("{name}: {other:?}"),
+        };
+        assert!(told.ends_with(&format!("parameter={name}")) && !told.contains("rule"), "{told}");
+    }
+    // There is nothing wrong with this question, but with the rows.
+    let uncomputed = queries.answer(ask("SELECT 7 / (value - 2) FROM generate_series(1, 3)")).await;
+    let is_data = matches!(&uncomputed, Err(QueryError::Failed(e)) if e.kind() == Kind::Data);
+    assert!(is_data, "{uncomputed:?}");
     let context = queries.context().await.unwrap();
     let plan = context.state().create_logical_plan("SELECT 7 AS n").await.unwrap();
     let rows = queries.run_plan(&context, plan, None, "me").await.unwrap();

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
 use datafusion::common::ScalarValue;
 use datafusion::error::DataFusionError;
 use datafusion::execution::runtime_env::RuntimeEnv;
@@ -176,23 +177,24 @@ async fn plan(
     shown: &Arc<Shown>,
     pool: &Arc<QueryPool>,
 ) -> Result<Planned, QueryError> {
-    let (state, plan, facts) = match wanted {
+    let (state, plan, facts, params) = match wanted {
         Wanted::Text { sql, params } => {
             check(&sql).map_err(of_kind)?;
             let state = served.session(shown, Some(pool.clone())).state();
             let question = ask(&state, &sql).await.map_err(of_kind)?;
             let plan = bind(question.plan, &params).map_err(of_kind)?;
-            (state, plan, question.facts)
+            (state, plan, question.facts, params)
         }
         Wanted::Plan { state, plan } => {
             let facts = examine(&state, &plan).map_err(of_kind)?;
-            (*state, *plan, facts)
+            (*state, *plan, facts, Vec::new())
         }
     };
-    let plan = state.optimize(&plan).map_err(|e| failed(e, pool))?;
+    let plan = state.optimize(&plan).map_err(|e| unplanned(e, &params, pool))?;
     let table = |name: &String| Some((name.clone(), shown.find(name)?.1.provider.clone()));
     let tables: BTreeMap<_, _> = facts.reads.iter().filter_map(table).collect();
-    let plan = spilling(state.clone(), &plan, &tables).await.map_err(|e| failed(e, pool))?;
+    let plan = spilling(state.clone(), &plan, &tables).await;
+    let plan = plan.map_err(|e| unplanned(e, &params, pool))?;
     // A plan that was made elsewhere has its memory from here, too.
     let runtime = state.runtime_env().as_ref().clone();
     let runtime = RuntimeEnv { memory_pool: pool.clone(), ..runtime };
@@ -200,13 +202,80 @@ async fn plan(
     Ok(Planned { plan, context: Arc::new(context), facts })
 }
 
-/// What an error of DataFusion means to who asked.
+/// What an error before the first row means to who asked: a value of a parameter, or of the
+/// statement itself, that cannot stand where it does.
+fn unplanned(
+    error: DataFusionError,
+    params: &[(String, ScalarValue)],
+    pool: &QueryPool,
+) -> QueryError {
+    let Some(words) = words(&error) else {
+        return match failed(error, pool) {
+            QueryError::Failed(error) => of_kind(error),
+            other => other,
+        };
+    };
+    let message = format!("the query cannot be run: {words}");
+    QueryError::Refused(match blamed(params, &words) {
+        Some(name) => Error::config(format!("{message} parameter={name}"))
+            .hint("give the parameter a value that the statement can do this with"),
+        None => Error::config(message).hint("change the part of the statement that this is about"),
+    })
+}
+
+/// What DataFusion says of a question, without the names of its parts; none where it speaks of
+/// something else.
+fn words(error: &DataFusionError) -> Option<String> {
+    let words = match error.find_root() {
+        DataFusionError::ArrowError(error, _) => match error.as_ref() {
+            ArrowError::ExternalError(_) | ArrowError::IoError(..) => return None,
+            ArrowError::CastError(words)
+            | ArrowError::ComputeError(words)
+            | ArrowError::InvalidArgumentError(words) => words.clone(),
+            other => other.to_string(),
+        },
+        DataFusionError::Plan(words)
+        | DataFusionError::Execution(words)
+        | DataFusionError::NotImplemented(words) => words.clone(),
+        _ => return None,
+    };
+    // Behind the first line DataFusion may say where in its code it was.
+    let line = words.lines().next().unwrap_or_default();
+    let (first, rest) = line.split_at(line.chars().next().map_or(0, char::len_utf8));
+    // A word of SQL stays in capitals.
+    let is_word = rest.starts_with(|c: char| c.is_ascii_uppercase());
+    Some(if is_word { line.to_string() } else { first.to_lowercase() + rest })
+}
+
+/// The parameter whose value `words` speak of; none where several could be meant.
+fn blamed<'a>(params: &'a [(String, ScalarValue)], words: &str) -> Option<&'a str> {
+    let mut meant = params.iter().filter(|(_, v)| !v.is_null() && speaks(words, &v.to_string()));
+    let (name, _) = meant.next()?;
+    meant.next().is_none().then_some(name.as_str())
+}
+
+/// Whether `value` stands in `words` as a whole.
+fn speaks(words: &str, value: &str) -> bool {
+    let ends = |beside: Option<char>| !beside.is_some_and(char::is_alphanumeric);
+    let mut places = words.match_indices(value).map(|(at, _)| at);
+    !value.is_empty()
+        && places.any(|at| {
+            let (before, rest) = words.split_at(at);
+            ends(before.chars().next_back()) && ends(rest[value.len()..].chars().next())
+        })
+}
+
+/// What an error of DataFusion means to who asked. Values that cannot be computed are the data's.
 pub(super) fn failed(error: DataFusionError, pool: &QueryPool) -> QueryError {
     let exhausted = matches!(error.find_root(), DataFusionError::ResourcesExhausted(_));
     if let Some(verdict) = pool.verdict().filter(|_| exhausted) {
         return QueryError::TooLarge(verdict);
     }
-    of_kind(sql_error("the query failed", error))
+    let error = sql_error("the query failed", error);
+    match error.kind() {
+        Kind::Config => QueryError::Refused(error),
+        _ => QueryError::Failed(error),
+    }
 }
 
 /// An error of ours, by whether the question or the engine is to be blamed.
@@ -214,5 +283,41 @@ pub(super) fn of_kind(error: Error) -> QueryError {
     match error.kind() {
         Kind::Config | Kind::Data => QueryError::Refused(error),
         _ => QueryError::Failed(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parameter_is_named_whose_value_is_told() {
+        let params = |pairs: &[(&str, i64)]| -> Vec<(String, ScalarValue)> {
+            let one = |(name, n): &(&str, i64)| (name.to_string(), ScalarValue::from(*n));
+            pairs.iter().map(one).collect()
+        };
+        let cast = "can't cast value 99999999999 to type Int32";
+        let cases = [
+            (cast, params(&[("days", 99_999_999_999), ("n", 32)]), Some("days")),
+            (cast, params(&[("n", 9_999)]), None),
+            ("LIMIT must be >= 0, '-1' was provided", params(&[("limit", -1)]), Some("limit")),
+            ("'-1' was provided", params(&[("limit", -1), ("skip", -1)]), None),
+            (cast, Vec::new(), None),
+        ];
+        for (words, params, name) in cases {
+            assert_eq!(blamed(&params, words), name, "{words} {params:?}");
+        }
+    }
+
+    #[test]
+    fn rules_and_places_in_the_code_are_left_out() {
+        let cast = ArrowError::CastError("Can't cast value x to type Int32".to_string());
+        let cast = DataFusionError::ArrowError(Box::new(cast), None);
+        let inner = DataFusionError::Context("Optimizer rule 'x' failed".into(), Box::new(cast));
+        assert_eq!(words(&inner).as_deref(), Some("can't cast value x to type Int32"));
+        let plan = DataFusionError::Plan("LIMIT is odd\n\nbacktrace: 1".to_string());
+        assert_eq!(words(&plan).as_deref(), Some("LIMIT is odd"));
+        let ours = DataFusionError::External(Box::new(Error::config("ours")));
+        assert_eq!(words(&ours), None);
     }
 }

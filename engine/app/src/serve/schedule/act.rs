@@ -147,6 +147,7 @@ impl Driver {
         };
         slot.run = Some(AtWork { record, follows, by_hand, stop, reason: None, told });
         (slot.again, slot.asked, slot.given_up, slot.waits_for) = (None, None, false, None);
+        slot.cancelled_by = None;
         let sender = self.sender.clone();
         tokio::spawn(async move {
             let done = tokio::spawn(work(order)).await.unwrap_or_else(Done::lost);
@@ -176,6 +177,7 @@ impl Driver {
             way: slot.way(),
             by_hand: run.by_hand,
             told: run.reason.is_some(),
+            cancelled: matches!(run.reason, Some(Reason::Cancelled(_))),
             sealed: done.epochs > 0,
             retry: &slot.job().timing.retry,
         });
@@ -203,7 +205,7 @@ impl Driver {
         }
         if how == outcome::DONE {
             self.events += 1;
-            self.slots[at].kept.succeeded = self.events;
+            (slot.kept.succeeded, slot.warned) = (self.events, None);
         }
         let record = RunRecord {
             ended_ms: Some(now_ms.max(run.record.started_ms)),
@@ -215,8 +217,8 @@ impl Driver {
             ..run.record
         };
         tracing::info!(job, run = record.id, outcome = how, error = record.error, "a run ended");
-        let gone = self.slots[at].removed;
-        let changed = self.slots[at].kept != before;
+        slot.warn(&record, now_ms);
+        let (gone, changed) = (slot.removed, slot.kept != before);
         if gone {
             self.slots.remove(at);
         }
@@ -369,7 +371,7 @@ fn switch(slot: &mut Slot, planned: Planned, now_ms: i64) {
     let follows = slot.way() == Way::Continuous;
     if other {
         slot.given_up = false;
-        if slot.tell(Reason::Changed) {
+        if slot.tell(Reason::Changed) && slot.cancelled_by.is_none() {
             slot.asked = Some(RELOAD.to_string());
         }
     } else if slot.run.as_ref().is_some_and(|run| run.follows && !follows) {

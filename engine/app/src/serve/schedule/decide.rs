@@ -62,7 +62,7 @@ pub(super) struct Facts<'a> {
     pub at_work: bool,
     pub paused: bool,
     pub way: Way,
-    /// Whether its runs are of no use until somebody changes something.
+    /// Whether its runs are of no use, or not wanted, until somebody does something.
     pub given_up: bool,
     /// Starts are not tried before this, because the last one could not be written down.
     pub held_until_ms: Option<i64>,
@@ -271,6 +271,8 @@ pub(super) struct Ended<'a> {
     pub by_hand: bool,
     /// Whether it was told to end.
     pub told: bool,
+    /// Whether somebody cancelled it: then it is not tried again, however it ended.
+    pub cancelled: bool,
     /// Whether it sealed an epoch.
     pub sealed: bool,
     pub retry: &'a Retry,
@@ -280,6 +282,9 @@ pub(super) struct Ended<'a> {
 pub(super) fn decide_next(ended: &Ended<'_>) -> Next {
     let continuous = ended.way == Way::Continuous;
     let attempt = ended.attempt.saturating_add(1);
+    if ended.cancelled {
+        return Next::Way;
+    }
     match ended.end.outcome {
         outcome::FAILED | outcome::TIMED_OUT if continuous && ended.end.may_pass => {
             // What it sealed shows that it was well in between.
@@ -294,8 +299,6 @@ pub(super) fn decide_next(ended: &Ended<'_>) -> Next {
                 false => Next::Way,
             }
         }
-        // Whoever cancels what starts by itself at once does not want it to start at once.
-        outcome::CANCELLED if continuous => Next::GiveUp,
         // It has no end of its own and yet ended: not to be started in a circle.
         outcome::DONE if continuous && !ended.told => Next::Again { attempt: 2, failures: 1 },
         _ => Next::Way,

@@ -157,6 +157,7 @@ fn failures_are_tried_again_as_often_as_the_job_says() {
         way,
         by_hand: false,
         told: false,
+        cancelled: false,
         sealed: false,
         retry: &retry,
     };
@@ -176,7 +177,12 @@ fn failures_are_tried_again_as_often_as_the_job_says() {
         (of(&failed, 70, continuous), again(71, 70)),
         (Ended { sealed: true, ..of(&failed, 70, continuous) }, again(2, 1)),
         (of(&broken, 1, continuous), Next::GiveUp),
-        (of(&cancelled, 1, continuous), Next::GiveUp),
+        // Nor is there another try of what somebody cancelled, also where it failed at its end.
+        (Ended { cancelled: true, ..of(&cancelled, 1, continuous) }, Next::Way),
+        (Ended { cancelled: true, ..of(&failed, 1, continuous) }, Next::Way),
+        (Ended { cancelled: true, ..of(&failed, 1, timed) }, Next::Way),
+        // Another definition while it ran on its way of before.
+        (of(&cancelled, 1, continuous), Next::Way),
         (Ended { told: true, ..of(&done, 1, continuous) }, Next::Way),
         (of(&done, 1, continuous), again(2, 1)),
     ];

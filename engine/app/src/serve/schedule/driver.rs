@@ -212,9 +212,17 @@ impl Driver {
     async fn handle(&mut self, command: Command) {
         match command {
             // Whoever does not wait for the answer any more is not told.
-            Command::Run { job, who, reply } => drop(reply.send(self.run(&job, &who).await)),
+            Command::Run { job, who, reply } => {
+                let begun = self.run(&job, &who).await;
+                self.publish();
+                drop(reply.send(begun));
+            }
             Command::Change { job, who, what, reply } => {
-                drop(reply.send(self.change(&job, &who, what).await));
+                let changed = self.change(&job, &who, what).await;
+                // Who asked sees what came of it: what is resumed may be at work already.
+                self.advance().await;
+                self.publish();
+                drop(reply.send(changed));
             }
             Command::Reload { jobs, reply } => drop(reply.send(self.reload(jobs).await)),
             Command::Ended { job, run, done } => self.ended(&job, &run, *done).await,
@@ -249,6 +257,10 @@ impl Driver {
                         .hint("`pause` keeps the next one from starting"));
                 }
                 slot.kept.cut = None;
+                if slot.way() == Way::Continuous {
+                    // It would start by itself at once.
+                    slot.cancelled_by = Some(who.to_string());
+                }
             }
             Change::Pause => {
                 slot.kept.paused_by.get_or_insert_with(|| who.to_string());
@@ -258,7 +270,7 @@ impl Driver {
             }
             Change::Resume => {
                 slot.kept.paused_by = None;
-                slot.given_up = false;
+                (slot.given_up, slot.cancelled_by) = (false, None);
             }
         }
         tracing::info!(job, who, ?what, "a job was changed by hand");

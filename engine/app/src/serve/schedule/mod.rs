@@ -41,7 +41,7 @@ use desk::Desk;
 use driver::{Change, Command, Driver, Serving, Shown};
 use historian::Historian;
 pub(crate) use history::History;
-pub(crate) use record::{JobState, RunRecord, State};
+pub(crate) use record::{JobState, RunRecord, State, outcome};
 use slot::{Planned, Slot};
 
 /// Commands that wait for the driver: more callers than that wait in line.
@@ -146,13 +146,14 @@ impl Scheduler {
         self.change(job, who, Change::Pause).await
     }
 
-    /// Takes a pause back.
+    /// Takes a pause back, and a cancellation of what runs all the time.
     pub(crate) async fn resume(&self, job: &str, who: &str) -> Result<()> {
         self.change(job, who, Change::Resume).await
     }
 
     /// Ends the run at work after its epoch, and does not try it again. What runs all the time
-    /// stays so until it is run or resumed. Errors: `Conflict` when there is nothing to cancel.
+    /// stays so until it is run or resumed, or the process starts anew. Errors: `Conflict` when there
+    /// is nothing to cancel.
     pub(crate) async fn cancel(&self, job: &str, who: &str) -> Result<()> {
         self.change(job, who, Change::Cancel).await
     }

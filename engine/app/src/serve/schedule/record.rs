@@ -69,7 +69,7 @@ pub(crate) enum State {
     Running,
     /// Something has to happen first: [`JobState::note`] says what.
     Waiting,
-    /// Nothing starts it but a person.
+    /// Nothing starts it but a person: somebody paused it, or cancelled what runs all the time.
     Paused,
     /// Its last run failed, and is not tried again before its time.
     Failed,
@@ -107,4 +107,14 @@ pub(crate) struct JobState {
     pub(crate) last: Option<RunRecord>,
     /// Failures in a row; none while a run seals epochs.
     pub(crate) failures: u32,
+    /// Whether it runs all the time, was cancelled, and nobody resumed it or ran it since.
+    pub(crate) cancelled: bool,
+}
+
+impl JobState {
+    /// The last run, if it failed and nothing has succeeded since: what the run at work seals shows
+    /// that it is well.
+    pub(crate) fn failed(&self) -> Option<&RunRecord> {
+        self.last.as_ref().filter(|run| run.is_failure() && self.failures > 0)
+    }
 }

@@ -65,6 +65,10 @@ pub(super) struct Slot {
     pub asked: Option<String>,
     /// Whether its runs are of no use until somebody does something.
     pub given_up: bool,
+    /// Who cancelled it, where it runs all the time, until somebody resumes it or runs it.
+    pub cancelled_by: Option<String>,
+    /// The failure that the log was told of last, until one succeeds.
+    pub warned: Option<String>,
     /// The job that has to end first.
     pub waits_for: Option<String>,
     /// Until when no start is tried, and why not.
@@ -85,6 +89,8 @@ impl Slot {
             again: None,
             asked: None,
             given_up: false,
+            cancelled_by: None,
+            warned: None,
             waits_for: None,
             held: None,
             next_ms: None,
@@ -149,6 +155,9 @@ impl Slot {
         if self.way() == Way::Timed && self.kept.last_due_ms.is_none() {
             self.kept.last_due_ms = Some(self.planned.table.begin(now_ms));
         }
+        if self.way() != Way::Continuous {
+            self.cancelled_by = None;
+        }
     }
 
     /// Takes over what is remembered of it.
@@ -191,13 +200,44 @@ impl Slot {
             at_work: self.run.is_some() || self.removed,
             paused: self.kept.paused_by.is_some(),
             way: self.way(),
-            given_up: self.given_up,
+            given_up: self.given_up || self.cancelled_by.is_some(),
             held_until_ms: self.held.as_ref().map(|(until, _)| *until),
             asked: self.asked.as_deref(),
             again: self.again.as_ref(),
             due,
             others_ended,
             upstream,
+        }
+    }
+
+    /// Tells the log of a run if it failed, and of what comes next. Of failures in a row that are
+    /// equal only the first one is worth a line.
+    pub fn warn(&mut self, record: &RunRecord, now_ms: i64) {
+        if !record.is_failure() || self.warned == record.error {
+            return;
+        }
+        self.warned.clone_from(&record.error);
+        let (job, run, error) = (&record.job, &record.id, record.error.as_deref());
+        tracing::warn!(job, run, error, next = self.follows_failure(now_ms), "a run failed");
+    }
+
+    /// What comes after a run that failed, for people.
+    fn follows_failure(&self, now_ms: i64) -> String {
+        if let Some(again) = &self.again {
+            let seconds = again.at_ms.saturating_sub(now_ms).max(0) / 1_000;
+            return format!("attempt {} in {seconds} s", again.attempt);
+        }
+        if let Some(stays) = self.stays() {
+            return stays;
+        }
+        match self.way() {
+            Way::Manual => "nothing until somebody runs it".to_string(),
+            Way::Timed => "its next time".to_string(),
+            Way::After => format!("a run {}", self.words()),
+            Way::Continuous if self.given_up => {
+                "nothing until it is changed, resumed or run".to_string()
+            }
+            Way::Continuous => "another run at once".to_string(),
         }
     }
 
@@ -212,6 +252,26 @@ impl Slot {
         true
     }
 
+    /// Why nothing starts it but a person, where that is so.
+    fn stays(&self) -> Option<String> {
+        let paused = self.kept.paused_by.as_ref().map(|who| format!("paused by {who}"));
+        let cancelled = self.cancelled_by.as_ref();
+        paused.or_else(|| cancelled.map(|who| format!("cancelled by {who}; resume or run it")))
+    }
+
+    /// What becomes of a run at work, and of the job after it, where somebody had a say.
+    fn outlook(&self, run: &AtWork) -> Option<String> {
+        let ends = match &run.reason {
+            Some(Reason::Cancelled(who)) => format!("cancelled by {who}: it ends after its epoch"),
+            Some(Reason::Paused(who)) => format!("paused by {who}: it ends after its epoch"),
+            _ => return self.stays(),
+        };
+        match self.way() == Way::Continuous && self.stays().is_none() {
+            true => Some(format!("{ends} and starts again")),
+            false => Some(ends),
+        }
+    }
+
     /// As callers see it. `standby` is why this process starts no runs, where it does not.
     pub fn state(&self, last: Last, standby: Option<&str>) -> JobState {
         let holder = self.run.as_ref().and_then(|run| run.told.holder());
@@ -219,13 +279,12 @@ impl Slot {
         let held = self.held.as_ref().map(|(_, why)| why.clone());
         let waits = self.waits_for.as_ref().map(|job| format!("{job} has to end first"));
         let again = self.again.as_ref().map(|again| format!("attempt {} follows", again.attempt));
-        let paused = self.kept.paused_by.as_ref().map(|who| format!("paused by {who}"));
         // What it seals shows that it is well again.
         let seals = self.run.as_ref().is_some_and(|run| run.told.so_far().0 > 0);
-        let (state, note) = match (&self.run, paused, standby) {
+        let (state, note) = match (&self.run, self.stays(), standby) {
             (Some(_), _, _) if holder.is_some() => (State::Waiting, holder),
-            (Some(_), _, _) => (State::Running, None),
-            (None, Some(paused), _) => (State::Paused, Some(paused)),
+            (Some(run), _, _) => (State::Running, self.outlook(run)),
+            (None, Some(stays), _) => (State::Paused, Some(stays)),
             (None, None, Some(why)) => (State::Waiting, Some(why.to_string())),
             (None, None, None) => match held.or(again).or(waits) {
                 Some(note) => (State::Waiting, Some(note)),
@@ -248,6 +307,7 @@ impl Slot {
             next_ms: self.next_ms.filter(|_| self.kept.paused_by.is_none()),
             last: last.run,
             failures: if seals { 0 } else { last.failures },
+            cancelled: self.cancelled_by.is_some(),
         }
     }
 }

@@ -181,6 +181,10 @@ async fn serve(folder: &Path) -> Arc<Scheduler> {
     Scheduler::start(env, &found.project, jobs, CancellationToken::new()).await.unwrap()
 }
 
+const ALWAYS: &str = "job: always\nlake: LAKE\nschedule: {continuous: true}\n\
+     sources: {n: {connector: generate, rows: 9, columns: {id: {sequence: {}}}}}\n\
+     tables: {seen: {sql: SELECT id FROM n}}\n";
+
 /// Waits until a job is as wanted.
 async fn until(scheduler: &Scheduler, job: &str, wanted: impl Fn(&JobState) -> bool) -> JobState {
     let mut changes = scheduler.changes();
@@ -240,4 +244,31 @@ async fn jobs_run_by_their_schedules_and_by_hand_and_a_pause_survives() {
     second.drain(Duration::from_secs(60)).await;
     let table = second.history().table().unwrap();
     assert_eq!(table.files.iter().map(|file| file.rows).sum::<u64>(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_runs_all_the_time_stays_cancelled_until_somebody_wants_it_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = folder.path().join("lake").display().to_string();
+    std::fs::write(folder.path().join("1.yaml"), ALWAYS.replace("LAKE", &lake)).unwrap();
+    let scheduler = serve(folder.path()).await;
+    let other = |before: Option<String>| {
+        move |job: &JobState| job.run.as_ref().is_some_and(|run| Some(&run.id) != before.as_ref())
+    };
+    let first = until(&scheduler, "always", other(None)).await.run.unwrap().id;
+    scheduler.cancel("always", "anna").await.unwrap();
+    assert!(scheduler.job("always").unwrap().note.unwrap().starts_with("cancelled by anna"));
+    let stays = until(&scheduler, "always", |job| job.run.is_none()).await;
+    assert_eq!((stays.state, stays.cancelled), (State::Paused, true));
+    assert_eq!(stays.note.as_deref(), Some("cancelled by anna; resume or run it"));
+    assert_eq!(stays.last.unwrap().outcome, outcome::CANCELLED);
+    // Whoever resumes it is told of a run at work.
+    scheduler.resume("always", "bert").await.unwrap();
+    let second = scheduler.job("always").unwrap().run.unwrap().id;
+    assert_ne!(second, first);
+    // Right behind a cancel: the run ends, and another one begins.
+    scheduler.cancel("always", "anna").await.unwrap();
+    scheduler.resume("always", "bert").await.unwrap();
+    assert!(!until(&scheduler, "always", other(Some(second))).await.cancelled);
+    scheduler.drain(Duration::from_secs(60)).await;
 }

@@ -13,6 +13,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header}
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
+use sluice_connectors::webhook::RequestId;
 use sluice_core::metric::{CIRCUIT_OPEN, DEPENDENCY_MISSING, HTTP_BYTES, SINK_FAILURES, Series};
 use sluice_runtime::job::Project;
 use tokio::sync::watch;
@@ -27,7 +28,7 @@ use super::error::{ApiError, screen};
 use super::health::{self, Reason};
 use super::limit::{Client, Left};
 use super::listen::Peer;
-use super::request::{Counted, Origin, observe};
+use super::request::{self, Counted, Origin, observe};
 use super::rules::{self, Class, Rules};
 use super::{Shell, limiter};
 use crate::metrics::Board;
@@ -53,10 +54,13 @@ pub(super) async fn hooks(
     let (Some(template), Some(hooks)) = (hook, &shell.hooks) else {
         return next.run(request).await;
     };
-    let (request, arriving) = match Arriving::watch(request, u64::MAX, &shell.clock) {
+    let (mut request, arriving) = match Arriving::watch(request, u64::MAX, &shell.clock) {
         Ok(watched) => watched,
         Err(refused) => return refused.into_response(),
     };
+    if let Some(id) = request::current() {
+        request.extensions_mut().insert(RequestId(id));
+    }
     let answered = hooks.router.clone().oneshot(request).await;
     let response = answered.unwrap_or_else(|never| match never {});
     let mut response = arriving.verdict(response);
@@ -73,7 +77,7 @@ pub(super) async fn admit(
 ) -> Response {
     let address = request.extensions().get::<Origin>().and_then(|origin| origin.0);
     let client = Client::at(address);
-    let class = class(&shell.rules(), &request);
+    let class = class(&shell, &request);
     if class == Class::Probe {
         return next.run(request).await;
     }
@@ -106,9 +110,14 @@ pub(super) async fn admit(
     response
 }
 
-fn class(rules: &Rules, request: &Request) -> Class {
+fn class(shell: &Shell, request: &Request) -> Class {
+    let (rules, path) = (shell.rules(), request.uri().path());
     let routed = request.extensions().get::<MatchedPath>().is_some();
-    rules.class(request.method(), request.uri().path(), routed)
+    // A delivery that goes astray is told that nobody is there: no token would help it.
+    if !routed && !rules.is_declared(path) && shell.is_astray(path) {
+        return Class::Public;
+    }
+    rules.class(request.method(), path, routed)
 }
 
 /// Who asks. Errors: a token that nobody has, where somebody is needed.
@@ -256,8 +265,8 @@ impl Shell {
     }
 }
 
-/// What runs tell: what they do without, jobs that fail again and again; and how many jobs are in
-/// which state.
+/// What runs tell: what they do without, jobs that fail again and again or were cancelled; and how
+/// many jobs are in which state.
 pub(super) fn told(parts: &Parts) -> (Vec<Reason>, Value) {
     let jobs = parts.scheduler.jobs();
     let now_ms = parts.environment.clock.wall_ms();
@@ -281,6 +290,11 @@ pub(super) fn told(parts: &Parts) -> (Vec<Reason>, Value) {
         let is_well = at == 1 && goes_on;
         if at == 4 || (job.failures >= FAILURES_LEAST && !is_well) {
             let reason = format!("it failed {} times in a row", job.failures.max(1));
+            reasons.push(Reason::new(format!("job {}", job.job), reason));
+        }
+        if job.cancelled {
+            // By whom, everybody need not know.
+            let reason = "it was cancelled: resume or run it";
             reasons.push(Reason::new(format!("job {}", job.job), reason));
         }
     }

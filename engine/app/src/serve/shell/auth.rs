@@ -151,13 +151,20 @@ pub(crate) fn digest_text(token: &str) -> String {
 
 fn known(users: &[UserSpec], secrets: &Secrets) -> Result<Vec<Known>> {
     let mut all: Vec<Known> = Vec::with_capacity(users.len());
+    let mut empty: Vec<String> = Vec::new();
     for user in users {
         let digest = match &user.token {
             TokenRef::Sha256(text) => digest_of(text).ok_or_else(|| {
                 Error::config(format!("the hash of a token is no SHA-256 user={}", user.name))
                     .hint("it has 64 hexadecimal digits; `sluice token` makes a token and its hash")
             })?,
-            TokenRef::Secret(name) => digest(&secret_token(user, name, secrets)?),
+            TokenRef::Secret(name) => match secret_token(user, name, secrets) {
+                Some(token) => digest(token),
+                None => {
+                    empty.push(format!("user={} secret={name}", user.name));
+                    continue;
+                }
+            },
         };
         if let Some(other) = all.iter().find(|other| bool::from(other.digest.ct_eq(&digest))) {
             let names = format!("user={} other={}", user.name, other.caller.name);
@@ -166,20 +173,22 @@ fn known(users: &[UserSpec], secrets: &Secrets) -> Result<Vec<Known>> {
         }
         all.push(Known { caller: Caller { name: user.name.clone(), role: user.role }, digest });
     }
-    Ok(all)
+    if empty.is_empty() {
+        return Ok(all);
+    }
+    let names = empty.join(", ");
+    let what = if empty.len() == 1 { "the token of a user has" } else { "tokens of users have" };
+    Err(Error::config(format!("{what} no value {names}"))
+        .hint("give each secret a value; `sluice token` makes one"))
 }
 
-fn secret_token(user: &UserSpec, name: &str, secrets: &Secrets) -> Result<String> {
-    let token = secrets.get(name).map(str::trim).unwrap_or_default();
-    if token.is_empty() {
-        let names = format!("user={} secret={name}", user.name);
-        return Err(Error::config(format!("the token of a user has no value {names}"))
-            .hint("give the secret a value; `sluice token` makes one"));
-    }
+/// The token that is a secret's value; none where it has none.
+fn secret_token<'a>(user: &UserSpec, name: &str, secrets: &'a Secrets) -> Option<&'a str> {
+    let token = secrets.get(name).map(str::trim).filter(|token| !token.is_empty())?;
     if token.len() < TOKEN_LEAST {
         tracing::warn!(user = %user.name, "the token of a user is short: `sluice token` makes one");
     }
-    Ok(token.to_string())
+    Some(token)
 }
 
 fn digest_of(text: &str) -> Option<[u8; 32]> {
@@ -364,6 +373,11 @@ mod tests {
             let error = Access::new(&users, &none).unwrap_err();
             assert!(error.hint_text().is_some(), "{error:?}");
         }
+        let missing =
+            |name: &str| user(name, Role::Read, TokenRef::Secret(format!("{name}-token")));
+        let error = Access::new(&[missing("a"), missing("b")], &none).unwrap_err();
+        let told = "tokens of users have no value user=a secret=a-token, user=b secret=b-token";
+        assert_eq!(error.message(), told);
         let access = access();
         assert!(access.replace(&[user("a", Role::Read, hash())], &none).is_ok());
         assert!(access.check("reader-token-0123").is_none());

@@ -34,6 +34,7 @@ use sluice_core::metric::{HTTP_AT_WORK, READY, Recorder};
 use super::error::scrubbed;
 use super::{Shell, admit, rules};
 use crate::metrics::OPEN_METRICS;
+use crate::serve::Parts;
 
 /// Reasons that one answer lists: enough for people, whatever the number of jobs.
 const REASONS_MAX: usize = 50;
@@ -217,6 +218,13 @@ impl Health {
         });
         (status.code(), body)
     }
+}
+
+/// What the process does without, as `/health` tells those who are told why: about what, and what
+/// is the matter.
+pub(crate) fn concerns(parts: &Parts) -> Vec<(String, String)> {
+    let (_, reasons) = parts.health.status(admit::told(parts).0, true);
+    listed(reasons).into_iter().map(|reason| (reason.about, reason.reason)).collect()
 }
 
 fn listed(mut reasons: Vec<Reason>) -> Vec<Reason> {

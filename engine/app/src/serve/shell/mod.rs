@@ -52,7 +52,7 @@ use crate::serve::Parts;
 pub(crate) use activity::{Activity, Entry};
 pub(crate) use auth::{Access, Caller, Pass, digest_text, require};
 pub(crate) use error::{ApiError, Problem, scrubbed};
-pub(crate) use health::Health;
+pub(crate) use health::{Health, concerns};
 pub(crate) use limit::{Client, Share, Shares};
 pub(crate) use listen::{Port, tls_config};
 pub(crate) use request::to_its_end;
@@ -68,6 +68,8 @@ type Template = dyn Fn(&str) -> Option<Arc<str>> + Send + Sync;
 /// Webhook routes: the template that a path belongs to, and who answers there.
 struct Hooks {
     template: Box<Template>,
+    /// Whether what is sent to a path without a template was meant for some route.
+    near: Box<dyn Fn(&str) -> bool + Send + Sync>,
     router: Router,
 }
 
@@ -103,7 +105,7 @@ impl Shell {
     fn of(parts: &Arc<Parts>) -> Self {
         let rules = Rules::of(&parts.project.borrow());
         let environment = &parts.environment;
-        let hub = parts.hub.clone();
+        let (hub, near) = (parts.hub.clone(), parts.hub.clone());
         let runs = parts.clone();
         Self {
             clock: environment.clock.clone(),
@@ -121,6 +123,7 @@ impl Shell {
             rules: RwLock::new(Arc::new(rules)),
             hooks: Some(Hooks {
                 template: Box::new(move |path: &str| hub.template(path)),
+                near: Box::new(move |path: &str| near.is_near(path)),
                 router: parts.hub.router(),
             }),
             told: Box::new(move || admit::told(&runs)),
@@ -138,6 +141,12 @@ impl Shell {
     fn hook(&self, path: &str) -> Option<Arc<str>> {
         let hooks = self.hooks.as_ref().filter(|_| !rules::is_own(path))?;
         (hooks.template)(path)
+    }
+
+    /// Whether a path that nobody has was meant for a webhook route.
+    fn is_astray(&self, path: &str) -> bool {
+        let hooks = self.hooks.as_ref().filter(|_| !rules::is_own(path));
+        hooks.is_some_and(|hooks| (hooks.near)(path))
     }
 
     fn facts(&self) -> (Vec<Reason>, Value) {

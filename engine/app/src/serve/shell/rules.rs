@@ -82,18 +82,27 @@ impl Rules {
     /// Who may ask for `path`; `routed` is whether it is a route, and not what lies behind all routes.
     pub(super) fn class(&self, method: &Method, path: &str, routed: bool) -> Class {
         let looks = matches!(*method, Method::GET | Method::HEAD);
-        if looks && PROBES.contains(&path) {
-            return Class::Probe;
+        if PROBES.contains(&path) {
+            return if looks { Class::Probe } else { Class::Public };
         }
         if !is_own(path) {
             if let Some(endpoint) = self.endpoint(method, path) {
                 return endpoint.role.map_or(Class::Public, Class::Guarded);
+            }
+            // It is answered with the methods that everybody may ask by.
+            if self.all_at(path).any(|endpoint| endpoint.role.is_none()) {
+                return Class::Public;
             }
             if self.site && looks && !routed {
                 return Class::Public;
             }
         }
         Class::Guarded(Role::Read)
+    }
+
+    /// Whether an endpoint has the path, asked by whatever method.
+    pub(super) fn is_declared(&self, path: &str) -> bool {
+        self.all_at(path).next().is_some()
     }
 
     /// The path of the endpoint that answers, as it was declared.
@@ -104,9 +113,14 @@ impl Rules {
     /// Of several that fit the one that leaves least open answers, and so it decides.
     fn endpoint(&self, method: &Method, path: &str) -> Option<&Endpoint> {
         let method = if *method == Method::HEAD { &Method::GET } else { method };
-        let fits = |e: &&Endpoint| e.method == *method && matches_path(&e.path, path);
-        let found = self.endpoints.iter().filter(fits).filter(|_| !is_own(path));
+        let found = self.all_at(path).filter(|endpoint| endpoint.method == *method);
         found.min_by_key(|endpoint| placeholders(&endpoint.path))
+    }
+
+    /// Those that have the path.
+    fn all_at<'a>(&'a self, path: &str) -> impl Iterator<Item = &'a Endpoint> {
+        let fits = move |endpoint: &&Endpoint| matches_path(&endpoint.path, path);
+        self.endpoints.iter().filter(move |_| !is_own(path)).filter(fits)
     }
 
     /// Whether pages of `origin` may call.
@@ -312,11 +326,12 @@ mod tests {
         let (read, admin) = (Class::Guarded(Role::Read), Class::Guarded(Role::Admin));
         let cases = [
             (Method::GET, "/health/ready", Class::Probe),
-            (Method::POST, "/metrics", read),
+            (Method::POST, "/metrics", Class::Public),
             (Method::GET, "/health/other", read),
             (Method::GET, "/api/trips", Class::Public),
             (Method::HEAD, "/api/trips", Class::Public),
-            (Method::POST, "/api/trips", read),
+            (Method::POST, "/api/trips", Class::Public),
+            (Method::POST, "/api/trips/1", read),
             (Method::GET, "/api/admin", admin),
             (Method::GET, "/api/trips/1", read),
             (Method::GET, "/api/", read),

@@ -73,7 +73,7 @@ impl Bound {
         for one in found {
             match bind(one, state) {
                 Ok(bound) => return Ok(bound),
-                Err(error) => last = taken(address, error),
+                Err(error) => last = taken(name, address, error),
             }
         }
         Err(last)
@@ -89,11 +89,10 @@ impl Bound {
     }
 }
 
-fn taken(address: &str, error: io::Error) -> Error {
+fn taken(name: &str, address: &str, error: io::Error) -> Error {
+    let others = "another program has it, or another project";
     Error::config(format!("the address cannot be listened at address={address}"))
-        .hint(
-            "another program has it, or another project; `serve.http` or --http names another one",
-        )
+        .hint(format!("{others}; `serve.{name}` or --{name} names another one"))
         .because(error)
 }
 

@@ -53,6 +53,7 @@ pub(super) fn shell(rules: Rules, open: bool) -> Shell {
         rules: RwLock::new(Arc::new(rules)),
         hooks: Some(Hooks {
             template: Box::new(|path: &str| path.starts_with("/in/").then(|| "/in/{who}".into())),
+            near: Box::new(|path: &str| path.starts_with("/in-vain/")),
             router: hooks,
         }),
         told: Box::new(|| (Vec::new(), Value::Null)),
@@ -123,7 +124,6 @@ async fn only_those_who_may_are_let_in() {
     let cases = [
         ("GET", "/health/live", "", 200),
         ("GET", "/health/live", "forged", 200),
-        ("GET", "/metrics", "", 200),
         ("GET", "/api/open", "", 200),
         ("GET", "/api/open", "forged", 200),
         ("POST", "/in/them", "", 200),
@@ -136,7 +136,9 @@ async fn only_those_who_may_are_let_in() {
         ("GET", "/v1/nothing", "", 401),
         ("GET", "/v1/nothing", READER, 404),
         ("DELETE", "/v1/jobs/a", READER, 405),
-        ("POST", "/health", "", 401),
+        ("POST", "/health", "", 405),
+        ("POST", "/api/open", "", 405),
+        ("POST", "/in-vain/them", "", 404),
     ];
     for (method, path, token, expected) in cases {
         let app = app_of(Rules::plain(1_000));

@@ -109,3 +109,13 @@ async fn a_secret_without_a_value_lets_nobody_in() {
     let nowhere = Factory::default().build(&process.config, &process.context()).await;
     assert_eq!(nowhere.err().unwrap().kind(), Kind::Config);
 }
+
+#[tokio::test]
+async fn a_secret_that_can_be_none_is_named() {
+    let state = tempfile::tempdir().unwrap();
+    let verify = json!({"standard_webhooks": {"secret": ["whsec_AAAA", "${secrets.hook}"]}});
+    let process = Process::idle(state.path(), json!({"path": "/hooks/orders", "verify": verify}));
+    let error = process.listen().await.unwrap_err();
+    assert_eq!(error.message(), "not a secret of Standard Webhooks secret=hook source=orders");
+    assert!(error.hint_text().is_some_and(|hint| hint.contains("whsec_")), "{error:?}");
+}

@@ -367,18 +367,18 @@ fn keys(secret: &SecretTexts, at: &str, faults: &mut Faults) -> Vec<Vec<u8>> {
 
 /// Those of Standard Webhooks are written in Base64.
 fn standard_keys(secret: &SecretTexts, at: &str, faults: &mut Faults) -> Vec<Vec<u8>> {
-    let written = keys(secret, at, faults);
+    // What is wrong with secrets of any kind.
+    keys(secret, at, faults);
     let mut decoded = Vec::new();
-    for key in written {
-        let text = String::from_utf8_lossy(&key);
-        if is_reference(&text) {
+    for (pointer, text) in secret.0.texts(&format!("{at}/secret")) {
+        if is_reference(text) || text.is_empty() {
             continue;
         }
-        match STANDARD.decode(text.strip_prefix(STANDARD_PREFIX).unwrap_or(&text)) {
+        match STANDARD.decode(text.strip_prefix(STANDARD_PREFIX).unwrap_or(text)) {
             Ok(key) if !key.is_empty() => decoded.push(key),
             _ => {
                 let hint = "it is written as whsec_ and Base64";
-                faults.add(&format!("{at}/secret"), "not a secret of Standard Webhooks", hint);
+                faults.add(&pointer, "not a secret of Standard Webhooks", hint);
             }
         }
     }

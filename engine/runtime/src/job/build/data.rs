@@ -29,7 +29,11 @@ impl Builder<'_, '_> {
         let candidates = candidates(self.file(), &name);
         let Some(path) = candidates.iter().find(|path| path.is_file()) else {
             let looked: Vec<String> = candidates.iter().map(|p| p.display().to_string()).collect();
-            let hint = format!("looked for {}", looked.join(" and "));
+            let elsewhere = match looked.len() {
+                1 => "; a folder `schemas` beside or above the job file is another place",
+                _ => "",
+            };
+            let hint = format!("looked for {}{elsewhere}", looked.join(" and "));
             self.report.at(pointer, format!("no such schema file file={name}"), hint);
             return None;
         };

@@ -38,7 +38,7 @@ pub(crate) fn build(
     registry: &Registry,
     report: &mut Report<'_>,
 ) -> Option<Job> {
-    let placeholders = [("job", "unnamed")];
+    let placeholders = [("/job", "unnamed")];
     let checked = check(&spec_schema(), &tree.value, "", &tree.failed, &placeholders, report);
     let spec: JobSpec = match serde_json::from_value(checked.value) {
         Ok(spec) => spec,

@@ -208,7 +208,7 @@ impl Builder<'_, '_> {
             (None, Some(file)) => self.sql_of_file(&file_place, &file)?,
             (Some(_), Some(_)) => {
                 let hint = "keep `sql:` or `sql_file:`";
-                self.report.at_key(&file_place, "two statements for one table or view", hint);
+                self.report.at_key(&file_place, "two statements where there can be one", hint);
                 return None;
             }
             (None, None) => {

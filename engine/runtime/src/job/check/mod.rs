@@ -32,7 +32,8 @@ pub(crate) struct Checked {
     pub(crate) fits: bool,
 }
 
-/// Values to put where a required key is missing, so that the rest can be looked at.
+/// Values to put where a required key is missing, so that the rest can be looked at: the key as a
+/// JSON pointer, `*` for any name, and its value.
 pub(crate) type Placeholders<'a> = &'a [(&'a str, &'a str)];
 
 /// Checks `value`, which stands at `prefix` in the file. Problems at `silent` pointers have been
@@ -90,17 +91,25 @@ fn tell(findings: &[Finding], prefix: &str, silent: &BTreeSet<String>, report: &
 
 fn cut(left: &mut Checked, finding: &Finding, prefix: &str, placeholders: Placeholders<'_>) {
     if let Cut::Around(missing) = &finding.cut {
-        let found = placeholders.iter().find(|(key, _)| key == missing);
-        if let (Some((key, text)), Value::Object(root), "") =
-            (found, &mut left.value, finding.pointer.as_str())
+        let at = format!("{}{}", finding.pointer, segment(missing));
+        let found = placeholders.iter().find(|(place, _)| is_at(place, &at));
+        if let (Some((_, text)), Some(Value::Object(around))) =
+            (found, left.value.pointer_mut(&finding.pointer))
         {
-            root.insert((*key).to_string(), Value::String((*text).to_string()));
-            left.damaged.insert(format!("{prefix}{}", segment(key)));
+            around.insert(missing.clone(), Value::String((*text).to_string()));
+            left.damaged.insert(format!("{prefix}{at}"));
             return;
         }
     }
     remove(&mut left.value, &finding.pointer);
     left.damaged.insert(format!("{prefix}{}", finding.pointer));
+}
+
+/// Whether `pointer` is at `place`, in which `*` is any name.
+fn is_at(place: &str, pointer: &str) -> bool {
+    let (place, pointer) = (place.split('/'), pointer.split('/'));
+    place.clone().count() == pointer.clone().count()
+        && place.zip(pointer).all(|(wanted, name)| wanted == "*" || wanted == name)
 }
 
 /// Takes the value at `pointer` away; in a list, the whole list, so that the others keep their

@@ -244,8 +244,11 @@ impl Reader<'_, '_> {
         let used = placeholders(sql);
         let params = format!("{}/params", endpoint.pointer);
         let known: Vec<&str> = endpoint.params.iter().map(|p| p.name.as_str()).collect();
+        let mut unknown: Vec<&str> = Vec::new();
         for (name, line, column) in &used {
-            if !known.contains(&name.as_str()) {
+            let is_told = unknown.contains(&name.as_str());
+            if !known.contains(&name.as_str()) && !is_told {
+                unknown.push(name);
                 let (file, span) = sql.locate(*line, *column);
                 let declare = format!("declare it: `params: {{{name}: {{type: INT}}}}`");
                 let hint = suggest::names(name, known.iter().copied(), &declare);
@@ -254,7 +257,12 @@ impl Reader<'_, '_> {
             }
         }
         for param in &endpoint.params {
-            if !used.iter().any(|(name, _, _)| *name == param.name) {
+            // What was misspelt in the statement has been told there.
+            let is_meant = |name: &&str| {
+                suggest::near(name, known.iter().copied()) == Some(param.name.as_str())
+            };
+            let is_used = used.iter().any(|(name, _, _)| *name == param.name);
+            if !is_used && !unknown.iter().any(is_meant) {
                 let message =
                     format!("the statement does not use the parameter name={}", param.name);
                 let hint = format!("use ${} in it, or take the parameter away", param.name);

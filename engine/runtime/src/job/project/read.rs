@@ -45,7 +45,8 @@ pub(in crate::job) fn read(file: &Path, options: &LoadOptions, registry: &Regist
     let mut report = Report::new(&document, &mut problems);
     let scope = Scope::new(&document, options, &mut report);
     let tree = Interpolated::new(&document, &scope, &mut report);
-    let placeholders = [("project", "unnamed")];
+    // Of an endpoint that says wrongly who may ask, the rest is checked too.
+    let placeholders = [("/project", "unnamed"), ("/endpoints/*/role", "admin")];
     let schema = project_spec_schema();
     let checked = check(&schema, &tree.value, "", &tree.failed, &placeholders, &mut report);
     let project = match serde_json::from_value::<ProjectSpec>(checked.value) {

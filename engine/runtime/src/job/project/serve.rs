@@ -82,13 +82,23 @@ impl Reader<'_, '_> {
         self.check_origins(&entry.cors);
         self.check_proxies(&entry.proxies);
         let drain = self.time("/serve/drain", entry.drain);
+        if let Some(state) = entry.state.as_ref().filter(|state| state.contains("://")) {
+            let message = format!("the state is kept on the local disk text={state}");
+            let hint = "name a folder there, such as `.sluice`; tables lie in `lake:`, which may be a \
+                        bucket";
+            self.builder.report.at("/serve/state", message, hint);
+        }
         let file = |name: &String| root.join(name);
+        let site = entry.site.as_ref().map(file);
+        if let Some(site) = &site {
+            self.check_site(site);
+        }
         ServeSpec {
             http: entry.http.unwrap_or(default.http),
             postgres: entry.postgres,
             tls: entry.tls.map(|tls| TlsSpec { cert: file(&tls.cert), key: file(&tls.key) }),
             state: entry.state.as_ref().map_or(default.state, file),
-            site: entry.site.as_ref().map(file),
+            site,
             cors: entry.cors,
             proxies: entry.proxies,
             limits: self.limits(entry.limits),
@@ -139,6 +149,15 @@ impl Reader<'_, '_> {
                 self.builder.report.at("/serve/timezone", message, hint);
                 None
             }
+        }
+    }
+
+    fn check_site(&mut self, site: &Path) {
+        if !site.is_dir() && !self.builder.is_damaged("/serve/site") {
+            let message = format!("no such folder site={}", site.display());
+            let hint = "name the folder of the front end's files, relative to this file, or make it; \
+                        without `site:` the status page is at /";
+            self.builder.report.at("/serve/site", message, hint);
         }
     }
 

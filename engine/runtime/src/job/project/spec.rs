@@ -62,10 +62,10 @@ pub struct ProjectSpec {
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServeEntry {
-    /// Where HTTP is served, as `host:port`; default: `127.0.0.1:8080`.
+    /// Where HTTP is served, such as `127.0.0.1:8080`, which is the default.
     #[schemars(length(min = 1))]
     pub http: Option<String>,
-    /// Where the PostgreSQL wire is served, as `host:port`; default: nowhere.
+    /// Where the PostgreSQL wire is served, such as `127.0.0.1:5433`; default: nowhere.
     #[schemars(length(min = 1))]
     pub postgres: Option<String>,
     /// Certificate and key of both; default: without TLS.

@@ -295,11 +295,11 @@ endpoints:
             "sluice.yaml:12:16: not a value that can stand here value=boss",
             "sluice.yaml:13:27: a secret does not stand in a file",
             "sluice.yaml:15:34: no such parameter name=day",
-            "sluice.yaml:15:45: the statement does not use the parameter name=days",
             "sluice.yaml:16:13: the path names a parameter that is not declared name=id",
             "sluice.yaml:17:13: the path is taken path=/api/a method=GET",
             "sluice.yaml:17:58: not a type of a parameter type=INTT",
             "sluice.yaml:18:3: a key is missing key=role",
+            "sluice.yaml:18:13: the path is served already path=/v1/x",
             "sluice.yaml:19:72: the default is no INT value=\"many\"",
             "sluice.yaml:19:84: the parameter does not stand there name=f",
             "sluice.yaml:20:48: not the address of a server url=host",
@@ -307,6 +307,39 @@ endpoints:
             "sluice.yaml:20:76: no such source name=nothing job=first",
         ]
     );
+}
+
+#[test]
+fn addresses_and_folders_of_the_server_are_of_this_machine() {
+    let project = "project: p\nlake: l\nserve: {http: 21234, state: s3://a/b, site: gone}\n";
+    let root = folder("served", &[("sluice.yaml", project), ("b.yaml", B)]);
+    let problems = load_project(&root, &LoadOptions::default(), &registry()).err().unwrap();
+    let _ = fs::remove_dir_all(&root);
+    let found = shown(&problems, &root);
+    let wanted = [
+        "sluice.yaml:3:15: expected text, found a number",
+        "sluice.yaml:3:29: the state is kept on the local disk text=s3://a/b",
+        "sluice.yaml:3:45: no such folder site=",
+    ];
+    assert!(found.iter().zip(wanted).all(|(f, w)| f.starts_with(w)), "{found:#?}");
+    assert_eq!(found.len(), wanted.len(), "{found:#?}");
+    assert!(problems.to_string().contains("such as `127.0.0.1:8080`"), "{problems}");
+}
+
+#[test]
+fn the_key_of_a_model_that_is_not_configured_is_not_missing() {
+    let missing = |url: &str| {
+        let forward = format!("{{url: \"{url}\", key: \"${{secrets.model}}\"}}");
+        let endpoint = format!("chat: {{path: /api/chat, role: public, forward: {forward}}}");
+        let project = format!(
+            "project: p\nlake: l\nsecrets: {{model: {{env: MODEL}}}}\nendpoints:\n  {endpoint}\n"
+        );
+        let files = [("sluice.yaml", project.as_str()), ("b.yaml", B)];
+        let (project, _) = loaded("idle", &files, &LoadOptions::default()).unwrap();
+        resolve_project(&project, |_| None).1.into_keys().collect::<Vec<_>>()
+    };
+    assert_eq!(missing(""), Vec::<String>::new());
+    assert_eq!(missing("http://127.0.0.1:11434/v1"), ["model"]);
 }
 
 #[test]

@@ -74,7 +74,8 @@ impl Document {
             tell(
                 Some(START),
                 "the file is empty",
-                "a job file begins with `job: name`, a data schema with `fields:`",
+                "a job file begins with `job: name`, `sluice.yaml` with `project: name`, a data schema \
+                 with `fields:`",
             );
             return None;
         };
@@ -83,7 +84,7 @@ impl Document {
             tell(
                 Some(span),
                 "the file is not a mapping",
-                "start with `job: name`, one key per line",
+                "start with `job: name`, in `sluice.yaml` with `project: name`, one key per line",
             );
             return None;
         }

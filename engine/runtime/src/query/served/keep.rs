@@ -15,7 +15,7 @@ use sluice_lake::snapshot::{Published, PublishedTable};
 use sluice_lake::store::Location;
 
 use super::shown::ShownTable;
-use crate::catalog::{FilesTable, SnapshotTable, gone, place, rows_table};
+use crate::catalog::{Bounds, FilesTable, SnapshotTable, gone, place, rows_table};
 use crate::outbox::{Outbox, undelivered_schema, undelivered_table};
 use crate::plan::{Graph, undelivered_name};
 use crate::query::held::kind_of;
@@ -28,7 +28,8 @@ const ENTRIES_MAX: i64 = 64;
 #[derive(Debug)]
 pub(super) struct Kept {
     seen: Seen,
-    head: Option<(Location, Head)>,
+    /// Where its log is, what it said, and what it knows of columns.
+    head: Option<(Location, Head, Bounds)>,
     pub table: Arc<ShownTable>,
 }
 
@@ -88,8 +89,12 @@ pub(super) async fn relation(
         Seen::Published(Some(PublishedTable::Delta { location, version })) => {
             let location = place(&from.root, location)?;
             let known =
-                before.and_then(|kept| kept.head).filter(|(of, _)| of.path == location.path);
-            let mut now = head_at(&location, *version, known.map(|(_, head)| head))
+                before.and_then(|kept| kept.head).filter(|(of, ..)| of.path == location.path);
+            let (known, mut bounds) = match known {
+                Some((_, head, bounds)) => (Some(head), bounds),
+                None => (None, Bounds::default()),
+            };
+            let mut now = head_at(&location, *version, known)
                 .await?
                 .ok_or_else(|| gone(&table.name, &location))?;
             table.schema = now.schema.clone();
@@ -97,10 +102,12 @@ pub(super) async fn relation(
             table.files = Some(now.files.len() as u64);
             let (schema, by) = (now.schema.clone(), now.partition_by().to_vec());
             let files = FilesTable::new(&from.context, &location, schema, &by, now.files.values())?;
-            table.provider = Arc::new(files.keeping_footers());
+            // Those that were known before tell no more.
+            bounds.widen(&now.schema, now.files.values());
+            table.provider = Arc::new(files.with_bounds(bounds.clone()).keeping_footers());
             // Footers tell them again where they are needed.
             now.files.values_mut().for_each(|file| file.stats = None);
-            head = Some((location, now));
+            head = Some((location, now, bounds));
         }
         Seen::Published(Some(PublishedTable::Files { .. })) => {
             let by = from.graph.partition_by(&table.name);

@@ -272,6 +272,24 @@ async fn a_run_that_does_not_follow_gives_up() {
 }
 
 #[tokio::test]
+async fn what_a_run_says_of_a_failure_is_over_with_the_next_one_that_ends_well() {
+    let stage = Stage::playing(&[Answer::Fail; 20]);
+    let (ended, note) = run("over", &stage, false, 0).await;
+    ended.unwrap_err();
+    assert!(note.unwrap().trouble.is_some());
+    // It seals nothing, and yet says that it was there.
+    let stage = Stage::playing(&[Answer::Fail, Answer::Nothing]);
+    let (ended, note) = run("over", &stage, false, 0).await;
+    ended.unwrap();
+    let note = note.unwrap();
+    assert_eq!((note.at, note.trouble), (At::Ended, None));
+    // Where there was none before, a short run that ends well leaves none.
+    let (ended, note) = run("short", &Stage::playing(&[Answer::Nothing]), false, 0).await;
+    ended.unwrap();
+    assert_eq!(note, None);
+}
+
+#[tokio::test]
 async fn a_run_that_follows_outlasts_an_outage_and_leaves_the_broker_alone() {
     let script = [[Answer::Nothing; 1].as_slice(), &[Answer::Fail; 20], &[Answer::Nothing; 2]];
     let stage = Stage::playing(&script.concat());

@@ -66,6 +66,16 @@ impl Bulletin {
         self.said.lock().written
     }
 
+    /// Whether an earlier run left a note where this one goes; false where that cannot be told in
+    /// short time.
+    pub async fn has_past(&self) -> bool {
+        let Some((lake, job)) = &self.place else { return false };
+        tokio::select! {
+            found = RunnerNote::read(lake, job) => matches!(found, Ok(Some(_))),
+            () = self.clock.sleep(PATIENCE) => false,
+        }
+    }
+
     /// Writes it if it has changed.
     pub async fn post(&self) -> Result<()> {
         let Some((lake, job)) = &self.place else { return Ok(()) };
