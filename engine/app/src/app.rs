@@ -19,6 +19,11 @@ use crate::talk::Talk;
 /// Stack of each worker thread: deep SQL is planned recursively, and 2 MiB is little for it.
 const THREAD_STACK_BYTES: usize = 8 << 20;
 
+/// How long a thread for files waits for more work. Whichever waits longest gets it, so that with the
+/// usual ten seconds all that were ever needed at once would stay, each with what the allocator
+/// keeps for it.
+const THREAD_KEPT: Duration = Duration::from_millis(50);
+
 /// How long the process waits for threads that are still writing when the command is done.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(2);
 
@@ -78,6 +83,7 @@ fn work(cli: &Cli, talk: &Talk) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(resources.threads())
         .thread_stack_size(THREAD_STACK_BYTES)
+        .thread_keep_alive(THREAD_KEPT)
         .enable_all()
         .build()
         .map_err(|e| Error::unavailable("cannot start threads").because(e))?;
