@@ -5,7 +5,9 @@
 
 Broker, producer and job share the machine's cores; their shares are told. Each figure is a row for
 benches/README.md. Where `--python` names one that has `pyspark` and `ematix-flow`, and `--jars` a folder
-with what Spark needs for Kafka and Delta, they do the same in turn (spark_kafka.py, ematix_kafka.py)."""
+with what Spark needs for Kafka and Delta, they do the same in turn (spark_kafka.py, ematix_kafka.py);
+where `--laminar` names the program that `cargo build --release --manifest-path
+benches/peers/laminar/Cargo.toml` makes, LaminarDB does too."""
 
 import collections
 import glob
@@ -80,6 +82,9 @@ def work(asked, broker, topic, name):
     if name == "ematix":
         out, _, spent = child([asked.python, f"{HERE}/ematix_kafka.py", *arguments])
         return json.loads(out) | {"cpu": spent}
+    if name == "laminar":
+        out, _, spent = child([asked.laminar, *arguments])
+        return json.loads(out) | {"cpu": spent}
     _, taken, spent = child(sluice(asked.sluice, "run", JOB, use))
     query = [asked.sluice, "sql", "SELECT count(*) AS n FROM kept", "--format", "csv", "--table", f"kept={lake}/kept"]
     versions = len(glob.glob(f"{lake}/kept/_delta_log/*.json"))
@@ -89,6 +94,7 @@ def work(asked, broker, topic, name):
 def throughput(asked, broker):
     topic = broker.full(asked.rows, PARTITIONS)
     names = ["raw", "decode", "sluice"] + (["spark", "ematix"] if asked.python else [])
+    names += ["laminar"] if asked.laminar else []
     runs, size = collections.defaultdict(list), 0
     # A broker that was just started is slow at first.
     work(asked, broker, topic, "raw")
@@ -269,7 +275,7 @@ def long(asked, broker):
 
 
 def main():
-    asked = options(bench="", python="", jars="", peers=2, what="throughput,fresh,recovery,long", rows=5_000_000, repeat=3, rate=20_000, seconds=60, kills=20, epochs=10_000)
+    asked = options(bench="", python="", jars="", laminar="", peers=2, what="throughput,fresh,recovery,long", rows=5_000_000, repeat=3, rate=20_000, seconds=60, kills=20, epochs=10_000)
     broker = Broker(asked.work)
     try:
         for what in asked.what.split(","):

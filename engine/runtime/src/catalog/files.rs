@@ -4,14 +4,15 @@
 //! leaves out files by their partition values, prunes the others by statistics and reads the needed
 //! columns. It lists nothing.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use async_trait::async_trait;
 use chrono::DateTime;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::ScalarValue;
 use datafusion::common::stats::{Precision, Statistics};
+use datafusion::common::{Column, ScalarValue};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
@@ -29,6 +30,9 @@ use sluice_lake::store::{Location, Store};
 
 use super::bounds::Bounds;
 use super::prune::{Values, is_wanted};
+
+/// So many columns beside those that filters ask are decoded for all rows.
+const OTHER_COLUMNS_MAX: usize = 6;
 
 /// Parquet files that make up a table.
 #[derive(Debug, Clone)]
@@ -252,7 +256,7 @@ impl TableProvider for FilesTable {
         let options = state.config_options().execution.parquet.clone();
         let mut source = ParquetSource::new(self.table_schema.clone())
             .with_table_parquet_options(parquet_options(options))
-            .with_pushdown_filters(true);
+            .with_pushdown_filters(filters_early(wanted.len(), filters));
         if self.keeps_footers {
             let runtime = state.runtime_env();
             let store = runtime.object_store(&self.url)?;
@@ -271,6 +275,13 @@ impl TableProvider for FilesTable {
     }
 }
 
+/// Whether a scan of so many columns asks `filters` before it decodes the others: worth it where those
+/// are many. Where rows are left out here and there it saves no reading of pages, and little decoding.
+fn filters_early(columns: usize, filters: &[Expr]) -> bool {
+    let asked: HashSet<&Column> = filters.iter().flat_map(Expr::column_refs).collect();
+    !asked.is_empty() && columns.saturating_sub(asked.len()) > OTHER_COLUMNS_MAX
+}
+
 fn parquet_options(
     global: datafusion::config::ParquetOptions,
 ) -> datafusion::config::TableParquetOptions {
@@ -279,7 +290,19 @@ fn parquet_options(
 
 #[cfg(test)]
 mod tests {
+    use datafusion::prelude::{col, lit};
+
     use super::*;
+
+    #[test]
+    fn filters_come_first_where_many_columns_are_left() {
+        let filters = [col("day").gt(lit(3)), col("day").lt(lit(9)), col("site").eq(lit("a"))];
+        let cases = [(2, false), (8, false), (9, true), (40, true)];
+        for (columns, early) in cases {
+            assert_eq!(filters_early(columns, &filters), early, "{columns} columns");
+        }
+        assert!(!filters_early(40, &[]));
+    }
 
     #[test]
     fn stores_have_different_names_in_plans() {

@@ -7,6 +7,8 @@
 mod bounded;
 mod now;
 mod paced;
+mod pass;
+mod sifted;
 mod windows;
 
 use std::sync::Arc;
@@ -22,6 +24,7 @@ use sluice_core::{Error, Result};
 
 pub use now::EpochTime;
 use paced::PaceJoins;
+use sifted::SiftScans;
 use windows::HoldWindows;
 
 /// Rows per batch inside plans: DataFusion's own default, large enough to amortise dispatch.
@@ -60,8 +63,10 @@ pub fn bytes_of(batch: &RecordBatch) -> usize {
 pub fn session(options: &SessionOptions) -> Result<SessionContext> {
     // It would answer count(*), min and max from statistics, and no aggregate would be left whose
     // partial state could be kept.
-    let wanted = |rule: &Rule| rule.name() != "aggregate_statistics";
-    let context = plain(options, wanted, &[Arc::new(HoldWindows)])?;
+    let mut rules = PhysicalOptimizer::new().rules;
+    rules.retain(|rule| rule.name() != "aggregate_statistics");
+    rules.push(Arc::new(HoldWindows));
+    let context = plain(options, rules, true)?;
     // It would turn one count(distinct) into two levels of grouping, whose partial state cannot be
     // merged across epochs.
     context.remove_optimizer_rule("single_distinct_aggregation_to_group_by");
@@ -73,7 +78,15 @@ pub fn session(options: &SessionOptions) -> Result<SessionContext> {
 /// rule of the optimiser; and whatever they ask for, it can be ended, and no function makes more of
 /// a few words than there is room for.
 pub(crate) fn reading(options: &SessionOptions) -> Result<SessionContext> {
-    let context = plain(options, |_| true, &[Arc::new(PaceJoins), Arc::new(HoldWindows)])?;
+    let mut rules = PhysicalOptimizer::new().rules;
+    // What joins and top lists learn is handed down by the later of two such rules.
+    let pushes = |rule: &Arc<Rule>| rule.name().starts_with("FilterPushdown");
+    let at =
+        rules.iter().rposition(pushes).ok_or_else(|| Error::bug("no filter is handed down"))?;
+    rules.insert(at + 1, Arc::new(SiftScans::End));
+    rules.insert(at, Arc::new(SiftScans::Begin));
+    rules.extend([Arc::new(PaceJoins) as Arc<Rule>, Arc::new(HoldWindows)]);
+    let context = plain(options, rules, false)?;
     bounded::register(&context);
     now::fix(&context, &options.time);
     Ok(context)
@@ -86,11 +99,12 @@ pub(crate) fn set_time(context: &SessionContext, time: &EpochTime) {
 
 type Rule = dyn PhysicalOptimizerRule + Send + Sync;
 
-/// With the physical rules of DataFusion that are `wanted`, and `more` behind them.
+/// With these rules for physical plans, and whether all scans filter while they decode, or each
+/// table says so for itself.
 fn plain(
     options: &SessionOptions,
-    wanted: impl Fn(&Rule) -> bool,
-    more: &[Arc<Rule>],
+    rules: Vec<Arc<Rule>>,
+    filters_early: bool,
 ) -> Result<SessionContext> {
     let mut config = SessionConfig::new()
         .with_target_partitions(options.partitions.max(1))
@@ -100,7 +114,7 @@ fn plain(
     settings.sql_parser.collect_spans = true;
     settings.sql_parser.map_string_types_to_utf8view = false;
     settings.execution.parquet.schema_force_view_types = false;
-    settings.execution.parquet.pushdown_filters = true;
+    settings.execution.parquet.pushdown_filters = filters_early;
     settings.execution.time_zone = Some("UTC".to_string());
 
     let mut env = RuntimeEnvBuilder::new();
@@ -111,8 +125,6 @@ fn plain(
         env = env.with_memory_pool(pool.clone());
     }
     let env = env.build_arc().map_err(|e| Error::bug("cannot make the SQL runtime").because(e))?;
-    let rules = PhysicalOptimizer::new().rules.into_iter().filter(|rule| wanted(&**rule));
-    let rules = rules.chain(more.iter().cloned()).collect();
     let state: SessionState = SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(env)

@@ -6,16 +6,14 @@
 //! loop compares are handed to it in pieces of so few pairs that each is done soon, and every row
 //! that a join gives counts as work.
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use arrow::array::RecordBatch;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
-use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::joins::{
@@ -24,10 +22,11 @@ use datafusion::physical_plan::joins::{
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::unnest::UnnestExec;
 use datafusion::physical_plan::{
-    ChildStats, ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan,
-    PlanProperties, ReplaceChildrenOptions, SendableRecordBatchStream, Statistics, StatisticsArgs,
+    ChildrenPropertiesMode, ExecutionPlan, ReplaceChildrenOptions, SendableRecordBatchStream,
 };
 use futures::{StreamExt, stream};
+
+use super::pass::{Pass, PassExec};
 
 /// Pairs of rows that are compared in one go: some hundredths of a second.
 const PAIRS_MAX: usize = 4 << 20;
@@ -56,7 +55,7 @@ impl PhysicalOptimizerRule for PaceJoins {
             let kept = Arc::new(AtomicUsize::new(0));
             let mut inputs: Vec<Arc<dyn ExecutionPlan>> = Vec::new();
             for (side, input) in [Side::Kept, Side::Compared].into_iter().zip(plan.children()) {
-                inputs.push(Arc::new(PacedExec { input: input.clone(), side, kept: kept.clone() }));
+                inputs.push(PassExec::over(input.clone(), Pace { side, kept: kept.clone() }));
             }
             let options = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
             let join = plan.replace_children(inputs, options)?;
@@ -84,72 +83,24 @@ enum Side {
 }
 
 /// Counts the rows that a join keeps, and hands it those that it compares in pieces.
-#[derive(Debug)]
-struct PacedExec {
-    input: Arc<dyn ExecutionPlan>,
+#[derive(Debug, Clone)]
+struct Pace {
     side: Side,
     /// Rows that are kept.
     kept: Arc<AtomicUsize>,
 }
 
-impl DisplayAs for PacedExec {
-    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PacedExec")
-    }
-}
+impl Pass for Pace {
+    const NAME: &'static str = "PacedExec";
 
-impl ExecutionPlan for PacedExec {
-    fn name(&self) -> &str {
-        "PacedExec"
-    }
-
-    fn properties(&self) -> &Arc<PlanProperties> {
-        self.input.properties()
-    }
-
-    fn maintains_input_order(&self) -> Vec<bool> {
-        vec![true]
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
-    }
-
-    fn apply_expressions(
+    fn pass(
         &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn with_new_children(
-        self: Arc<Self>,
-        mut children: Vec<Arc<dyn ExecutionPlan>>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let (input, side, kept) = (children.swap_remove(0), self.side, self.kept.clone());
-        Ok(Arc::new(Self { input, side, kept }))
-    }
-
-    fn child_stats_requests(&self, partition: Option<usize>) -> Vec<ChildStats> {
-        vec![ChildStats::At(partition)]
-    }
-
-    fn statistics_from_inputs(
-        &self,
-        inputs: &[Arc<Statistics>],
-        _: &StatisticsArgs,
-    ) -> Result<Arc<Statistics>> {
-        Ok(inputs[0].clone())
-    }
-
-    fn execute(
-        &self,
-        partition: usize,
-        context: Arc<TaskContext>,
+        _partition: usize,
+        _context: &TaskContext,
+        batches: SendableRecordBatchStream,
     ) -> Result<SendableRecordBatchStream> {
-        let batches = self.input.execute(partition, context)?;
         let kept = self.kept.clone();
-        let schema = self.schema();
+        let schema = batches.schema();
         if self.side == Side::Kept {
             let counted = batches.inspect(move |batch| {
                 if let Ok(batch) = batch {

@@ -4,9 +4,12 @@
 //! ours. A dictionary makes few values small and costs a look-up per row; where nearly every row
 //! has a value of its own it only costs, and Parquet's writer would notice that after a megabyte of
 //! values, for each row group anew. Of such values, texts that begin like the one before (running
-//! numbers, paths, times) are written without that beginning: less to compress.
+//! numbers, paths, times) are written without that beginning, and whole numbers, dates, times and
+//! decimals as their distance from the one before, in as few bits as that takes: less to compress,
+//! and many times less work to read than what Zstandard would make of the same numbers.
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::DataType;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
@@ -16,6 +19,7 @@ use sluice_core::{Error, Result};
 use super::super::codes::Codes;
 use super::super::writer::{Codec, WriteOptions};
 use super::column::DictionaryColumn;
+use super::values::whole_numbers;
 
 /// Zstandard's fastest regular level: higher ones cost much more time than they save bytes.
 pub(super) const ZSTD_LEVEL: i32 = 1;
@@ -32,6 +36,13 @@ const DISTINCT_PERCENT_MAX: usize = 75;
 
 /// Beginnings are left out when this share of a column's bytes can be.
 const SHARED_PERCENT_MIN: usize = 25;
+
+/// Distances are written when they take at most this share of the numbers' own bits: what differs in
+/// every bit would only take longer.
+const DISTANCE_PERCENT_MAX: usize = 75;
+
+/// Distances that share a smallest one, and a width: a block of Parquet's.
+const DISTANCES: usize = 128;
 
 /// The properties of a file that begins with `rows`, and per field whether it gets a dictionary of
 /// ours, for which Parquet's own writer needs none.
@@ -54,16 +65,25 @@ pub(super) fn properties(
         let unique = !field.data_type().is_nested() && nearly_unique(column)?;
         let own =
             options.codec == Codec::Zstd && !unique && DictionaryColumn::takes(field.data_type());
+        let path = ColumnPath::from(field.name().clone());
         if unique || own {
-            let path = ColumnPath::from(field.name().clone());
             properties = properties.set_column_dictionary_enabled(path.clone(), false);
-            if unique && neighbours_share(column) {
-                properties = properties.set_column_encoding(path, Encoding::DELTA_BYTE_ARRAY);
-            }
+        }
+        // Also what a column goes on with that turns out to have too many values for a dictionary.
+        if let Some(encoding) = plain_encoding(column) {
+            properties = properties.set_column_encoding(path, encoding);
         }
         ours.push(own);
     }
     Ok((properties.build(), ours))
+}
+
+/// How values are written that get no dictionary, if not one behind the other as they are.
+fn plain_encoding(column: &ArrayRef) -> Option<Encoding> {
+    match column.data_type() {
+        DataType::Utf8 => neighbours_share(column).then_some(Encoding::DELTA_BYTE_ARRAY),
+        _ => neighbours_are_near(column).then_some(Encoding::DELTA_BINARY_PACKED),
+    }
 }
 
 /// Whether nearly every row of `column` has a value of its own.
@@ -89,11 +109,25 @@ fn neighbours_share(column: &dyn Array) -> bool {
     shared * 100 > bytes * SHARED_PERCENT_MIN
 }
 
+/// Whether distances between numbers take fewer bits than the numbers.
+fn neighbours_are_near(column: &ArrayRef) -> bool {
+    let sample = column.slice(0, column.len().min(SAMPLE_ROWS_MAX));
+    let Some((numbers, width)) = whole_numbers(&sample) else { return false };
+    let distances = numbers.windows(2).map(|pair| pair[1].wrapping_sub(pair[0]));
+    let distances: Vec<i64> = distances.collect();
+    let bits = |block: &[i64]| {
+        let spread = block.iter().max()?.wrapping_sub(*block.iter().min()?);
+        Some(block.len() * (u64::BITS - (spread as u64).leading_zeros()) as usize)
+    };
+    let taken: usize = distances.chunks(DISTANCES).filter_map(bits).sum();
+    !distances.is_empty() && taken * 100 <= distances.len() * width * DISTANCE_PERCENT_MAX
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{ArrayRef, Int64Array, StringArray};
+    use arrow::array::{Date32Array, Decimal128Array, Float64Array, Int64Array, StringArray};
 
     use super::*;
 
@@ -138,7 +172,39 @@ mod tests {
             let encoding = properties.encoding(&ColumnPath::from("text"));
             assert_eq!(encoding, shared.then_some(Encoding::DELTA_BYTE_ARRAY), "{what}");
         }
-        let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..5000));
-        assert!(!neighbours_share(&numbers));
+    }
+
+    #[test]
+    fn numbers_near_each_other_are_written_as_distances() {
+        let scattered = |row: i64| row.wrapping_mul(0x9E37_79B9_7F4A_7C15_u64 as i64);
+        let within = |row: i64, most: i64| scattered(row).rem_euclid(most);
+        let rows = 0..5000_i64;
+        let wide = |of: &dyn Fn(i64) -> i64| -> ArrayRef {
+            Arc::new(Int64Array::from_iter_values(rows.clone().map(of)))
+        };
+        let days = rows.clone().map(|row| within(row, 2500) as i32);
+        let cents = rows.clone().map(|row| i128::from(within(row, 10_000_000)));
+        let cents = |precision| -> ArrayRef {
+            let cents = Decimal128Array::from_iter_values(cents.clone());
+            Arc::new(cents.with_precision_and_scale(precision, 2).unwrap())
+        };
+        let cases: [(&str, ArrayRef, bool); 9] = [
+            ("running numbers", wide(&|row| 1_000_000_000_000 + 3 * row), true),
+            ("some of a million", wide(&|row| within(row, 1_000_000)), true),
+            ("any number at all", wide(&scattered), false),
+            ("ends of all numbers", wide(&|row| [i64::MIN, i64::MAX][row as usize % 2]), true),
+            ("one row", Arc::new(Int64Array::from(vec![7])), false),
+            ("days", Arc::new(Date32Array::from_iter_values(days)), true),
+            ("amounts", cents(18), true),
+            ("amounts of sixteen bytes", cents(30), false),
+            ("fractions", Arc::new(Float64Array::from_iter_values([1.0, 2.0, 3.0])), false),
+        ];
+        for (what, column, near) in cases {
+            assert_eq!(neighbours_are_near(&column), near, "{what}");
+            let rows = RecordBatch::try_from_iter([("n", column)]).unwrap();
+            let (properties, _) = properties(&WriteOptions::default(), &rows).unwrap();
+            let encoding = properties.encoding(&ColumnPath::from("n"));
+            assert_eq!(encoding, near.then_some(Encoding::DELTA_BINARY_PACKED), "{what}");
+        }
     }
 }

@@ -122,6 +122,16 @@ impl Values {
     }
 }
 
+/// The values of `column` that are not null, and the bits that Parquet keeps each in; none for what
+/// it does not keep as whole numbers, and for more different ones than a dictionary may have.
+pub(super) fn whole_numbers(column: &ArrayRef) -> Option<(Vec<i64>, usize)> {
+    let Values::Numbers(mut numbers) = Values::of(column.data_type())? else { return None };
+    let mut codes = Vec::with_capacity(column.len());
+    numbers.number_all(column, &mut codes).ok()?;
+    let values = codes.iter().map(|code| numbers.values[*code as usize]).collect();
+    Some((values, if numbers.wide { 64 } else { 32 }))
+}
+
 fn extremes<T: Ord + Copy>(mut values: impl Iterator<Item = T>) -> Option<(T, T)> {
     let first = values.next()?;
     Some(values.fold((first, first), |(min, max), value| (min.min(value), max.max(value))))
