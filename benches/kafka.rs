@@ -7,10 +7,13 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use futures::TryStreamExt as _;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::base_consumer::PartitionQueue;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, DefaultConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use sluice::environment::{Resources, environment};
@@ -20,6 +23,13 @@ use sluice_runtime::job::{LoadOptions, load};
 
 /// Rows and bytes of an intake: what an epoch of a second takes at full speed.
 const LIMIT: Limit = Limit { rows: 500_000, bytes: 256 << 20, files: u64::MAX };
+
+/// How long a broker may take to say what a topic has.
+const WAIT: Duration = Duration::from_secs(30);
+/// Messages of a partition before the next one's turn.
+const ROUND: usize = 1024;
+/// Where nothing is there.
+const NAP: Duration = Duration::from_millis(1);
 
 /// What was read.
 #[derive(Debug, Clone, Copy, Default)]
@@ -45,7 +55,8 @@ pub fn main(arguments: &[String]) -> bool {
     true
 }
 
-/// All partitions from their beginnings to their ends, by one consumer as the source sets it up.
+/// All partitions from their beginnings to their ends, by one consumer that is set up as the source's
+/// is: a queue for each partition, taken message by message in turn.
 fn raw(bootstrap: &str, topic: &str) -> Read {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", bootstrap)
@@ -55,26 +66,45 @@ fn raw(bootstrap: &str, topic: &str) -> Read {
         .set("queued.max.messages.kbytes", "65536")
         .create()
         .expect("a consumer");
-    let wait = Duration::from_secs(30);
-    let metadata = consumer.fetch_metadata(Some(topic), wait).expect("a broker that answers");
-    let partitions = metadata.topics()[0].partitions().len();
+    let consumer = Arc::new(consumer);
+    let metadata = consumer.fetch_metadata(Some(topic), WAIT).expect("a broker that answers");
+    let partitions = metadata.topics()[0].partitions().len() as i32;
     let mut list = TopicPartitionList::new();
+    let mut queues = Vec::new();
     for partition in 0..partitions {
-        let added = list.add_partition_offset(topic, partition as i32, Offset::Beginning);
+        let added = list.add_partition_offset(topic, partition, Offset::Beginning);
         added.expect("a partition");
+        queues.push(consumer.split_partition_queue(topic, partition).expect("a queue"));
     }
     consumer.assign(&list).expect("an assignment");
-    let (mut read, mut ended) = (Read::default(), 0);
-    while ended < partitions {
-        let polled = consumer.poll(wait).expect("something that comes in time");
-        if let Err(KafkaError::PartitionEOF(_)) = polled {
-            ended += 1;
-            continue;
+    let mut read = Read::default();
+    while !queues.is_empty() {
+        // What does not belong to a partition: connections, errors.
+        if let Some(told) = consumer.poll(Duration::ZERO) {
+            told.expect("a broker that answers");
         }
-        read.rows += 1;
-        read.bytes += polled.expect("a record").payload_len() as u64;
+        let before = (read.rows, queues.len());
+        queues.retain(|queue| !ended(queue, &mut read));
+        if before == (read.rows, queues.len()) {
+            thread::park_timeout(NAP);
+        }
     }
     read
+}
+
+/// Takes some of what is there of a partition; whether it has ended.
+fn ended(queue: &PartitionQueue<DefaultConsumerContext>, read: &mut Read) -> bool {
+    for _ in 0..ROUND {
+        match queue.poll(Duration::ZERO) {
+            None => return false,
+            Some(Err(KafkaError::PartitionEOF(_))) => return true,
+            Some(message) => {
+                read.rows += 1;
+                read.bytes += message.expect("a record").payload_len() as u64;
+            }
+        }
+    }
+    false
 }
 
 /// What a bounded run would take, decoded on all cores and dropped.

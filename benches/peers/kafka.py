@@ -4,8 +4,8 @@
         --bench target/release/deps/main-… --what throughput,fresh,recovery,long
 
 Broker, producer and job share the machine's cores; their shares are told. Each figure is a row for
-benches/README.md. Where `--python` names one that has `pyspark` and `ematix-flow`, and `--jars` a folder
-with what Spark needs for Kafka and Delta, they do the same in turn (spark_kafka.py, ematix_kafka.py);
+benches/README.md. Where `--python` names one that has `pyspark` 4.0.0 and `ematix-flow` 1.0.0, and `--jars`
+a folder with what `kafka-jars.xml` names, they do the same in turn (spark_kafka.py, ematix_kafka.py);
 where `--laminar` names the program that `cargo build --release --manifest-path
 benches/peers/laminar/Cargo.toml` makes, LaminarDB does too."""
 
@@ -78,7 +78,8 @@ def work(asked, broker, topic, name):
         return json.loads(child([asked.bench, "kafka", "decode", JOB, *pairs])[0])
     if name == "spark":
         out, _, spent = child([asked.python, f"{HERE}/spark_kafka.py", *arguments, asked.jars])
-        return json.loads(out.splitlines()[-1]) | {"cpu": spent}
+        said = json.loads(out.splitlines()[-1])
+        return said | {"cpu": said["cpu"] + spent}
     if name == "ematix":
         out, _, spent = child([asked.python, f"{HERE}/ematix_kafka.py", *arguments])
         return json.loads(out) | {"cpu": spent}

@@ -4,6 +4,7 @@ the start of the query to the commit that holds the last row; the JVM is up by t
 
 import glob
 import json
+import os
 import sys
 import time
 
@@ -41,4 +42,8 @@ seconds = time.monotonic() - began
 query.stop()
 found = spark.read.format("delta").load(f"{folder}/kept").count()
 versions = len(glob.glob(f"{folder}/kept/_delta_log/*.json"))
-print(json.dumps({"rows": found, "seconds": seconds, "versions": versions, "version": spark.version}))
+# Its JVM is nobody's child who would be asked what it spent.
+jvm = spark.sparkContext._jvm.java.lang.ProcessHandle.current().pid()
+ticks = open(f"/proc/{jvm}/stat").read().rsplit(") ")[1].split()
+cpu = (int(ticks[11]) + int(ticks[12])) / os.sysconf("SC_CLK_TCK")
+print(json.dumps({"cpu": cpu, "rows": found, "seconds": seconds, "versions": versions, "version": spark.version}))

@@ -1,7 +1,8 @@
 //! A node of a plan that gives out the rows of its input as they are, all of them or some.
 //!
-//! In: what is done with the batches of a partition. Out: the node, with all that a plan wants to know
-//! of one and that is its input's: columns, order, statistics. What it is for, those say who make it.
+//! In: what is done with the batches of a partition. Out: the node, with all that a plan wants to
+//! know of one and that is its input's: columns, order, statistics. What it is for, those say who
+//! make it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -32,6 +33,11 @@ pub(super) trait Pass: fmt::Debug + Clone + Send + Sync + 'static {
         context: &TaskContext,
         batches: SendableRecordBatchStream,
     ) -> Result<SendableRecordBatchStream>;
+
+    /// What it asks of rows: who made such an expression looks for it in the plan.
+    fn expressions(&self) -> &[Arc<dyn PhysicalExpr>] {
+        &[]
+    }
 
     /// What plans say behind the name.
     fn details(&self) -> String {
@@ -87,9 +93,13 @@ impl<P: Pass> ExecutionPlan for PassExec<P> {
 
     fn apply_expressions(
         &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+        visit: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
     ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
+        let mut found = TreeNodeRecursion::Continue;
+        for expression in self.pass.expressions() {
+            found = found.visit_sibling(|| visit(expression))?;
+        }
+        Ok(found)
     }
 
     fn with_new_children(
@@ -108,7 +118,7 @@ impl<P: Pass> ExecutionPlan for PassExec<P> {
         inputs: &[Arc<Statistics>],
         _: &StatisticsArgs,
     ) -> Result<Arc<Statistics>> {
-        Ok(inputs[0].clone())
+        Ok(Arc::new(Statistics::clone(&inputs[0]).to_inexact()))
     }
 
     fn metrics(&self) -> Option<MetricsSet> {

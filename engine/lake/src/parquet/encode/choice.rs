@@ -37,11 +37,11 @@ const DISTINCT_PERCENT_MAX: usize = 75;
 /// Beginnings are left out when this share of a column's bytes can be.
 const SHARED_PERCENT_MIN: usize = 25;
 
-/// Distances are written when they take at most this share of the numbers' own bits: what differs in
-/// every bit would only take longer.
+/// Distances are written when they take at most this share of the numbers' own bits: what differs
+/// in nearly every bit would take longer to read and save next to nothing.
 const DISTANCE_PERCENT_MAX: usize = 75;
 
-/// Distances that share a smallest one, and a width: a block of Parquet's.
+/// Distances that are looked at together, as Parquet's writer does with about as many.
 const DISTANCES: usize = 128;
 
 /// The properties of a file that begins with `rows`, and per field whether it gets a dictionary of

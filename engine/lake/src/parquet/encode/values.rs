@@ -122,8 +122,8 @@ impl Values {
     }
 }
 
-/// The values of `column` that are not null, and the bits that Parquet keeps each in; none for what
-/// it does not keep as whole numbers, and for more different ones than a dictionary may have.
+/// The values of a few rows that are not null, and the bits that Parquet keeps each in; none for what
+/// it does not keep as whole numbers.
 pub(super) fn whole_numbers(column: &ArrayRef) -> Option<(Vec<i64>, usize)> {
     let Values::Numbers(mut numbers) = Values::of(column.data_type())? else { return None };
     let mut codes = Vec::with_capacity(column.len());
