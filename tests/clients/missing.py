@@ -2,6 +2,7 @@
 
 away: everything else is answered, and what is missing is named. back PORT: the model is at this port, the others
 are back too; all of it is used without anybody doing anything, and what was taken in meanwhile is in its place.
+lost: the broker is away again; its circuit opens. found: it is back, its circuit closes, and what came meanwhile is taken.
 """
 
 import json
@@ -57,6 +58,14 @@ def count(table):
     return json.loads(answer[2])["rows"][0]["n"] if answer[0] == 200 else None
 
 
+def circuit():
+    """1 while the broker is left alone, 0 once it is not any more; none before."""
+    text = expect(200, call("/metrics", None), "the figures")[2].decode()
+    told = [line for line in text.splitlines() if line.startswith("sluice_circuit_open{")]
+    told = [line for line in told if 'job="stream"' in line and 'dependency="source:lines"' in line]
+    return float(told[0].rsplit(" ", 1)[1]) if told else None
+
+
 def away():
     expect(200, call("/health/live", None), "it lives")
     expect(200, call("/health/startup", None), "it has started")
@@ -84,4 +93,22 @@ def back(port):
     expect(200, call("/health/ready", None), "it is ready")
 
 
-{"away": away, "back": back}[sys.argv[2]](*sys.argv[3:])
+def left_alone():
+    about = MISSING["the broker"]
+    return any(r["about"].endswith(about) and "left alone" in r["reason"] for r in ready()["reasons"])
+
+
+def lost():
+    wait(lambda: circuit() == 1, "the circuit to open", SECONDS_MAX)
+    wait(left_alone, "the circuit to be told", SECONDS_MAX)
+    expect(200, sql("SELECT count(*) FROM stream_rows"), "rows that were taken before")
+
+
+def found():
+    wait(lambda: count("stream_rows") == 2, "the row that came meanwhile", SECONDS_MAX)
+    wait(lambda: circuit() == 0, "the circuit to close", SECONDS_MAX)
+    # The model went with the client that was it.
+    wait(lambda: "the broker" not in named(), "the broker not to be missing", SECONDS_MAX)
+
+
+{"away": away, "back": back, "lost": lost, "found": found}[sys.argv[2]](*sys.argv[3:])

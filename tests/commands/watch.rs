@@ -1,13 +1,13 @@
 //! A run that is watched: what it tells over HTTP, in its logs and through `status`, and how it ends.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 
 use serde_json::Value;
 
 use crate::support::cli::{Output, Running};
 use crate::support::place::Place;
+use crate::support::scrape::Scrape;
 use crate::support::{clients, root, wait};
 
 const JOB: &str = "line.yaml";
@@ -49,7 +49,7 @@ epoch: {rows: "${vars.epoch}"}
 struct Watched {
     place: Place,
     running: Running,
-    address: String,
+    scrape: Scrape,
 }
 
 impl Watched {
@@ -59,29 +59,14 @@ impl Watched {
         let run = place.job("run", JOB).arg("--follow").arg("--metrics").arg("127.0.0.1:0");
         let run = run.arg("--log").arg("info").env("SLUICE_LOG_FORMAT", "json");
         let running = run.start();
-        let address = wait::until("the port of the metrics", SECONDS_MAX, || {
-            let said = running.said();
-            let (_, rest) = said.split_once("metrics at http://")?;
-            Some(rest.split_once("/metrics")?.0.to_string())
-        });
-        Self { place, running, address }
-    }
-
-    /// The status and the body of a page.
-    fn get(&self, page: &str) -> Option<(String, String)> {
-        let mut stream = TcpStream::connect(&self.address).ok()?;
-        let request = format!("GET {page} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        let (head, body) = answer.split_once("\r\n\r\n")?;
-        Some((head.lines().next()?.to_string(), body.to_string()))
+        let scrape = Scrape::of(&running);
+        Self { place, running, scrape }
     }
 
     /// The samples once the gauge `wanted` is there and not 0, by name and labels.
     fn samples_with(&self, wanted: &str) -> BTreeMap<String, f64> {
         let text = wait::until(wanted, SECONDS_MAX, || {
-            let (_, body) = self.get("/metrics")?;
+            let (_, body) = self.scrape.get("/metrics")?;
             let value = body.lines().find_map(|line| line.strip_prefix(wanted));
             value.is_some_and(|value| value != "0.0").then_some(body)
         });
@@ -132,8 +117,8 @@ fn figures_logs_and_status_tell_what_a_run_does() {
     is("sluice_view_series_dropped{job=quality-line,view=per_site}", 0.0);
     assert!(samples["sluice_process_open_files{}"] > 0.0);
     assert!(samples["sluice_process_resident_memory_bytes{}"] > 1e6);
-    assert_eq!(watched.get("/health").unwrap().0, "HTTP/1.1 200 OK");
-    assert!(watched.get("/").unwrap().0.contains("404"));
+    assert_eq!(watched.scrape.get("/health").unwrap().0, "HTTP/1.1 200 OK");
+    assert!(watched.scrape.get("/").unwrap().0.contains("404"));
 
     // While it waits for rows that never come.
     let told = status(&watched.place);

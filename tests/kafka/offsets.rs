@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::stream::{JOB, Stream, ended, rows};
 use crate::support::kafka::{Broker, Record, witness};
+use crate::support::scrape::Scrape;
 use crate::support::wait;
 
 /// Milliseconds since 1970, long ago: 2023-11-14T22:13:20Z.
@@ -87,6 +88,31 @@ fn keys_times_and_headers_are_columns() {
     stream.exact(&[&topic]);
 }
 
+#[test]
+fn watermarks_are_the_newest_times_that_were_taken_and_never_go_back() {
+    let broker = Broker::shared();
+    // Records of long ago are to stay.
+    let topic = broker.topic("watermarks", 2, &[("retention.ms", "-1")]);
+    let stream = Stream::of(broker, &topic);
+    // Even ids are of partition 0, odd ones of 1.
+    let aged = |id: u64, ms: i64| rows(id, 1, 2).remove(0).at_ms(LONG_AGO_MS + ms);
+    broker.produce(&topic, &[aged(0, 9_250), aged(2, 4_000)]);
+    stream.run().ok();
+    // The next run goes on from the manifest: what comes late is older, and the other partition had
+    // nothing yet.
+    broker.produce(&topic, &[aged(4, 1_000), aged(1, 7_500)]);
+    let running = stream.run().arg("--follow").arg("--metrics").arg("127.0.0.1:0").start();
+    let scrape = Scrape::of(&running);
+    stream.until("SELECT count(*) FROM kept", "4");
+    for (partition, ms) in [(0, 9_250), (1, 7_500)] {
+        let of = format!("of=\"samples/{topic}/{partition}\"");
+        let told = scrape.sample("sluice_watermark_seconds", &["job=\"samples\"", &of]);
+        let newest = (LONG_AGO_MS + ms) as f64 / 1e3;
+        assert_eq!(told, Some(newest), "partition {partition}");
+    }
+    ended(running);
+}
+
 /// A group of a test's own.
 fn with_group(broker: &'static Broker, topic: &str) -> (Stream<'static>, String) {
     let group = broker.name("lag-tools");
@@ -127,7 +153,8 @@ fn offsets_of_the_group_are_never_used() {
     broker.produce(&topic, &rows(0, 100, 2));
     stream.run().ok();
     assert_eq!(stream.exact(&[&topic]).kept, 100);
-    // Moved back, moved ahead, gone.
+    // Moved back, moved ahead, gone: a group whose offsets have expired (`offsets.retention.minutes`) has
+    // none, like one that was deleted, and brokers take minutes to expire any.
     let moved: [&dyn Fn(); 3] = [
         &|| witness::commit(broker, &group, &topic, 0, 1),
         &|| witness::commit(broker, &group, &topic, 1, 1_000_000),

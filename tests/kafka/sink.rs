@@ -18,10 +18,14 @@ use crate::support::cli::Sluice;
 use crate::support::kafka::{Broker, Cluster, witness};
 use crate::support::place::{Kind, Place};
 use crate::support::registry::Registry;
+use crate::support::scrape::Scrape;
 use crate::support::wait;
 
 /// The job file in the place's folder.
 const JOB: &str = "out.yaml";
+
+/// How long it may take until a sink is left alone: five attempts, each of which waits for the brokers.
+const OPEN_SECONDS_MAX: u64 = 400;
 
 /// Rows of one input file, each file an epoch.
 const ROWS: u64 = 200;
@@ -239,7 +243,8 @@ fn brokers_that_are_away_are_waited_for() {
     let mut given = Given::new(cluster.broker(), Place::local(), "");
     given.feed(2);
     given.run().ok();
-    let running = given.run().arg("--follow").start();
+    let running = given.run().arg("--follow").arg("--metrics").arg("127.0.0.1:0").start();
+    let scrape = Scrape::of(&running);
     cluster.signal(0, "STOP");
     given.feed(3);
     // Epochs go on: rows wait.
@@ -249,9 +254,19 @@ fn brokers_that_are_away_are_waited_for() {
     let status = given.place.job("status", JOB);
     let trouble = "what keeps rows waiting to be told";
     wait::until(trouble, SECONDS_MAX, || status.ok().stdout.contains("cannot").then_some(()));
+    // The circuit opens, and closes with the first rows that are given.
+    let open = |scrape: &Scrape| scrape.sample("sluice_circuit_open", &["\"sink:topic\""]);
+    wait::until("the circuit to open", OPEN_SECONDS_MAX, || {
+        (open(&scrape) == Some(1.0)).then_some(())
+    });
+    let left_alone = || status.ok().stdout.contains("left alone after");
+    wait::until("the circuit to be told", SECONDS_MAX, || left_alone().then_some(()));
     cluster.signal(0, "CONT");
     wait::until("rows to be given", SECONDS_MAX, || {
         (given.seen() == (5 * ROWS, 5 * ROWS)).then_some(())
+    });
+    wait::until("the circuit to close", SECONDS_MAX, || {
+        (open(&scrape) == Some(0.0) && !left_alone()).then_some(())
     });
     running.signal("TERM");
     assert_eq!(running.wait().code, Some(0));

@@ -1,5 +1,6 @@
 //! What jobs need besides this machine is away when the server starts: everything else is served, what
-//! is missing is named, and it is used as soon as it is back.
+//! is missing is named, and it is used as soon as it is back. A broker that goes away later is left alone
+//! after a while, and used again too.
 
 use super::{PROJECT, known, started, stopped};
 use crate::support::kafka::{Cluster, Record};
@@ -76,5 +77,10 @@ fn what_is_away_at_the_start_is_named_and_used_when_it_is_back() {
     network.heal();
     wires.heal();
     client(&["back", &model.to_string()]);
+    network.refuse();
+    cluster.broker().produce(&topic, &[Record::to(0, "{\"id\": 2}")]);
+    client(&["lost"]);
+    network.heal();
+    client(&["found"]);
     stopped(server);
 }

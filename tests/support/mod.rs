@@ -9,6 +9,7 @@ pub mod kafka;
 pub mod place;
 pub mod proxy;
 pub mod registry;
+pub mod scrape;
 pub mod store;
 pub mod wait;
 

@@ -10,7 +10,7 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 
 use crate::{
-    Advance, Clock, Config, FileSink, Membership, Memory, Outlet, Problems, Reader, Recount,
+    Advance, Clock, Config, Error, FileSink, Membership, Memory, Outlet, Problems, Reader, Recount,
     Result, Secrets, Source, Standing,
 };
 
@@ -54,9 +54,10 @@ pub trait SourceFactory: Send + Sync {
 
     /// Whether the source has numbered partitions that several chains can share out
     /// ([`crate::Start::shard`]), and which one a row is in never changes. Pure: no files, no
-    /// network.
-    fn shards(&self, _config: &Config) -> bool {
-        false
+    /// network. Errors: `Config`, with why they cannot.
+    fn shards(&self, _config: &Config) -> Result<()> {
+        Err(Error::config("a job with shards takes sources that have partitions")
+            .hint("take `shards` away, or read the source in another job"))
     }
 
     /// Joins the group of those processes that run this job's `shards` slices; none where the

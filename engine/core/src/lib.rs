@@ -1,8 +1,10 @@
 //! The words and contracts that every other crate of Sluice shares.
 //!
 //! In: nothing. Out: errors and problems, schemas, offsets, what a source and a sink promise, the
-//! clock and the other things that are injected, names of what is measured. There is no tokio, no DataFusion and no I/O here.
+//! clock and the other things that are injected, names of what is measured, when what failed is tried
+//! again. There is no tokio, no DataFusion and no I/O here.
 
+mod breaker;
 mod clock;
 mod config;
 mod error;
@@ -20,6 +22,7 @@ mod source;
 mod step;
 pub mod testing;
 
+pub use breaker::{Breaker, BreakerState, backed_off};
 pub use clock::{Clock, Ids, ManualClock, Phase, Phases};
 pub use config::Config;
 pub use error::{Error, Kind, Result};

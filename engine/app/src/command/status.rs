@@ -4,6 +4,7 @@
 use chrono::{DateTime, SecondsFormat};
 use serde_json::json;
 use sluice_core::{Error, Offset, format_bytes};
+use sluice_runtime::outbox::Trouble;
 use sluice_runtime::query::Readable;
 use sluice_runtime::status::{self, Bar, PartitionFacts, Status, TableStats};
 
@@ -72,8 +73,13 @@ fn text(status: &Status, now_ms: i64) -> String {
     for reason in &status.reasons {
         text.push_str(&format!("  {}\n", reason.text));
     }
-    let grids =
-        [offsets(status), chains(status), tables(status, now_ms), sinks(status), upkeep(status)];
+    let grids = [
+        offsets(status),
+        chains(status),
+        tables(status, now_ms),
+        sinks(status, now_ms),
+        upkeep(status),
+    ];
     for grid in grids.iter().filter(|grid| !grid.is_empty()) {
         text.push_str(&format!("{grid}\n"));
     }
@@ -161,7 +167,7 @@ fn tables(status: &Status, now_ms: i64) -> Grid {
     grid
 }
 
-fn sinks(status: &Status) -> Grid {
+fn sinks(status: &Status, now_ms: i64) -> Grid {
     let figures = ["epoch", "delivered", "refused", "waiting epochs", "rows", "bytes"];
     let figures = figures.map(|name| (name, Align::Right));
     let columns = [("sink", Align::Left)].into_iter().chain(figures);
@@ -171,11 +177,22 @@ fn sinks(status: &Status) -> Grid {
         let (delivered, refused) = (count(s.delivered), count(s.undelivered));
         let (epochs, rows) = (count(s.waiting.epochs), count(s.waiting.rows));
         let bytes = format_bytes(s.waiting.bytes);
-        let trouble = s.trouble.as_ref().map(|t| t.error.clone()).unwrap_or_default();
+        let trouble = s.trouble.as_ref().map(|t| trouble(t, now_ms)).unwrap_or_default();
         let (name, target) = (s.name.clone(), s.target.clone());
         grid.row([name, epoch, delivered, refused, epochs, rows, bytes, target, trouble]);
     }
     grid
+}
+
+/// Why rows wait for a sink, and for how long it is left alone.
+fn trouble(trouble: &Trouble, now_ms: i64) -> String {
+    let Trouble { error, failures, until_ms, .. } = trouble;
+    let Some(until_ms) = until_ms else { return error.clone() };
+    let failures = counted(u64::from(*failures), "failure");
+    match until_ms.saturating_sub(now_ms).max(0) / 1000 {
+        0 => format!("left alone after {failures}; tried again now: {error}"),
+        seconds => format!("left alone after {failures}; tried again in {seconds} s: {error}"),
+    }
 }
 
 fn figures(table: &TableStats) -> String {

@@ -74,8 +74,8 @@ impl SourceFactory for Factory {
         false
     }
 
-    fn shards(&self, _config: &Config) -> bool {
-        true
+    fn shards(&self, _config: &Config) -> Result<()> {
+        Ok(())
     }
 
     async fn build(&self, config: &Config, context: &Context) -> Result<Box<dyn Source>> {

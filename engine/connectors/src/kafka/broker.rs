@@ -92,14 +92,6 @@ impl Broker {
         Ok(found)
     }
 
-    /// The first topic, in the order of names, that is there. Errors: `Config` when none is.
-    pub(super) fn first(&self, topics: &[Topics]) -> Result<String> {
-        self.names(topics)?.into_iter().next().ok_or_else(|| {
-            Error::config(format!("there is no topic yet bootstrap={}", self.bootstrap))
-                .hint("create one: shards go with its partitions")
-        })
-    }
-
     fn names(&self, topics: &[Topics]) -> Result<Vec<String>> {
         let mut names: Vec<String> = Vec::new();
         for topic in topics {

@@ -203,6 +203,17 @@ impl Settings {
         own.unwrap_or_else(|| format!("sluice-{job}-{source}"))
     }
 
+    /// The topic whose partitions the runners of shards share out: of those that are named the first by
+    /// name, whatever there is of the others. None where only patterns are given: the first topic of a
+    /// pattern may be another one tomorrow.
+    pub(super) fn first_topic(&self) -> Option<&str> {
+        let named = self.topics.iter().filter_map(|topic| match topic {
+            Topics::Named(name) => Some(name.as_str()),
+            Topics::Pattern(_) => None,
+        });
+        named.min()
+    }
+
     /// Whether the group's offsets are set.
     pub(super) fn commits(&self) -> bool {
         self.group.as_deref() != Some(NO_GROUP)

@@ -65,8 +65,12 @@ impl SourceFactory for Factory {
         false
     }
 
-    fn shards(&self, _config: &Config) -> bool {
-        true
+    fn shards(&self, config: &Config) -> Result<()> {
+        // What else is wrong with the settings is told by `check`.
+        match Settings::read(config).map(|settings| settings.first_topic().is_some()) {
+            Ok(false) => Err(nameless()),
+            _ => Ok(()),
+        }
     }
 
     async fn membership(
@@ -76,11 +80,8 @@ impl SourceFactory for Factory {
         shards: u32,
     ) -> Result<Option<Box<dyn Membership>>> {
         let settings = Settings::of(config, &context.secrets)?;
-        let (connection, isolation) = (settings.connection.connection(), settings.isolation);
-        let broker = Broker::new(&connection, isolation.name())?;
-        let topics = settings.topics.clone();
-        let topic = tokio::task::spawn_blocking(move || broker.first(&topics)).await;
-        let topic = topic.map_err(|e| Error::bug("a look at topics broke off").because(e))??;
+        let topic = settings.first_topic().ok_or_else(nameless)?.to_string();
+        let connection = settings.connection.connection();
         // That of the offsets is nobody's: who commits to a group with members has to be one.
         let group = settings.group_of(&context.job, &config.name);
         let member = Member::join(connection, topic, format!("{group}-shards"), shards).await?;
@@ -123,6 +124,17 @@ impl SourceFactory for Factory {
         let count = tokio::task::spawn_blocking(move || recount::recount(&settings, &ranges));
         count.await.map_err(|e| Error::bug("a recount broke off").because(e))?
     }
+}
+
+/// Why shards do not go with patterns alone. Members of a group who subscribe to different topics are
+/// each given all partitions of theirs, and with them all shards; and which topic of a pattern comes
+/// first changes when another one is created.
+fn nameless() -> Error {
+    Error::config(
+        "a job with shards names at least one topic: its runners share out the partitions of one \
+         that stays the same",
+    )
+    .hint("name a topic beside the pattern: `topics: [orders, \"^orders-.*\"]`")
 }
 
 /// The settings of a source, and what there is of its topics now.

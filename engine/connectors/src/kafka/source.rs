@@ -330,6 +330,10 @@ impl Source for KafkaSource {
         for split in &taken.splits {
             if let Some(chunk) = split.held.get::<Messages>() {
                 self.partitions.took(&split.object, chunk.timestamps.last().copied().flatten());
+                if let Some(ms) = chunk.timestamps.iter().copied().max().flatten() {
+                    let newest = intake.newest_ms.entry(split.object.clone()).or_insert(ms);
+                    *newest = ms.max(*newest);
+                }
             }
         }
         intake.gaps = (!intake.advances.is_empty()).then_some(gaps);

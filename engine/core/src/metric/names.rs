@@ -66,7 +66,8 @@ pub const WATERMARK: Metric = Metric {
     name: "sluice_watermark_seconds",
     shape: Gauge,
     labels: &["job", "of"],
-    help: "Watermark after the last sealed epoch, in seconds since 1970.",
+    help: "Newest event time up to which sealed epochs took a partition of a source that knows one, \
+           in seconds since 1970.",
 };
 
 /// State.
@@ -131,7 +132,8 @@ pub const CIRCUIT_OPEN: Metric = Metric {
     name: "sluice_circuit_open",
     shape: Gauge,
     labels: &["job", "dependency"],
-    help: "1 while a source or the store is left alone because it failed again and again, else 0.",
+    help: "1 while a source, the store or a sink is left alone because it failed again and again, \
+           else 0.",
 };
 
 /// What does not answer.

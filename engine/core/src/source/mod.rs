@@ -7,6 +7,7 @@ mod held;
 mod shard;
 mod standing;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
@@ -120,6 +121,9 @@ pub struct Intake {
     /// Positions in the advances whose rows were gone before they could be taken
     /// ([`Start::accept_loss`]).
     pub lost: u64,
+    /// The newest event time among what was taken, milliseconds since 1970, per partition of which one
+    /// is known before rows are decoded.
+    pub newest_ms: BTreeMap<String, i64>,
     /// Whether more is there right now, or still comes to a run that is to end: it is asked for at
     /// once, and the run does not end before.
     pub more: bool,

@@ -41,8 +41,9 @@ pub struct Manifest {
     /// The next position after this epoch, for every source, also those it took nothing of.
     #[serde(default)]
     pub offsets: BTreeMap<String, Offsets>,
-    /// Event-time watermarks after this epoch, milliseconds since 1970, per source partition or
-    /// table as the runtime names them.
+    /// Watermarks after this epoch: the newest event time, milliseconds since 1970, up to which a
+    /// partition was taken, as `source/partition`. It never goes back. Partitions whose source knows
+    /// no event time have none.
     #[serde(default)]
     pub watermarks: BTreeMap<String, i64>,
     /// The complete list of files that make up the state now, per operator or source.

@@ -53,6 +53,8 @@ pub struct Taken {
     pub gaps: Option<u64>,
     /// Positions whose rows were gone.
     pub lost: u64,
+    /// The newest event time that was taken, per partition of which one is known.
+    pub newest_ms: BTreeMap<String, i64>,
     /// What reading found.
     pub tally: Arc<Tally>,
 }
@@ -237,6 +239,7 @@ fn add(taken: &mut Vec<Taken>, run: &mut SourceRun, intake: Intake, memory: &dyn
                 unreadable: Vec::new(),
                 gaps: None,
                 lost: 0,
+                newest_ms: BTreeMap::new(),
                 tally: Arc::new(Tally::new(Aside::of(
                     memory,
                     &format!("rejected rows of source {}", run.name),
@@ -262,6 +265,10 @@ fn add(taken: &mut Vec<Taken>, run: &mut SourceRun, intake: Intake, memory: &dyn
     entry.retracted.extend(intake.retracted);
     entry.unreadable.extend(intake.unreadable);
     entry.lost += intake.lost;
+    for (partition, ms) in intake.newest_ms {
+        let newest = entry.newest_ms.entry(partition).or_insert(ms);
+        *newest = ms.max(*newest);
+    }
     entry.gaps = match (entry.gaps, intake.gaps) {
         (Some(before), Some(more)) => Some(before + more),
         (before, more) => before.or(more),

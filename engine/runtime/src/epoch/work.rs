@@ -47,6 +47,8 @@ pub struct WorkerState {
     pub superseded: Vec<String>,
     /// The next position of every source.
     pub offsets: BTreeMap<String, Offsets>,
+    /// The newest event time up to which sources were taken, as manifests say it.
+    pub watermarks: BTreeMap<String, i64>,
     /// Hashes of those parts of the job that no table carries.
     pub definitions: BTreeMap<String, String>,
     /// Whether sources know columns that no manifest does.
@@ -381,6 +383,7 @@ impl Worker {
         self.state.previous = Some(hash);
         self.state.opened_at_ms = Some(manifest.opened_at_ms);
         self.state.offsets = manifest.offsets.clone();
+        self.state.watermarks = manifest.watermarks.clone();
         self.state.files = manifest.state.clone();
         self.state.learned = false;
         self.state.routers.values().for_each(Router::sealed);

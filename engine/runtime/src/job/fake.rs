@@ -168,8 +168,8 @@ impl SourceFactory for Generate {
 
     fn check(&self, _: &Config, _: &mut Problems) {}
 
-    fn shards(&self, _config: &Config) -> bool {
-        true
+    fn shards(&self, _config: &Config) -> Result<()> {
+        Ok(())
     }
 
     fn schema(&self, config: &Config) -> Result<SchemaRef> {

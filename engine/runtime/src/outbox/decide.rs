@@ -1,7 +1,5 @@
-//! What to do, as functions of what is known: where to go on, whether a new epoch may begin, how
-//! long to wait.
-
-use std::time::Duration;
+//! What to do, as functions of what is known: where to go on, and whether a new epoch may begin. How
+//! long to wait after a failure is [`sluice_core::Breaker`]'s.
 
 use serde::Serialize;
 use sluice_core::OutboxPosition;
@@ -12,12 +10,6 @@ use crate::job::BacklogLimits;
 /// stops one that is not: with the waits between them about ten seconds and what the outside takes
 /// to fail, longer than the usual hiccup and shorter than a person's patience.
 pub(super) const ATTEMPTS_MAX: u32 = 5;
-
-/// The first wait after a failure; it doubles.
-const FIRST_WAIT: Duration = Duration::from_millis(500);
-
-/// The longest wait: what is well again should not wait much longer for rows.
-const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// What waits in an outbox.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -102,13 +94,6 @@ pub(super) fn next_file(delivered: Option<OutboxPosition>, epoch: u64, files: u3
     (next < files).then_some(next)
 }
 
-/// How long to wait after so many failures in a row: doubling, and shortened by up to half at
-/// random (`spread` in 0..=1), so that what failed together does not come back together.
-pub(super) fn wait_after(failures: u32, spread: f64) -> Duration {
-    let doubled = FIRST_WAIT.saturating_mul(1 << failures.saturating_sub(1).min(16));
-    doubled.min(WAIT_MAX).mul_f64(1.0 - spread.clamp(0.0, 1.0) / 2.0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,12 +152,5 @@ mod tests {
         for (backlog, failures, expected) in cases {
             assert_eq!(decide_pressure(backlog, limits, failures), expected, "{backlog:?}");
         }
-    }
-
-    #[test]
-    fn waits_double_up_to_a_limit_and_differ() {
-        let ms = |failures, spread| wait_after(failures, spread).as_millis();
-        assert_eq!([ms(1, 0.0), ms(2, 0.0), ms(4, 0.0)], [500, 1_000, 4_000]);
-        assert_eq!([ms(1, 1.0), ms(99, 0.0), ms(99, 1.0)], [250, 30_000, 15_000]);
     }
 }

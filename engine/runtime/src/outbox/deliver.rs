@@ -9,15 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
-use sluice_core::metric::{Recorder, SINK_FAILURES};
+use sluice_core::metric::{CIRCUIT_OPEN, Recorder, SINK_FAILURES};
 use sluice_core::{
-    Clock, Delivery, Error, Ids, Kind, Memory, OutboxPosition, Refused, Result, Step, format_count,
-    reach,
+    Breaker, BreakerState, Clock, Delivery, Error, Ids, Kind, Memory, OutboxPosition, Refused,
+    Result, Step, format_count, reach,
 };
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::decide::{ATTEMPTS_MAX, Begin, decide_begin, next_file, wait_after};
+use super::decide::{ATTEMPTS_MAX, Begin, decide_begin, next_file};
 use super::folder::{Outbox, Record, Trouble, Waiting};
 use super::handle::Given;
 use super::undelivered;
@@ -35,6 +35,8 @@ pub(super) struct Deliverer {
     pub ids: Arc<dyn Ids>,
     pub memory: Arc<dyn Memory>,
     pub metrics: Arc<dyn Recorder>,
+    /// When the outside is tried again, and when it is left alone.
+    pub breaker: Breaker,
     pub job: String,
     pub run: String,
     /// The last epoch of the chain when the task began.
@@ -75,7 +77,8 @@ impl Deliverer {
             };
             let Err(error) = ended else { return Ok(()) };
             failures += 1;
-            self.tell(&error, failures).await;
+            let wait = self.breaker.failed(self.clock.monotonic(), self.ids.chance());
+            self.tell(&error, failures, wait).await;
             // Who is told to stop leaves what waits to the next run: that is no failure.
             if error.retry() && self.over.is_cancelled() {
                 return Ok(());
@@ -84,7 +87,6 @@ impl Deliverer {
             if !error.retry() || last {
                 return Err(self.given_up(error));
             }
-            let wait = wait_after(failures, self.ids.chance());
             tokio::select! {
                 () = self.over.cancelled() => return Ok(()),
                 () = self.clock.sleep(wait) => {}
@@ -101,6 +103,10 @@ impl Deliverer {
             Begin::Ahead(epoch) => return Err(self.ahead(epoch)),
         };
         let mut progress = self.skip(at).await?;
+        if self.queue.is_empty() {
+            // There is nothing by which it could show that it is well but that it answered.
+            self.well(failures).await;
+        }
         while self.next().await {
             while let Some(file) = self.file(progress.file) {
                 let refused = self.hand_over(file).await?;
@@ -233,12 +239,13 @@ impl Deliverer {
         Ok(())
     }
 
-    /// Something was delivered.
+    /// Everything is as it should be.
     async fn well(&mut self, failures: &mut u32) {
         if *failures == 0 {
             return;
         }
         *failures = 0;
+        self.breaker.proved();
         self.show(0);
         self.given.send_modify(|given| given.failures = 0);
         tracing::info!(sink = self.outbox.sink(), "a sink takes rows again");
@@ -248,21 +255,31 @@ impl Deliverer {
     }
 
     /// Something failed.
-    async fn tell(&mut self, error: &Error, failures: u32) {
+    async fn tell(&mut self, error: &Error, failures: u32, wait: Duration) {
         self.show(failures);
         self.given.send_modify(|given| given.failures = failures);
         let (sink, text) = (self.outbox.sink(), error.chain());
-        tracing::warn!(sink, failures, error = text, "rows wait for a sink");
-        let trouble = Trouble { error: text, failures, at_ms: self.clock.wall_ms() };
+        let (open, wait_s) = (self.is_left_alone(), wait.as_secs_f64());
+        tracing::warn!(sink, failures, open, wait_s, error = text, "rows wait for a sink");
+        let at_ms = self.clock.wall_ms();
+        let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+        let until_ms = open.then(|| at_ms.saturating_add(wait_ms));
+        let trouble = Trouble { error: text, failures, at_ms, until_ms };
         if let Err(error) = self.outbox.set_trouble(Some(&trouble)).await {
             tracing::debug!(error = error.chain(), "what `status` shows was not written");
         }
     }
 
-    /// Shows who watches how many attempts failed in a row.
+    /// Shows who watches how many attempts failed in a row, and whether the sink is left alone.
     fn show(&self, failures: u32) {
-        let labels = [self.job.as_str(), self.outbox.sink()];
-        self.metrics.set(&SINK_FAILURES, &labels, f64::from(failures));
+        let (job, sink) = (self.job.as_str(), self.outbox.sink());
+        self.metrics.set(&SINK_FAILURES, &[job, sink], f64::from(failures));
+        let open = f64::from(u8::from(self.is_left_alone()));
+        self.metrics.set(&CIRCUIT_OPEN, &[job, &format!("sink:{sink}")], open);
+    }
+
+    fn is_left_alone(&self) -> bool {
+        self.breaker.state(self.clock.monotonic()) == BreakerState::Open
     }
 
     fn ahead(&self, epoch: u64) -> Error {

@@ -112,6 +112,10 @@ pub struct Trouble {
     pub failures: u32,
     /// When the last one failed, milliseconds since 1970.
     pub at_ms: i64,
+    /// Until when the sink is left alone because it failed again and again, milliseconds since 1970;
+    /// none while it is tried as often as otherwise.
+    #[serde(default)]
+    pub until_ms: Option<i64>,
 }
 
 impl Outbox {

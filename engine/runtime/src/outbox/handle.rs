@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use sluice_core::metric::Recorder;
-use sluice_core::{Error, Ids, Outlet, OutletContext, Result, format_bytes, format_count};
+use sluice_core::{Breaker, Error, Ids, Outlet, OutletContext, Result, format_bytes, format_count};
 use sluice_lake::manifest::{Chain, Manifest};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -87,6 +87,7 @@ impl Handle {
             ids,
             memory,
             metrics,
+            breaker: Breaker::default(),
             job,
             run,
             sealed,

@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::physical_plan::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use parking_lot::Mutex;
-use sluice_core::metric::{Family, Metric, Recorder, SINK_FAILURES, Series};
+use sluice_core::metric::{CIRCUIT_OPEN, Family, Metric, Recorder, SINK_FAILURES, Series};
 use sluice_core::testing::{MemoryOutlet, outlet_conformance};
 use sluice_core::{
     Clock, Context, Ids, Kind, ManualClock, Outlet, OutletContext, Secrets, Unbounded,
@@ -36,9 +36,19 @@ impl Ids for Counter {
     }
 }
 
-/// Who watches failures of sinks.
+/// Who watches failures of sinks, and which of them are left alone.
 #[derive(Debug, Default)]
-struct Watcher(Mutex<Vec<f64>>);
+struct Watcher {
+    failures: Mutex<Vec<f64>>,
+    circuit: Mutex<Vec<f64>>,
+}
+
+impl Watcher {
+    /// What it was told since it was asked last.
+    fn told(&self) -> [Vec<f64>; 2] {
+        [&self.failures, &self.circuit].map(|told| std::mem::take(&mut *told.lock()))
+    }
+}
 
 impl Recorder for Watcher {
     fn is_on(&self) -> bool {
@@ -51,7 +61,10 @@ impl Recorder for Watcher {
 
     fn set(&self, metric: &'static Metric, labels: &[&str], value: f64) {
         if metric.name == SINK_FAILURES.name && labels == ["job", SINK] {
-            self.0.lock().push(value);
+            self.failures.lock().push(value);
+        }
+        if metric.name == CIRCUIT_OPEN.name && labels == ["job", "sink:out"] {
+            self.circuit.lock().push(value);
         }
     }
 
@@ -292,13 +305,14 @@ async fn a_run_that_is_to_end_gives_up_and_the_next_one_goes_on() {
     assert!(error.chain().contains("3 rows could not be delivered"), "{}", error.chain());
     assert_eq!(given.waiting.rows, 3);
     assert!(bench.outbox().trouble().await.unwrap().is_some());
-    // Whoever watches knows from the first failure on, until the next run.
-    let failures = std::mem::take(&mut *bench.watcher.0.lock());
+    // Whoever watches knows from the first failure on, until the next run; the fifth opens the circuit.
+    let [failures, circuit] = bench.watcher.told();
     assert_eq!(failures, [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+    assert_eq!(circuit, [0.0, 0.0, 0.0, 0.0, 0.0, 1.0]);
     bench.outlet.fail(1);
     bench.drain().await.1.unwrap();
     assert_eq!(bench.numbers(), [0, 1, 2]);
-    assert_eq!(*bench.watcher.0.lock(), [0.0, 1.0, 0.0]);
+    assert_eq!(bench.watcher.told(), [vec![0.0, 1.0, 0.0], vec![0.0; 3]]);
     assert!(bench.outbox().trouble().await.unwrap().is_none());
 }
 

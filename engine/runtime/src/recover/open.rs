@@ -399,6 +399,7 @@ impl Opening<'_> {
             routers: BTreeMap::new(),
             files: kept.map(|m| m.state.clone()).unwrap_or_default(),
             offsets: kept.map(|m| m.offsets.clone()).unwrap_or_default(),
+            watermarks: kept.map(|m| m.watermarks.clone()).unwrap_or_default(),
             epoch: manifest.map_or(0, |m| m.epoch + 1),
             previous: self.last.as_ref().map(|e| e.sha256.clone()),
             opened_at_ms: manifest.map(|m| m.opened_at_ms),

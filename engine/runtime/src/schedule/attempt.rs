@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sluice_core::{Error, FieldSpec, Kind, Result, Secrets};
+use sluice_core::{Error, FieldSpec, Kind, Result, Secrets, backed_off};
 use tokio_util::sync::CancellationToken;
 
-use super::circuit::{Circuits, backed_off, is_outage};
+use super::circuit::{Circuits, is_outage};
 use super::report::{Progress, Summary};
 use super::run::{Around, Ended, Run, RunOptions};
 use super::shards::Shards;

@@ -20,7 +20,6 @@ mod tender;
 mod upkeep;
 
 pub use attempt::run_job;
-pub use circuit::{Breaker, State as BreakerState};
 pub use due::{Due, Passed, Timetable};
 pub use held::{HeldJob, hold, work};
 pub use limit::limited;

@@ -3,6 +3,8 @@
 //! In: who runs it, what is sealed and published, what its sources and the jobs it reads have. Out: what
 //! holds up what, the nearest cause first. Pure: nothing is asked here.
 
+use std::cmp::Reverse;
+
 use serde::Serialize;
 use sluice_core::format_count;
 use sluice_lake::manifest::Found;
@@ -13,7 +15,7 @@ use super::sources::{PartitionFacts, Silent};
 /// A runner that says nothing new for so long while it is at one thing is worth a word.
 const LONG_MS: i64 = 60_000;
 
-/// More partitions than this are told as a sum.
+/// So many partitions are told by their names, those with the most rows; the others as a sum.
 const PARTITIONS_TOLD: usize = 5;
 
 /// Another job whose tables are read.
@@ -178,20 +180,25 @@ fn behind_reasons(facts: &Facts<'_>, add: &mut impl FnMut(&'static str, String))
     let sealed_ms = facts.note.and_then(|note| note.sealed_at_ms);
     let since = sealed_ms.map(|at| format!(" since the last seal {}", ago(facts.now_ms, at)));
     let since = since.unwrap_or_default();
-    let behind = || facts.partitions.iter().filter_map(|p| Some((p, p.behind.filter(|n| *n > 0)?)));
-    if behind().count() > PARTITIONS_TOLD {
-        let rows = format_count(behind().map(|(_, rows)| rows).sum(), "row");
-        let partitions = format_count(behind().count() as u64, "partition");
-        add("behind", format!("{partitions} hold {rows} that no epoch took{since}"));
-        return;
+    let behind = facts.partitions.iter().filter_map(|p| Some((p, p.behind.filter(|n| *n > 0)?)));
+    let mut behind: Vec<(&PartitionFacts, u64)> = behind.collect();
+    if behind.len() > PARTITIONS_TOLD {
+        behind.sort_by_key(|(_, rows)| Reverse(*rows));
     }
-    for (partition, rows) in behind() {
+    let others = behind.split_off(PARTITIONS_TOLD.min(behind.len()));
+    for (partition, rows) in behind {
         let PartitionFacts { source, partition, .. } = partition;
         let rows = format_count(rows, "row");
         add(
             "behind",
             format!("partition {partition} of {source} holds {rows} that no epoch took{since}"),
         );
+    }
+    if !others.is_empty() {
+        let rows = format_count(others.iter().map(|(_, rows)| rows).sum(), "row");
+        let partitions = format_count(others.len() as u64, "more partition");
+        let hold = if others.len() == 1 { "holds" } else { "hold" };
+        add("behind", format!("{partitions} {hold} {rows} that no epoch took{since}"));
     }
 }
 
@@ -320,7 +327,7 @@ mod tests {
         let up = |job: &str, seen, has| Upstream { job: job.into(), seen, has };
         let upstream = [up("a", 0, 0), up("b", 2, 4), up("c", 3, 3)];
         let silent = [Silent { source: "orders".into(), reason: "no answer".into() }];
-        let many: Vec<_> = (0..7).map(|n| partition(&format!("t/{n}"), Some(2))).collect();
+        let many: Vec<_> = (0..8).map(|n| partition(&format!("t/{n}"), Some(n))).collect();
         let facts = Facts {
             now_ms: NOW,
             lease: Some(&alive),
@@ -331,7 +338,12 @@ mod tests {
         };
         let expected = [
             "source_silent: source orders does not say what it has: no answer",
-            "behind: 7 partitions hold 14 rows that no epoch took",
+            "behind: partition t/7 of orders holds 7 rows that no epoch took",
+            "behind: partition t/6 of orders holds 6 rows that no epoch took",
+            "behind: partition t/5 of orders holds 5 rows that no epoch took",
+            "behind: partition t/4 of orders holds 4 rows that no epoch took",
+            "behind: partition t/3 of orders holds 3 rows that no epoch took",
+            "behind: 2 more partitions hold 3 rows that no epoch took",
             "waits_for_job: it reads job a, which has published nothing yet",
             "job_not_taken: job b published 2 epochs that it has not taken",
             "job_taken: job c published nothing new since epoch 2",

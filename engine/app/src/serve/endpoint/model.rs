@@ -12,9 +12,8 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use sluice_core::{Clock, Ids};
+use sluice_core::{Breaker, BreakerState, Clock, Ids};
 use sluice_runtime::job::ForwardSpec;
-use sluice_runtime::schedule::{Breaker, BreakerState};
 
 /// The longest answer that is read: a book's chapter, not a file.
 const ANSWER_BYTES_MAX: usize = 1 << 20;

@@ -21,20 +21,17 @@ impl Builder<'_, '_> {
 }
 
 /// Place, what does not go with slices, and what to do.
-type Against = (String, String, &'static str);
+type Against = (String, String, String);
 
 fn against(job: &Job, registry: &Registry) -> Vec<Against> {
     let mut found = Vec::new();
     for source in &job.sources {
-        let factory = registry.source(&source.connector);
-        if !factory.is_some_and(|factory| factory.shards(&source.config)) {
+        let Some(factory) = registry.source(&source.connector) else { continue };
+        if let Err(error) = factory.shards(&source.config) {
             let (name, connector) = (&source.name, &source.connector);
             let place = format!("{}/connector", source.pointer);
-            let message = format!(
-                "a job with shards takes sources that have partitions source={name} \
-                 connector={connector}"
-            );
-            found.push((place, message, "take `shards` away, or read the source in another job"));
+            let message = format!("{error} source={name} connector={connector}");
+            found.push((place, message, error.hint_text().unwrap_or_default().to_string()));
         }
     }
     for table in &job.tables {
@@ -45,19 +42,19 @@ fn against(job: &Job, registry: &Registry) -> Vec<Against> {
             );
             let hint = "rows of a key may come by several shards: append here, and keep the keyed \
                         table in another job that reads this one";
-            found.push((format!("{}/key", table.pointer), message, hint));
+            found.push((format!("{}/key", table.pointer), message, hint.to_string()));
         }
         if table.format != TableFormat::Delta {
             let message = format!("a job with shards keeps Delta tables table={}", table.name);
             let hint = "several chains append to one Delta table; take `format: parquet` away";
-            found.push((format!("{}/format", table.pointer), message, hint));
+            found.push((format!("{}/format", table.pointer), message, hint.to_string()));
         }
     }
     for view in &job.views {
         let message = format!("a job with shards keeps no views view={}", view.name);
         let hint = "each shard sees its own rows only: move the view to another job of the pack, \
                     which reads the tables of this one";
-        found.push((format!("/views/{}", view.name), message, hint));
+        found.push((format!("/views/{}", view.name), message, hint.to_string()));
     }
     for sink in &job.sinks {
         let factory = registry.sink(&sink.connector);
@@ -68,7 +65,7 @@ fn against(job: &Job, registry: &Registry) -> Vec<Against> {
             );
             let hint = "its files would have the names of another shard's: write them from another \
                         job that reads the tables of this one";
-            found.push((format!("{}/connector", sink.pointer), message, hint));
+            found.push((format!("{}/connector", sink.pointer), message, hint.to_string()));
         }
     }
     found

@@ -132,8 +132,7 @@ impl Teller {
         self.metrics.count(&metric::EPOCHS, &[&self.job, kind_name(manifest.kind)], 1);
         self.rows(manifest);
         let job = &self.job;
-        let watermarks = manifest.watermarks.iter();
-        let watermarks = watermarks.map(|(of, ms)| (of.clone(), *ms as f64 / 1e3)).collect();
+        let watermarks = watermark_series(&manifest.watermarks);
         self.metrics.replace(&metric::WATERMARK, &[job], behind(&[job], watermarks));
         let bytes = |files: &[FileRef]| files.iter().map(|f| f.bytes).sum::<u64>() as f64;
         let state = manifest.state.iter().map(|(of, files)| (of.clone(), bytes(files)));
@@ -275,6 +274,13 @@ fn lag_series(lags: &[Lag], now_ms: i64) -> (Named, Named) {
     (bounded(rows, PARTITIONS_MAX, |a, b| a + b), seconds)
 }
 
+/// Watermarks in seconds: where they are too many, those that are furthest behind.
+fn watermark_series(watermarks: &BTreeMap<String, i64>) -> Named {
+    let backwards = watermarks.iter().map(|(of, ms)| (of.clone(), -(*ms as f64) / 1e3));
+    let told = bounded(backwards.collect(), PARTITIONS_MAX, f64::max);
+    told.into_iter().map(|(of, seconds)| (of, -seconds)).collect()
+}
+
 /// Figures behind the labels that they have in common.
 fn behind(first: &[&str], figures: Named) -> Vec<Series> {
     let labels = |last: String| {
@@ -338,5 +344,12 @@ mod tests {
         assert_eq!(rows.len(), PARTITIONS_MAX + 1);
         assert_eq!(rows.last(), Some(&("other".to_string(), 5.0)));
         assert_eq!(seconds.last(), Some(&("other".to_string(), 3.0)));
+        // Of watermarks the lowest count.
+        let all = (0..).map(|n: i64| (format!("s/t/{n:03}"), n * 1_500));
+        let told = watermark_series(&all.take(PARTITIONS_MAX + 5).collect());
+        assert_eq!(told.len(), PARTITIONS_MAX + 1);
+        assert_eq!(told[2], ("s/t/002".to_string(), 3.0));
+        let least = PARTITIONS_MAX as f64 * 1.5;
+        assert_eq!(told.last(), Some(&("other".to_string(), least)));
     }
 }

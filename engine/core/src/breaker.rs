@@ -1,5 +1,5 @@
-//! When a run tries again after a failure, and when it leaves alone what failed: back-off with jitter
-//! and a circuit breaker, one for each source and one for the store.
+//! When something that failed is tried again, and when it is left alone: back-off with jitter and a
+//! circuit breaker, one for each source, store, sink or model that somebody depends on.
 //!
 //! In: failures and answers, with the time of a monotonic clock and a random number. Out: how long to
 //! wait, and a state. Pure: it neither waits nor looks at a clock.
@@ -14,8 +14,9 @@
 //!            └───────────────── an answer ──────────────────┘
 //! ```
 //!
-//! An answer closes it on probation: only what is proved (a sealed epoch, or a minute without a
-//! failure) makes it forget, so that a server that answers reads and refuses writes is not hammered.
+//! An answer closes it on probation: only what is proved (a sealed epoch, rows delivered, or a minute
+//! without a failure) makes it forget, so that a server that answers reads and refuses writes is not
+//! hammered.
 
 use std::time::Duration;
 
@@ -36,7 +37,7 @@ const CALM: Duration = Duration::from_secs(60);
 
 /// Whether what it guards is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub enum BreakerState {
     /// It is used as if nothing had happened.
     Closed,
     /// It is left alone.
@@ -58,11 +59,11 @@ pub struct Breaker {
 
 impl Breaker {
     /// What it is at `now`.
-    pub fn state(&self, now: Duration) -> State {
+    pub fn state(&self, now: Duration) -> BreakerState {
         match self.until {
-            None => State::Closed,
-            Some(until) if now < until => State::Open,
-            Some(_) => State::HalfOpen,
+            None => BreakerState::Closed,
+            Some(until) if now < until => BreakerState::Open,
+            Some(_) => BreakerState::HalfOpen,
         }
     }
 
@@ -113,7 +114,7 @@ impl Breaker {
 }
 
 /// The most to wait after so many failures.
-pub(in crate::schedule) fn backed_off(failures: u32) -> Duration {
+pub fn backed_off(failures: u32) -> Duration {
     let doubled = 2u32.saturating_pow(failures.saturating_sub(1).min(16));
     WAIT_FIRST.saturating_mul(doubled).min(PAUSE_MAX)
 }
@@ -125,10 +126,9 @@ fn jittered(most: Duration, chance: f64) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use sluice_core::{Clock, ManualClock};
-
-    use super::State::{Closed, HalfOpen, Open};
+    use super::BreakerState::{Closed, HalfOpen, Open};
     use super::*;
+    use crate::{Clock, ManualClock};
 
     /// What happens: time passes, or one of the three.
     enum Event {

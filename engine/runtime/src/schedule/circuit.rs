@@ -1,10 +1,9 @@
-//! The circuit breakers of a run: one for the store, one for each of its sources.
+//! The circuit breakers of a run: one for the store, one for each of its sources. Those of sinks are
+//! their deliverers' ([`crate::outbox`]).
 //!
 //! In: failures, answers, sealed epochs. Out: how long to wait, and news of what does not answer,
 //! from its first failure on, and of what is left alone: in logs, figures and the run's bulletin.
-//! When a breaker opens and closes is [`breaker`]'s.
-
-mod breaker;
+//! When a breaker opens and closes is [`Breaker`]'s.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,14 +11,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use sluice_core::{Clock, Error, Ids, Kind};
+use sluice_core::{Breaker, BreakerState, Clock, Error, Ids, Kind};
 
 use super::tell::Teller;
 use crate::epoch::Environment;
 use crate::status::Circuit;
-
-pub(super) use breaker::backed_off;
-pub use breaker::{Breaker, State};
 
 /// What stands for the store; sources stand for themselves, as `source:<name>`.
 const STORE: &str = "store";
@@ -69,7 +65,7 @@ impl Circuits {
             let mut all = self.kept.lock();
             let kept = all.entry(dependency.clone()).or_default();
             let wait = kept.breaker.failed(now, chance);
-            let open = kept.breaker.state(now) == State::Open;
+            let open = kept.breaker.state(now) == BreakerState::Open;
             kept.since_ms = open.then(|| kept.since_ms.unwrap_or(now_ms));
             let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
             kept.until_ms = now_ms.saturating_add(wait_ms);
