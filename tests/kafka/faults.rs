@@ -75,6 +75,7 @@ fn survives(kind: Kind, seed: u64) {
     let kept = exact.kept.to_string();
     assert_eq!(stream.place.figures(JOB, &parts), [&kept, &kept, &kept].map(String::as_str));
     stream.place.holds(JOB);
+    stream.recounted();
     let hit: u64 = struck.values().sum();
     assert!(kind == Kind::Local || hit > 0, "no request to the store went wrong");
     // As a row of benches/README.md.

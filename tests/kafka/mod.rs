@@ -5,10 +5,13 @@
 //! brokers have their own.
 
 mod broker;
+mod failover;
 mod faults;
 mod loss;
 mod offsets;
 mod poison;
+mod recount;
+mod replay;
 mod shards;
 pub mod sink;
 mod source;

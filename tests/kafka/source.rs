@@ -2,7 +2,7 @@
 //! that come later, transactions, and while producers are at work.
 
 use super::stream::{JOB, Stream, ended, rows};
-use crate::support::kafka::{Broker, Outcome, witness};
+use crate::support::kafka::{Broker, Outcome, Record, witness};
 use crate::support::place::{Kind, Place};
 use crate::support::wait;
 
@@ -138,9 +138,8 @@ fn only_what_is_committed_is_read() {
     stream.audit_says(&gaps(50, 8));
 }
 
-#[test]
-fn compacted_topics_have_gaps_and_no_loss() {
-    let broker = Broker::shared();
+/// A compacted topic of one partition, some of whose records are gone; and how many were written.
+pub fn compacted(broker: &Broker) -> (String, u64) {
     let configs = [
         ("cleanup.policy", "compact"),
         ("segment.ms", "100"),
@@ -149,29 +148,44 @@ fn compacted_topics_have_gaps_and_no_loss() {
         ("min.compaction.lag.ms", "0"),
     ];
     let topic = broker.topic("compacted", 1, &configs);
-    let keyed = |from| -> Vec<_> {
-        rows(from, 200, 1)
-            .into_iter()
-            .enumerate()
-            .map(|(n, r)| r.key(format!("{}", n % 10)))
-            .collect()
-    };
     broker.produce(&topic, &keyed(0));
-    let seen = || witness::consume(broker, &[&topic]).len();
-    // A segment is closed when another record comes late enough.
-    let mut from = 200;
+    let next = compacted_more(broker, &topic, 200);
+    (topic, next)
+}
+
+/// Writes into a compacted topic from record `from` on, until some of those before it are gone that
+/// were there; gives how many were written in all.
+pub fn compacted_more(broker: &Broker, topic: &str, from: u64) -> u64 {
+    let left = || {
+        let seen = witness::consume(broker, &[topic]);
+        seen.iter().filter(|record| record.offset < from as i64).count()
+    };
+    let (before, mut next) = (left(), from);
     wait::until("compaction of a topic", super::stream::SECONDS_MAX, || {
+        // A segment is closed when another record comes late enough.
         wait::pause(500);
-        broker.produce(&topic, &keyed(from));
-        from += 200;
-        (seen() < from as usize).then_some(())
+        broker.produce(topic, &keyed(next));
+        next += 200;
+        (left() < before).then_some(())
     });
+    next
+}
+
+/// Records of few keys.
+fn keyed(from: u64) -> Vec<Record> {
+    let records = rows(from, 200, 1).into_iter().enumerate();
+    records.map(|(n, record)| record.key((n % 10).to_string())).collect()
+}
+
+#[test]
+fn compacted_topics_have_gaps_and_no_loss() {
+    let broker = Broker::shared();
+    let (topic, written) = compacted(broker);
     let stream = Stream::of(broker, &topic);
     stream.run().ok();
     stream.audit();
     let held = stream.cell("SELECT count(*) FROM kept");
-    let next = broker.ends(&topic)[&0].next;
-    assert_eq!(next, from as i64);
-    assert!(held.parse::<usize>().unwrap() < from as usize, "{held} rows of {from}");
+    assert_eq!(broker.ends(&topic)[&0].next, written as i64);
+    assert!(held.parse::<u64>().unwrap() < written, "{held} rows of {written}");
     stream.audit_says("positions without a row");
 }

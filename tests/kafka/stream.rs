@@ -124,6 +124,11 @@ impl<'a> Stream<'a> {
         self.place.job("audit", JOB).ok()
     }
 
+    /// What the audit says that counts at the brokers as well; fails unless it holds.
+    pub fn recounted(&self) -> Output {
+        self.place.job("audit", JOB).arg("--sources").ok()
+    }
+
     /// The audit holds and says this.
     pub fn audit_says(&self, part: &str) {
         let output = self.audit();

@@ -76,10 +76,10 @@ pub trait SourceFactory: Send + Sync {
     /// their bytes are not enough for it.
     ///
     /// Each split it is given holds ([`crate::Split::held`]) an `arrow` batch of
-    /// [`crate::rejected_schema`], whose `bytes` are never null nor cut. Every row of it becomes
-    /// one decoded row or more, in its place, or one rejected row with the object and position it
-    /// has already. Columns that tell where a row came from and that the bytes do not hold are
-    /// null.
+    /// [`crate::rejected_schema`], whose `bytes` are never null nor cut; they are empty where there
+    /// were none. Every row of it becomes one decoded row or more, in its place, or one rejected row
+    /// with the object and position it has already. Columns that tell where a row came from and that
+    /// the bytes do not hold are null.
     async fn again(&self, _config: &Config, _context: &Context) -> Result<Option<Arc<dyn Reader>>> {
         Ok(None)
     }

@@ -160,6 +160,17 @@ impl Broker {
         (0..self.led(topic)).map(ends).collect()
     }
 
+    /// Which node of a cluster leads a partition, from 0; waits while none does.
+    pub fn leader(&self, topic: &str, partition: i32) -> usize {
+        wait::until(&format!("a leader of {topic}/{partition}"), SECONDS_MAX, || {
+            let metadata = self.client().fetch_metadata(Some(topic), ATTEMPT_MAX).ok()?;
+            let found = metadata.topics().iter().find(|found| found.name() == topic)?;
+            let found = found.partitions().iter().find(|found| found.id() == partition)?;
+            // Nodes' own numbers begin with 1; nobody is -1.
+            usize::try_from(found.leader() - 1).ok()
+        })
+    }
+
     /// How many partitions of a topic have a leader; none where it is not there.
     fn led(&self, topic: &str) -> i32 {
         let metadata = self.client().fetch_metadata(Some(topic), ANSWER_MAX).unwrap();

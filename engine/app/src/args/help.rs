@@ -141,8 +141,15 @@ pub(super) const REPLAY: &str = "\
 Rows of <source>__rejected are decoded by today's schema and go through the tables' SQL and checks;
 rows of <table>__quarantine go through the table's checks. Each is taken once: a second replay takes
 what came since the first. The rows stay where they stand, also those that are still bad, which are
-counted. Keyed tables need sequence_by. Views are built afresh by the next run. A job that is being
-run is refused.
+counted. Views are built afresh by the next run. A job that is being run is refused.
+
+What is not kept of a rejected message cannot come back: its key, headers and time are null; topic,
+partition and offset are as they were. A row of 64 KiB or more is not kept whole and stays rejected.
+
+Refused, since rows that come out of turn would make something wrong: jobs with shards, rows that
+reach a sink or a table that is no Delta table, tables with delete_when or merge: coalesce, tables with
+a key and no sequence_by, tables whose rows carry the file they came from because it may be replaced.
+Mend such a job and use run --rebuild.
 
 Examples:
   sluice replay jobs/retail-360 --from rejected

@@ -193,6 +193,9 @@ impl Rows {
     }
 }
 
+/// Why a file that could not be read stays rejected: its row is not one of its records.
+const NO_BYTES: &str = "nothing of it was kept: it was no record but a file";
+
 /// Reads rejected rows of files once more, each as a record of its own.
 #[derive(Debug, Clone)]
 pub(super) struct Again(Arc<Known>);
@@ -224,9 +227,12 @@ impl Again {
         let (mut good, mut rejected) = (Vec::new(), Vec::new());
         for row in 0..rows.num_rows() {
             let (object, record) = (objects.value(row), bytes.value(row));
-            let decoded = match self.shape(object).await? {
-                Ok(shape) => self.record(object, shape, record)?,
-                Err(reason) => Err(reason),
+            let decoded = match record.is_empty() {
+                true => Err(NO_BYTES.to_string()),
+                false => match self.shape(object).await? {
+                    Ok(shape) => self.record(object, shape, record)?,
+                    Err(reason) => Err(reason),
+                },
             };
             match decoded {
                 Ok(rows) => good.extend(rows),

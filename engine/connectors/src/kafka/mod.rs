@@ -120,8 +120,9 @@ impl SourceFactory for Factory {
         ranges: &[Advance],
     ) -> Result<Vec<Recount>> {
         let settings = Settings::of(config, &context.secrets)?;
+        let skip = settings.skips_tombstones(format(&settings, config, context)?.as_ref());
         let ranges = ranges.to_vec();
-        let count = tokio::task::spawn_blocking(move || recount::recount(&settings, &ranges));
+        let count = tokio::task::spawn_blocking(move || recount::recount(&settings, skip, &ranges));
         count.await.map_err(|e| Error::bug("a recount broke off").because(e))?
     }
 }

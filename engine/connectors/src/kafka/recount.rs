@@ -1,8 +1,8 @@
 //! Counting messages again, for `audit`: what a range of offsets holds, and what the gaps in it are.
 //!
 //! In: ranges that epochs took. Out: per range the messages a reader gets, those of aborted
-//! transactions, marks and compacted ones, and positions that retention deleted. Values are not
-//! decoded.
+//! transactions, marks, compacted ones and tombstones that the source passes over, and positions
+//! that retention deleted. Values are not decoded.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,8 +20,12 @@ use super::connection::{ANSWER_WAIT_MS, Connection, failed};
 use super::events::Events;
 use super::partitions::{generation, parse_key};
 
-/// Counts each range. Blocks.
-pub(super) fn recount(settings: &Settings, ranges: &[Advance]) -> Result<Vec<Recount>> {
+/// Counts each range, without tombstones where the source passes them over. Blocks.
+pub(super) fn recount(
+    settings: &Settings,
+    skip_tombstones: bool,
+    ranges: &[Advance],
+) -> Result<Vec<Recount>> {
     let connection = settings.connection.connection();
     let broker = Broker::new(&connection, Isolation::ReadUncommitted.name())?;
     // What an earlier topic of the same name held cannot be counted any more.
@@ -46,7 +50,7 @@ pub(super) fn recount(settings: &Settings, ranges: &[Advance]) -> Result<Vec<Rec
             if begin >= to {
                 return Ok(0);
             }
-            count(&connection, isolation, (topic, number), (begin, to))
+            count(&connection, (isolation, skip_tombstones), (topic, number), (begin, to))
         };
         let rows = count(settings.isolation)?;
         let all = match settings.isolation {
@@ -67,10 +71,10 @@ pub(super) fn recount(settings: &Settings, ranges: &[Advance]) -> Result<Vec<Rec
     Ok(counted)
 }
 
-/// How many messages a reader gets in a range that is there.
+/// How many messages a reader gets in a range that is there; tombstones may not count.
 fn count(
     connection: &Connection,
-    isolation: Isolation,
+    (isolation, skip_tombstones): (Isolation, bool),
     (topic, number): (&str, i32),
     (from, to): (u64, u64),
 ) -> Result<u64> {
@@ -93,6 +97,7 @@ fn count(
     loop {
         match consumer.poll(Duration::from_millis(ANSWER_WAIT_MS)) {
             Some(Ok(message)) if message.offset() >= i64::try_from(to).unwrap_or(i64::MAX) => break,
+            Some(Ok(message)) if skip_tombstones && message.payload().is_none() => {}
             Some(Ok(_)) => rows += 1,
             Some(Err(KafkaError::PartitionEOF(_))) => break,
             Some(Err(error)) => match error.rdkafka_error_code() {

@@ -40,7 +40,7 @@ pub struct Recount {
     pub rows: u64,
     /// Rows of transactions that were aborted.
     pub aborted: u64,
-    /// Markers of transactions, and rows compacted away.
+    /// Markers of transactions, rows compacted away, and those that the source is told to pass over.
     pub markers: u64,
     /// Positions that are gone: deleted by retention before they could be counted.
     pub gone: u64,

@@ -183,9 +183,8 @@ fn whole(batch: &RecordBatch) -> Result<(RecordBatch, Vec<Rejected>)> {
     let bytes = column("bytes")?.as_binary_opt::<i32>().ok_or_else(strange)?;
     let objects = column(REJECTED_FILE_COLUMN)?.as_string_opt::<i32>().ok_or_else(strange)?;
     let places = column("position")?.as_primitive_opt::<Int64Type>().ok_or_else(strange)?;
-    let is_whole = |row: usize| {
-        !bytes.is_null(row) && !bytes.value(row).is_empty() && bytes.value(row).len() < BYTES_MAX
-    };
+    // One without bytes may have had none: whether it is a row of its source is the connector's.
+    let is_whole = |row: usize| !bytes.is_null(row) && bytes.value(row).len() < BYTES_MAX;
     let kept: BooleanArray = (0..batch.num_rows()).map(|row| Some(is_whole(row))).collect();
     let cut = (0..batch.num_rows()).filter(|row| !is_whole(*row)).map(|row| Rejected {
         object: objects.value(row).to_string(),

@@ -2,7 +2,8 @@
 //!
 //! In: the ranges that epochs took, and sources that can count theirs again. Out: a check per source:
 //! as many rows as its ranges hold were taken, markers of transactions, aborted rows and compacted
-//! ones aside. What retention deleted since can only bound the count.
+//! ones aside. What retention deleted since can only bound the count. Epochs count the rows of a
+//! source, not of its partitions: what does not fit is said with all ranges it can be in.
 
 use std::collections::BTreeMap;
 
@@ -12,6 +13,9 @@ use sluice_lake::manifest::{Base, Entry, EpochKind};
 use super::audit::Check;
 use crate::epoch::Environment;
 use crate::query::Readable;
+
+/// So many ranges are named where rows do not fit: enough for a topic of usual width.
+const RANGES_MAX: usize = 16;
 
 /// What the last life of a chain took of one source.
 #[derive(Debug, Default)]
@@ -84,7 +88,10 @@ fn taken(source: &str, entries: &[Entry], base: Option<&Base>) -> Taken {
         for advance in &part.advances {
             let range = (advance.from.clone(), advance.to.clone());
             let known = taken.ranges.entry(advance.partition.clone()).or_insert(range);
-            known.1 = advance.to.clone();
+            // The first epoch is never folded: it comes behind the sum of later ones.
+            if advance.to.at() > known.1.at() {
+                known.1 = advance.to.clone();
+            }
             if let (Some(from), Some(before)) = (advance.from.at(), known.0.at())
                 && from < before
             {
@@ -104,25 +111,66 @@ fn compare(taken: u64, lost: u64, told: &[Recount]) -> (String, Option<String>) 
     let counted = format!(
         "{taken} rows taken, {there} there now, {gone} positions deleted since; of the gaps \
          {aborted} are aborted rows, {markers} markers of transactions{}",
-        if compacts { " or compacted rows" } else { "" }
+        if compacts { ", rows passed over or compacted" } else { " or rows passed over" }
     );
     // Rows that are gone or compacted away may have been taken; rows that are there must have been.
     let most = if compacts { u64::MAX } else { there + gone };
     let finding = if there > taken + lost {
         let missing = there - taken - lost;
-        Some(format!("{missing} rows in the ranges that were taken are in no epoch: {counted}"))
+        Some(format!("{missing} rows in the ranges that were taken are in no epoch"))
     } else if taken > most {
         let extra = taken - most;
-        Some(format!("{extra} rows more were taken than the ranges ever held: {counted}"))
+        Some(format!("{extra} rows more were taken than the ranges ever held"))
     } else {
         None
     };
+    let finding = finding.map(|said| format!("{said}: {counted}: {}", ranges(told)));
     (counted, finding)
+}
+
+/// The ranges that were counted, with the rows that are there.
+fn ranges(told: &[Recount]) -> String {
+    let range = |r: &Recount| format!("{} {}..{} has {}", r.partition, r.from, r.to, r.rows);
+    let shown: Vec<String> = told.iter().take(RANGES_MAX).map(range).collect();
+    let more = match told.len().saturating_sub(RANGES_MAX) {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    format!("{}{more}", shown.join(", "))
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    /// The first epoch stays when others are folded, and is before them.
+    #[test]
+    fn the_first_epoch_and_the_folded_ones_are_one_range() {
+        let first = json!({
+            "format": 1, "job": "j", "epoch": 0, "incarnation": "i", "run": "r", "previous": null,
+            "definition": "d", "opened_at_ms": 0, "host": "h", "kind": "data",
+            "sources": {"s": {
+                "advances": [{"partition": "t/0", "from": 0, "to": 10}],
+                "rows": {"decoded": 10, "rejected": 0},
+                "gaps": 0,
+            }},
+        });
+        let base = json!({
+            "format": 1, "job": "j", "incarnation": "i", "from": 1, "to": 5, "since": 1,
+            "sha256": "", "tables": {},
+            "sources": {"s": {
+                "covered": {"t/0": {"from": 10, "to": 30}},
+                "rows": {"decoded": 19, "rejected": 1},
+            }},
+        });
+        let manifest = serde_json::from_value(first).unwrap();
+        let base: Base = serde_json::from_value(base).unwrap();
+        let taken = taken("s", &[Entry { manifest, sha256: String::new() }], Some(&base));
+        assert_eq!(taken.rows, 30);
+        assert_eq!(taken.ranges["t/0"], (Offset::At(0), Offset::At(30)));
+    }
 
     #[test]
     fn gaps_are_no_loss_and_missing_rows_are() {
@@ -151,6 +199,7 @@ mod tests {
         for (taken, lost, told, holds) in cases {
             let (_, finding) = compare(taken, lost, std::slice::from_ref(&told));
             assert_eq!(finding.is_none(), holds, "taken={taken} {told:?} {finding:?}");
+            assert!(finding.is_none_or(|said| said.contains("t/0 0..20 has 10")));
         }
     }
 }

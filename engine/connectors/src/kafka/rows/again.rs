@@ -1,7 +1,8 @@
 //! Messages that could not be decoded when they were taken, for another try.
 //!
 //! In: rows of a `__rejected` table. Out: rows as the source gives them. What is not kept of a
-//! rejected message, its time, key and headers, is null.
+//! rejected message, its time, key and headers, is null. A tombstone is told from an empty message
+//! by the reason it was rejected for.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use futures::StreamExt;
 use sluice_core::{Decoded, Error, REJECTED_FILE_COLUMN, Reader, Result, RowStream, Scan, Split};
 
 use super::super::partitions::parse_key;
-use super::{Kept, Message, MessageReader, Messages, Room};
+use super::{Kept, Message, MessageReader, Messages, NO_VALUE, Room};
 
 /// Decodes rejected messages again.
 #[derive(Debug, Clone)]
@@ -56,8 +57,7 @@ impl Again {
     }
 }
 
-/// Neighbours of one partition as messages, with the number of the first row. A message without
-/// bytes was one without a value.
+/// Neighbours of one partition as messages, with the number of the first row.
 fn runs(rows: &RecordBatch) -> Result<Vec<(i64, Messages)>> {
     let column = |name: &str| {
         let missing = || Error::bug(format!("rejected rows lack a column column={name}"));
@@ -66,6 +66,7 @@ fn runs(rows: &RecordBatch) -> Result<Vec<(i64, Messages)>> {
     let objects = column(REJECTED_FILE_COLUMN)?.as_string::<i32>();
     let offsets = column("position")?.as_primitive::<Int64Type>();
     let bytes = column("bytes")?.as_binary::<i32>();
+    let reasons = column("reason")?.as_string::<i32>();
     let room = Room::new(usize::MAX);
     let mut runs: Vec<(i64, Messages)> = Vec::new();
     for row in 0..rows.num_rows() {
@@ -78,7 +79,8 @@ fn runs(rows: &RecordBatch) -> Result<Vec<(i64, Messages)>> {
             runs.push((i64::try_from(row).unwrap_or(i64::MAX), run));
         }
         if let Some((_, run)) = runs.last_mut() {
-            let value = Some(bytes.value(row)).filter(|value| !value.is_empty());
+            let is_tombstone = bytes.value(row).is_empty() && reasons.value(row) == NO_VALUE;
+            let value = (!is_tombstone).then(|| bytes.value(row));
             let (offset, headers) = (offsets.value(row), Vec::new());
             run.push(Message { offset, timestamp: None, value, key: None, headers });
         }

@@ -24,7 +24,8 @@ pub(in crate::kafka) use messages::{Headers, Kept, Message, Messages, Room};
 pub use metadata::Metadata;
 pub(in crate::kafka) use metadata::kept;
 
-/// Why a message without a value is rejected.
+/// Why a message without a value is rejected. Tables of rejected rows hold it, and tombstones are
+/// known by it there: another wording would make them empty messages.
 const NO_VALUE: &str = "the message has no value (a tombstone); `tombstones: row` makes it a row \
                         of nulls, `tombstones: skip` passes it over";
 
