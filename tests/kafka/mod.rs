@@ -6,6 +6,7 @@
 
 mod broker;
 mod faults;
+mod formats;
 mod loss;
 mod offsets;
 mod poison;
