@@ -1,7 +1,7 @@
 """A small schema registry that speaks as Confluent's does: subjects, versions, ids, references, faults on request.
 
 Usage: registry.py [port]; prints its address, and ends when its standard input closes. Until then each line is a
-schema, as a JSON string of its text, which is registered; its id is printed. POST /faults with {"status": 500, "count": 3} makes the next
+schema, as a JSON string of its text or as the object that registries take, which is registered; its id is printed. POST /faults with {"status": 500, "count": 3} makes the next
 three answers fail; {"stall_ms": 2000, "count": 1} makes the next one late. GET /asked tells how often each path was asked.
 """
 
@@ -151,6 +151,7 @@ if __name__ == "__main__":
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(f"http://127.0.0.1:{server.server_address[1]}", flush=True)
     for line in sys.stdin:
+        said = json.loads(line)
         with REGISTRY.lock:
-            number = REGISTRY.register("lines", {"schema": json.loads(line)})
+            number = REGISTRY.register("lines", said if isinstance(said, dict) else {"schema": said})
         print(number, flush=True)

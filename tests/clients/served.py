@@ -35,6 +35,11 @@ def get(path, **more):
     return json.loads(expect(200, call(path, **more), path)[2])
 
 
+def get_text(path):
+    """What anybody may read."""
+    return expect(200, call(path, None), path)[2].decode()
+
+
 def sql(statement, token=READER, accept="application/json", **params):
     body = json.dumps({"sql": statement, "params": params}).encode()
     return call("/v1/sql", token, "POST", body, Content_Type="application/json", Accept=accept)

@@ -22,6 +22,15 @@ const PARTITIONS: i32 = 4;
 const TABLES: &str = r#"latest: {sql: "SELECT site, id, amount FROM samples", key: [site], sequence_by: id}
 archive: {sql: "SELECT id, amount, _partition AS part, _offset AS off FROM samples", format: parquet}"#;
 
+/// The keyed table, and what it has to be: of each site the row with the largest number, of the table
+/// that is compared with the topic.
+const LATEST: &str = "SELECT site, id, amount FROM latest ORDER BY site";
+const LAST: &str = "SELECT k.site, k.id, k.amount FROM kept k \
+    JOIN (SELECT site, max(id) AS id FROM kept GROUP BY site) m ON k.site = m.site AND k.id = m.id \
+    ORDER BY k.site";
+/// Sites that the producer writes of.
+const SITES: usize = 3;
+
 const VIEWS: &str = r#"views:
   totals: {sql: "SELECT site, count(*) AS n, sum(amount) AS amount FROM kept GROUP BY site"}
 epoch:"#;
@@ -74,6 +83,8 @@ fn survives(kind: Kind, seed: u64) {
     let parts = ["count(*) FROM kept", "count(*) FROM archive", "sum(n) FROM totals"];
     let kept = exact.kept.to_string();
     assert_eq!(stream.place.figures(JOB, &parts), [&kept, &kept, &kept].map(String::as_str));
+    let [latest, last] = [LATEST, LAST].map(|query| stream.place.sql(JOB, query));
+    assert_eq!((&latest, latest.len()), (&last, SITES), "the keyed table");
     stream.place.holds(JOB);
     stream.recounted();
     let hit: u64 = struck.values().sum();

@@ -7,6 +7,7 @@
 mod broker;
 mod failover;
 mod faults;
+mod formats;
 mod loss;
 mod offsets;
 mod poison;

@@ -151,6 +151,34 @@ fn every_row_is_given_once_and_a_restart_goes_on() {
     assert_eq!(first.headers, [("name".to_string(), Some("bjA=".to_string()))]);
 }
 
+/// Columns that say where a row goes, when it is and whether it has a value.
+const COLUMNS: &str = "SELECT id, name, id % 3 AS part, id % 2 = 1 AS gone, \
+                       to_timestamp_millis(1700000000000 + id) AS at FROM rows";
+
+#[test]
+fn columns_say_partition_time_and_tombstone() {
+    let more = ", partition: part, timestamp: at, tombstone: gone, omit: [part, at, gone]";
+    let mut given = Given::new(Broker::shared(), Place::local(), more);
+    let text = std::fs::read_to_string(given.place.path(JOB)).unwrap();
+    given.place.write(JOB, &text.replace("SELECT id, name FROM rows", COLUMNS));
+    given.feed(2);
+    given.run().ok();
+    given.exact();
+    let seen = witness::consume(given.broker, &[&given.topic]);
+    let mut ids = BTreeSet::new();
+    for record in &seen {
+        let id = record.timestamp - 1_700_000_000_000;
+        assert_eq!(i64::from(record.partition), id % 3, "{record:?}");
+        assert_eq!(record.value.is_none(), id % 2 == 1, "{record:?}");
+        ids.insert(id);
+    }
+    assert!(ids.into_iter().eq(0..2 * ROWS as i64), "times are other rows' {seen:?}");
+    // 4, {"id":4,"name":"n4"}
+    let fifth = seen.iter().find(|record| record.key.as_deref() == Some("NA==")).unwrap();
+    assert_eq!((fifth.partition, fifth.timestamp), (1, 1_700_000_000_004));
+    assert_eq!(fifth.value.as_deref(), Some("eyJpZCI6NCwibmFtZSI6Im40In0="));
+}
+
 /// What reads the topic of an Avro sink.
 const READER: &str = r#"job: back
 lake: "${vars.lake}"

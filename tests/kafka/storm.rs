@@ -125,8 +125,8 @@ impl<'a> Storm<'a> {
             }
             let fault = self.draw();
             println!("{round}: {fault:?}");
-            if self.happens(fault) {
-                *self.done.entry(fault).or_default() += 1;
+            if let Some(met) = self.happens(fault) {
+                *self.done.entry(met).or_default() += 1;
             }
         }
         self.networks.iter().for_each(|network| network.heal());
@@ -150,16 +150,16 @@ impl<'a> Storm<'a> {
         unreachable!("shares add up")
     }
 
-    /// Whether the fault met the job at work.
-    fn happens(&mut self, fault: Fault) -> bool {
-        match fault {
+    /// What met the job at work: the fault, or the one that it came to.
+    fn happens(&mut self, fault: Fault) -> Option<Fault> {
+        let met = match fault {
             Fault::Kill => {
                 let running = self.at_work();
                 pause(self.random.random_range(0..MOMENT_MS_MAX));
                 running.signal("KILL");
                 dies(running)
             }
-            Fault::KillAtStep => self.kill_at_step(),
+            Fault::KillAtStep => return self.kill_at_step(),
             Fault::FreezeAtStep => self.freeze_at_step(),
             Fault::Freeze => {
                 let running = self.at_work();
@@ -205,7 +205,8 @@ impl<'a> Storm<'a> {
                 self.running = Some(running);
                 true
             }
-        }
+        };
+        met.then_some(fault)
     }
 
     fn network(&mut self) -> &'a Proxy {
@@ -272,18 +273,23 @@ impl<'a> Storm<'a> {
         self.follow().env("SLUICE_STOP", format!("{}@{epoch}={how}", step.name()))
     }
 
-    fn kill_at_step(&mut self) -> bool {
+    /// A run that kills itself at a step. One that does not come to it, since not every epoch passes
+    /// every step, is killed where it is, and counts as that.
+    fn kill_at_step(&mut self) -> Option<Fault> {
         let mut running = self.step("kill").start();
         let mut waits = STEP_SECONDS_MAX * 50;
         until("a kill at a step", SECONDS_MAX, || {
             waits = waits.saturating_sub(1);
             (running.ended().is_some() || waits == 0).then_some(())
         });
-        // Not every epoch passes every step: then it is killed where it is.
-        if running.ended().is_none() {
-            running.signal("KILL");
-        }
-        dies(running)
+        let met = match running.ended() {
+            Some(_) => Fault::KillAtStep,
+            None => {
+                running.signal("KILL");
+                Fault::Kill
+            }
+        };
+        dies(running).then_some(met)
     }
 
     /// A runner freezes at a step; another works on; the first must find out by itself.

@@ -112,19 +112,21 @@ fn a_chat_is_answered_and_both_sides_are_kept() {
 }
 
 #[test]
-fn bugs_are_counted_however_they_are_reported() {
+fn bugs_and_samples_are_counted_however_they_come() {
     let broker = Broker::shared();
     let [samples, reports] = ["samples", "reports"].map(|what| broker.topic(what, 2, &[]));
     let quality = Pack::new("quality-control", "QUALITY").set("bootstrap", broker.bootstrap());
     let quality = quality.set("samples_topic", &samples).set("bugs_topic", &reports);
-    let quality = quality.set("samples", "500").set("reports", "200");
+    // Samples of two and a half minutes, and of a dozen lots.
+    let quality = quality.set("samples", "3000").set("reports", "200");
     let quality = quality.set("reports_start", &days_ago(10));
     // Whoever has nothing but Kafka needs no secret, and is not kept waiting by the webhook.
     quality.bare("run", PROJECT).ok();
     let server = quality.start();
-    quality.client("quality.py", &[quality.place.lake(), "500", "200"]);
+    quality.client("quality.py", &[quality.place.lake(), "3000", "200"]);
     stopped(server);
     quality.command("audit", PROJECT).ok();
+    quality.command("verify", PROJECT).ok();
 }
 
 #[test]

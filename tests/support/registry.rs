@@ -30,11 +30,20 @@ impl Registry {
         &self.url
     }
 
-    /// Registers a schema and gives its number.
+    /// Registers a schema of Avro and gives its number.
     pub fn register(&self, schema: &str) -> u32 {
+        self.registered(&schema.into())
+    }
+
+    /// Registers the text of a `.proto` file and gives its number.
+    pub fn register_proto(&self, text: &str) -> u32 {
+        self.registered(&serde_json::json!({"schemaType": "PROTOBUF", "schema": text}))
+    }
+
+    fn registered(&self, schema: &serde_json::Value) -> u32 {
         let mut talk = self.talk.lock().unwrap();
         let (lifeline, said) = &mut *talk;
-        writeln!(lifeline, "{}", serde_json::to_string(schema).unwrap()).unwrap();
+        writeln!(lifeline, "{schema}").unwrap();
         let mut number = String::new();
         said.read_line(&mut number).unwrap();
         number.trim().parse().unwrap()

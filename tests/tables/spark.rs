@@ -1,6 +1,7 @@
 //! Apache Spark reads a keyed table while it is upserted into and compacted: every read is of one
-//! version, whole, and the last one is right.
+//! version, whole, none is older than the one before, and the last one is right.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -26,18 +27,63 @@ epoch: {files: 1}
 
 const IDS: u64 = 2_000;
 
-/// Rounds of files that change a part of the rows, while Spark reads.
+/// Ids that every third file adds. They change no row that is there: the file that holds them comes
+/// beside those that there are, so that there is something to compact in every round.
+const NEW_IDS: u64 = 100;
+
+/// Rounds of three files, two of which change a part of the rows, while Spark reads.
 const ROUNDS: u64 = 8;
 
 /// How long Spark may take to read.
 const SECONDS_MAX: u64 = 240;
 
-/// One file of the input: all ids at first, every third later, with scores of their own.
+/// The ids of one file of the input: all at first, then every third, or new ones.
+fn ids(file: u64) -> Vec<u64> {
+    match file {
+        0 => (0..IDS).collect(),
+        _ if file.is_multiple_of(3) => {
+            let from = IDS + (file / 3 - 1) * NEW_IDS;
+            (from..from + NEW_IDS).collect()
+        }
+        _ => (file % 3..IDS).step_by(3).collect(),
+    }
+}
+
+/// What an id scores in a file.
+fn score(file: u64, id: u64) -> u64 {
+    file * IDS + id
+}
+
+/// Writes one file of the input.
 fn feed(place: &Place, file: u64) {
-    let step = if file == 0 { 1 } else { 3 };
-    let ids = (file % step..IDS).step_by(step as usize);
-    let rows: String = ids.map(|id| format!("{id},{}\n", file * IDS + id)).collect();
+    let rows: String = ids(file).iter().map(|id| format!("{id},{}\n", score(file, *id))).collect();
     place.write(&format!("input/{file:04}.csv"), &format!("id,score\n{rows}"));
+}
+
+/// What a whole read may be, version by version: rows, ids, the sum of scores.
+fn versions() -> Vec<[u64; 3]> {
+    let mut scores = BTreeMap::new();
+    let version = |file: u64| {
+        scores.extend(ids(file).into_iter().map(|id| (id, score(file, id))));
+        let rows = scores.len() as u64;
+        [rows, rows, scores.values().sum()]
+    };
+    (0..=3 * ROUNDS).map(version).collect()
+}
+
+/// How many commits in the table's log are compactions, which take files out of it.
+fn compactions(place: &Place) -> u64 {
+    let log = place.lake_folder().join("scores/_delta_log");
+    let names = place.names("scores/_delta_log").into_iter();
+    let commits = names.filter(|name| name.ends_with(".json"));
+    let is_one = |name: &String| {
+        let text = std::fs::read_to_string(log.join(name)).unwrap();
+        let actions = text.lines().map(|line| serde_json::from_str(line).unwrap());
+        let actions: Vec<serde_json::Value> = actions.collect();
+        actions.iter().any(|action| action["commitInfo"]["operation"] == "OPTIMIZE")
+            && actions.iter().any(|action| action["remove"].is_object())
+    };
+    commits.filter(is_one).count() as u64
 }
 
 #[test]
@@ -70,32 +116,29 @@ fn every_read_of_another_engine_is_whole() {
         });
     };
     for round in 0..ROUNDS {
-        feed(&place, 2 * round + 1);
-        feed(&place, 2 * round + 2);
+        (1..=3).for_each(|n| feed(&place, 3 * round + n));
         place.job("run", JOB).ok();
         place.job("maintain", JOB).arg("--compact").ok();
-        // It reads all the while, and is not left behind.
-        is_read(round);
+        assert_eq!(compactions(&place), round + 1, "compactions in the log");
+        // Spark is not left behind: a read ends after each.
+        let before = reads.lock().unwrap().len() as u64;
+        is_read(before + 1);
     }
     drop(lifeline);
     listener.join().unwrap();
     assert!(spark.wait().unwrap().success());
-    let reads = reads.lock().unwrap();
+    let (reads, versions) = (reads.lock().unwrap(), versions());
+    let mut newest = 0;
     for read in reads.iter() {
-        let [rows, ids, _]: [u64; 3] = serde_json::from_str(read).unwrap();
-        assert_eq!((rows, ids), (IDS, IDS), "of {reads:?}");
+        let read: [u64; 3] = serde_json::from_str(read).unwrap();
+        let version = versions.iter().position(|version| *version == read);
+        let version = version.unwrap_or_else(|| panic!("{read:?} is no version: {reads:?}"));
+        assert!(version >= newest, "version {version} after {newest}: {reads:?}");
+        newest = version;
     }
-    let [_, _, last]: [u64; 3] = serde_json::from_str(&reads[reads.len() - 1]).unwrap();
-    let figures = place.figures(JOB, &["sum(score) FROM scores"]);
-    assert_eq!(figures, [last.to_string()]);
-    let expected: u64 = (0..IDS).map(|id| newest(id) * IDS + id).sum();
-    assert_eq!(last, expected);
-}
-
-/// The last file that has a row for `id`.
-fn newest(id: u64) -> u64 {
-    (1..=2 * ROUNDS)
-        .rev()
-        .find(|file| id >= file % 3 && (id - file % 3).is_multiple_of(3))
-        .unwrap_or(0)
+    assert_eq!(newest, versions.len() - 1, "the last read: {reads:?}");
+    let last = versions[newest].map(|figure| figure.to_string());
+    let figures =
+        ["count(*) FROM scores", "count(DISTINCT id) FROM scores", "sum(score) FROM scores"];
+    assert_eq!(place.figures(JOB, &figures), last);
 }
