@@ -5,7 +5,6 @@
 //! brokers have their own.
 
 mod broker;
-mod failover;
 mod faults;
 mod formats;
 mod loss;
@@ -16,5 +15,4 @@ mod replay;
 mod shards;
 pub mod sink;
 mod source;
-mod storm;
 mod stream;

@@ -6,7 +6,10 @@
 //! seed, which is printed, so that a run of the test differs from another only by what the machine
 //! does.
 
-use super::storm::Storm;
+mod failover;
+mod storm;
+
+use self::storm::Storm;
 use super::stream::{JOB, Stream};
 use crate::support::kafka::{Cluster, witness};
 use crate::support::place::{Kind, Place};

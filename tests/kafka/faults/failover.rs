@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::stream::{JOB, Stream, ended};
+use crate::kafka::stream::{JOB, Stream, ended};
 use crate::support::cli::Running;
 use crate::support::kafka::witness::{self, Seen};
 use crate::support::kafka::{Broker, Cluster};

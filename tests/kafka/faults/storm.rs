@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use sluice_core::Step;
 
-use super::stream::Stream;
+use crate::kafka::stream::Stream;
 use crate::support::cli::{Output, Running, Sluice};
 use crate::support::kafka::Cluster;
 use crate::support::proxy::Proxy;
@@ -267,7 +267,7 @@ impl<'a> Storm<'a> {
         self.step += 1;
         let epoch = match step {
             // Passed once by a run, with the epoch it begins at.
-            Step::LeaseTaken => self.stream.place.next_epoch(super::stream::JOB),
+            Step::LeaseTaken => self.stream.place.next_epoch(crate::kafka::stream::JOB),
             _ => self.newest + self.random.random_range(1..4),
         };
         self.follow().env("SLUICE_STOP", format!("{}@{epoch}={how}", step.name()))
