@@ -9,6 +9,7 @@ mod faults;
 mod loss;
 mod offsets;
 mod poison;
+mod secure;
 mod shards;
 pub mod sink;
 mod source;

@@ -5,6 +5,7 @@
 //! source (intakes) → rows`; formats are [`crate::message`]'s. The engine's manifests keep the
 //! offsets: those of a consumer group are only for people. The way out is `sink`'s.
 
+mod ahead;
 mod broker;
 pub mod config;
 pub mod connection;
@@ -78,12 +79,13 @@ impl SourceFactory for Factory {
         let settings = Settings::of(config, &context.secrets)?;
         let (connection, isolation) = (settings.connection.connection(), settings.isolation);
         let broker = Broker::new(&connection, isolation.name())?;
-        let topics = settings.topics.clone();
-        let topic = tokio::task::spawn_blocking(move || broker.first(&topics)).await;
+        let (asked, topics) = (broker.clone(), settings.topics.clone());
+        let topic = tokio::task::spawn_blocking(move || asked.first(&topics)).await;
         let topic = topic.map_err(|e| Error::bug("a look at topics broke off").because(e))??;
         // That of the offsets is nobody's: who commits to a group with members has to be one.
         let group = settings.group_of(&context.job, &config.name);
-        let member = Member::join(connection, topic, format!("{group}-shards"), shards).await?;
+        let group = format!("{group}-shards");
+        let member = Member::join(connection, broker, topic, group, shards).await?;
         Ok(Some(Box::new(member)))
     }
 
