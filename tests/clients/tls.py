@@ -11,7 +11,7 @@ import sys
 import urllib.request
 from pathlib import Path
 
-TOKEN = os.environ["READER_TOKEN"]
+TOKEN = os.environ.get("READER_TOKEN", "")
 
 
 def make(folder):

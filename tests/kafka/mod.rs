@@ -12,6 +12,7 @@ mod offsets;
 mod poison;
 mod recount;
 mod replay;
+mod secure;
 mod shards;
 pub mod sink;
 mod source;

@@ -104,6 +104,7 @@ fn partitions_that_come_while_it_runs_are_read_from_their_beginning() {
     let stream = Stream::with(broker, &topic, options);
     let running = stream.follow();
     stream.until("SELECT count(*) FROM kept", "100");
+    // So many more that what each may hold ahead has to be less: all are fetched anew.
     broker.widen(&topic, 4);
     broker.produce(&topic, &rows(100, 400, 4));
     stream.until("SELECT count(*) FROM kept", "500");

@@ -1,12 +1,13 @@
 //! Brokers that a test has for itself, to be killed, stopped and started again: one node or three,
-//! some behind a proxy.
+//! some behind a proxy, some with a listener that speaks TLS.
 
+use std::path::Path;
 use std::time::Duration;
 
 use tempfile::TempDir;
 
 use super::Broker;
-use super::node::{self, Detour, Node, Ports};
+use super::node::{self, Detour, Node, Ports, Secure};
 use crate::support::proxy::{Proxy, free_port};
 use crate::support::wait;
 
@@ -37,11 +38,21 @@ impl Cluster {
         (Self::with(&[ports]), proxy)
     }
 
+    /// One node that beside its plain listener has one for clients that speak TLS and say who they
+    /// are, and that one's address. `store` holds the node's key and certificate.
+    pub fn secured(store: &Path, user: &str, password: &str) -> (Self, String) {
+        let mut ports = Ports::free();
+        let (port, store) = (free_port(), store.to_path_buf());
+        let (user, password) = (user.to_string(), password.to_string());
+        ports.secure = Some(Secure { port, store, user, password });
+        (Self::with(&[ports]), format!("127.0.0.1:{port}"))
+    }
+
     fn with(ports: &[Ports]) -> Self {
         assert!(
             node::can_run(),
-            "this test kills brokers of its own, whatever KAFKA_BOOTSTRAP says: it needs a JDK and \
-             the jars that tests/setup fetches when KAFKA_BOOTSTRAP is not set"
+            "this test has brokers of its own, whatever KAFKA_BOOTSTRAP says: it needs a JDK and \
+             the jars that tests/setup fetches"
         );
         let folder = tempfile::tempdir().unwrap();
         let place = |n: usize| folder.path().join(n.to_string());

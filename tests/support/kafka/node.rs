@@ -53,17 +53,29 @@ pub struct Detour {
     pub advertised: u16,
 }
 
+/// A listener that speaks TLS and wants a name and a password.
+#[derive(Clone)]
+pub struct Secure {
+    pub port: u16,
+    /// Key and certificate in one file, PEM.
+    pub store: PathBuf,
+    pub user: String,
+    pub password: String,
+}
+
 /// Which ports a node has.
 #[derive(Clone)]
 pub struct Ports {
     pub client: u16,
     pub controller: u16,
     pub detours: Vec<Detour>,
+    pub secure: Option<Secure>,
 }
 
 impl Ports {
     pub fn free() -> Self {
-        Self { client: free_port(), controller: free_port(), detours: Vec::new() }
+        let (client, controller) = (free_port(), free_port());
+        Self { client, controller, detours: Vec::new(), secure: None }
     }
 }
 
@@ -172,6 +184,13 @@ fn properties(number: usize, ports: &[Ports], folder: &Path) -> String {
         let _ = write!(advertised, ",DETOUR{n}://127.0.0.1:{told}");
         let _ = write!(protocols, ",DETOUR{n}:PLAINTEXT");
     }
+    let mut more = String::new();
+    if let Some(secure) = &own.secure {
+        let _ = write!(listeners, ",SECURE://127.0.0.1:{}", secure.port);
+        let _ = write!(advertised, ",SECURE://127.0.0.1:{}", secure.port);
+        protocols += ",SECURE:SASL_SSL";
+        more = secured(secure);
+    }
     let replicas = ports.len().min(3);
     let in_sync = replicas.div_ceil(2);
     // A restarted node is let in again when the life before is over for the others: soon where nodes
@@ -190,10 +209,23 @@ offsets.topic.replication.factor={replicas}
 transaction.state.log.replication.factor={replicas}
 transaction.state.log.min.isr={in_sync}
 broker.session.timeout.ms={session_ms}
-",
+{more}",
         number + 1,
         voters.join(","),
         own.controller,
         folder.join("log").display(),
+    )
+}
+
+/// Settings of the listener that wants a name and a password.
+fn secured(Secure { store, user, password, .. }: &Secure) -> String {
+    let module = "org.apache.kafka.common.security.plain.PlainLoginModule";
+    format!(
+        "listener.name.secure.ssl.keystore.type=PEM
+listener.name.secure.ssl.keystore.location={}
+listener.name.secure.sasl.enabled.mechanisms=PLAIN
+listener.name.secure.plain.sasl.jaas.config={module} required user_{user}=\"{password}\";
+",
+        store.display(),
     )
 }

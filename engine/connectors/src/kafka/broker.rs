@@ -11,7 +11,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use regex::Regex;
 use sluice_core::{Error, Result};
 
-use super::connection::{ANSWER_WAIT_MS, Connection, failed};
+use super::connection::{ANSWER_WAIT_MS, Connection, failed, refused};
 use super::events::Events;
 use super::topic_id::topic_ids;
 
@@ -44,6 +44,9 @@ pub(super) struct Bounds {
     /// decided.
     pub high: u64,
 }
+
+/// What was said besides answers is there already when it is listened to.
+const HEAR: Duration = Duration::from_millis(1);
 
 /// A client that asks.
 #[derive(Clone)]
@@ -81,14 +84,17 @@ impl Broker {
     /// Everything that fits `topics` and is there, in the order of names.
     pub(super) fn look(&self, topics: &[Topics]) -> Result<Vec<Topic>> {
         let names = self.names(topics)?;
+        // Before ids, which are none where nobody answers: that is told after one wait, not two.
+        let numbers = names.iter().map(|name| self.numbers(name)).collect::<Result<Vec<_>>>()?;
         let ids = topic_ids(self.client.client(), &names, wait());
         let mut found = Vec::new();
-        for name in names {
-            let partitions = self.numbers(&name)?;
-            let bounds = partitions.into_iter().map(|number| self.bounds(&name, number));
+        for (name, numbers) in names.into_iter().zip(numbers) {
+            let bounds = numbers.into_iter().map(|number| self.bounds(&name, number));
             let partitions = bounds.collect::<Result<Vec<_>>>()?;
             found.push(Topic { id: ids.get(&name).cloned(), partitions, name });
         }
+        self.hear();
+        self.client.context().set_welcome();
         Ok(found)
     }
 
@@ -111,7 +117,7 @@ impl Broker {
     }
 
     /// The partitions of a topic; none when it is not there.
-    fn numbers(&self, topic: &str) -> Result<Vec<i32>> {
+    pub(super) fn numbers(&self, topic: &str) -> Result<Vec<i32>> {
         let told = self.client.fetch_metadata(Some(topic), wait());
         let what = format!("a topic cannot be looked at topic={topic}");
         let told = told.map_err(|e| self.failed(&what, &e))?;
@@ -160,7 +166,18 @@ impl Broker {
     }
 
     fn failed(&self, what: &str, error: &rdkafka::error::KafkaError) -> Error {
-        failed(what, &self.bootstrap, error)
+        let error = failed(what, &self.bootstrap, error);
+        if !error.retry() {
+            return error;
+        }
+        self.hear();
+        let refusal = self.client.context().refusal();
+        refusal.map_or(error, |refusal| refused(what, &self.bootstrap, &refusal))
+    }
+
+    /// Takes what was said besides answers: lines for the log, and why nobody answers.
+    fn hear(&self) {
+        while self.client.poll(HEAR).is_some() {}
     }
 }
 

@@ -1,9 +1,11 @@
 //! What librdkafka says besides messages: its log goes to ours.
 //!
-//! In: callbacks. Out: log lines, and whether all brokers are away. It decides nothing.
+//! In: callbacks. Out: log lines, whether all brokers are away, and why a broker will not have us. It
+//! decides nothing.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use parking_lot::Mutex;
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
@@ -13,6 +15,14 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 #[derive(Debug, Default)]
 pub(super) struct Events {
     down: AtomicBool,
+    refusal: Mutex<Option<Refusal>>,
+}
+
+/// Why a broker will not have us: calls that wait for it only tell that nobody answers.
+#[derive(Debug, Clone)]
+pub(super) struct Refusal {
+    pub code: RDKafkaErrorCode,
+    pub reason: String,
 }
 
 impl Events {
@@ -24,6 +34,16 @@ impl Events {
     /// Says whether a broker answered.
     pub(super) fn set_down(&self, down: bool) {
         self.down.store(down, Ordering::Relaxed);
+    }
+
+    /// What a broker refused, unless all was well since.
+    pub(super) fn refusal(&self) -> Option<Refusal> {
+        self.refusal.lock().clone()
+    }
+
+    /// Says that brokers have us.
+    pub(super) fn set_welcome(&self) {
+        *self.refusal.lock() = None;
     }
 
     /// Takes note of an error that belongs to no message.
@@ -48,6 +68,10 @@ impl ClientContext for Events {
 
     fn error(&self, error: KafkaError, reason: &str) {
         self.met(&error);
+        let code = error.rdkafka_error_code();
+        if let Some(code @ (RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL)) = code {
+            *self.refusal.lock() = Some(Refusal { code, reason: reason.to_string() });
+        }
         tracing::debug!(%error, reason, "kafka");
     }
 }

@@ -5,6 +5,7 @@
 //! source (intakes) → rows`; formats are [`crate::message`]'s. The engine's manifests keep the
 //! offsets: those of a consumer group are only for people. The way out is `sink`'s.
 
+mod ahead;
 mod broker;
 pub mod config;
 pub mod connection;
@@ -81,10 +82,12 @@ impl SourceFactory for Factory {
     ) -> Result<Option<Box<dyn Membership>>> {
         let settings = Settings::of(config, &context.secrets)?;
         let topic = settings.first_topic().ok_or_else(nameless)?.to_string();
-        let connection = settings.connection.connection();
+        let (connection, isolation) = (settings.connection.connection(), settings.isolation);
+        let broker = Broker::new(&connection, isolation.name())?;
         // That of the offsets is nobody's: who commits to a group with members has to be one.
         let group = settings.group_of(&context.job, &config.name);
-        let member = Member::join(connection, topic, format!("{group}-shards"), shards).await?;
+        let group = format!("{group}-shards");
+        let member = Member::join(connection, broker, topic, group, shards).await?;
         Ok(Some(Box::new(member)))
     }
 

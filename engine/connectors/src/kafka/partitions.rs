@@ -41,6 +41,13 @@ impl Partition {
     pub(super) fn from(&self) -> u64 {
         self.at - self.lost
     }
+
+    /// What is to be fetched of it, behind what was taken.
+    fn assigned(&self, bounded: bool) -> Assigned {
+        let (key, topic, high) = (self.key.clone(), self.topic.clone(), self.high);
+        let end = bounded.then_some(high);
+        Assigned { key, topic, number: self.number, from: self.at, end, high }
+    }
 }
 
 /// A topic's life: which of several of one name it is.
@@ -264,21 +271,12 @@ impl Partitions {
         (at, lost, pinned): (u64, u64, bool),
         bounded: bool,
     ) -> Assigned {
-        let Bounds { number, high, .. } = bounds;
-        let (key, topic): (Arc<str>, Arc<str>) = (life.key(topic, number), topic.into());
-        let partition = Partition {
-            key: key.clone(),
-            topic: topic.clone(),
-            number,
-            at,
-            lost,
-            pinned,
-            high,
-            looked: 0,
-            taken_ms: None,
-        };
-        self.by_key.insert(key.clone(), partition);
-        Assigned { key, topic, number, from: at, end: bounded.then_some(high), high }
+        let (Bounds { number, high, .. }, looked, taken_ms) = (bounds, 0, None);
+        let (key, topic) = (life.key(topic, number), topic.into());
+        let partition = Partition { key, topic, number, at, lost, pinned, high, looked, taken_ms };
+        let assigned = partition.assigned(bounded);
+        self.by_key.insert(partition.key.clone(), partition);
+        assigned
     }
 
     /// Another look at the topics begins.
@@ -322,6 +320,11 @@ impl Partitions {
     /// All, in the order of their names.
     pub(super) fn all(&self) -> impl Iterator<Item = &Partition> {
         self.by_key.values()
+    }
+
+    /// What is to be fetched of all, by a run that goes on.
+    pub(super) fn assigned(&self) -> Vec<Assigned> {
+        self.by_key.values().map(|partition| partition.assigned(false)).collect()
     }
 
     /// One, by its name in offsets.
@@ -468,8 +471,10 @@ mod tests {
         assert_eq!(all.lag()[0].rows, 0);
         assert!(all.found(&[topic("a", &[(0, 9)])]).is_err(), "cut off");
         assert!(all.found(&[topic("b", &[(0, 20)])]).is_err(), "another topic");
-        let new = all.found(&[topic("a", &[(0, 15), (2, 4)])]).unwrap();
-        assert_eq!((new.len(), new[0].from), (1, 2));
+        assert_eq!(all.found(&[topic("a", &[(0, 15), (2, 4)])]).unwrap().len(), 1);
+        // Should all be fetched anew: the one goes on behind what was taken, the other begins.
+        let from: Vec<_> = all.assigned().iter().map(|a| (a.from, a.end, a.high)).collect();
+        assert_eq!(from, [(15, None, 15), (2, None, 4)]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! In: where the last sealed epoch ended. Out: splits that hold messages, and per partition from
 //! where to where they go. Offsets are those of the manifests; the ones a group is given are for
 //! people who look at lag. Partitions that come later are found while it runs and read from their
-//! beginning.
+//! beginning; when they are many, fetching begins anew for all, behind what was taken.
 //!
 //! ```text
 //! seek: look at topics ─► place each partition ─► thread fetches ─► poll takes what is there
@@ -22,6 +22,7 @@ use sluice_core::{
 };
 use tokio::task::JoinHandle;
 
+use super::ahead::Ahead;
 use super::broker::{Broker, Topic};
 use super::config::Settings;
 use super::connection::{Connection, failed};
@@ -51,8 +52,8 @@ const QUEUE_SHARE: usize = 16;
 const QUEUE_MIN: usize = 16 * 1024 * 1024;
 const QUEUE_MAX: usize = 256 * 1024 * 1024;
 
-/// What librdkafka holds of all partitions, ahead of the queue: a part of what the queue may have.
-const AHEAD_SHARE: usize = 4;
+/// What a broker is asked for of one partition at once; of a larger message it gives all.
+const FETCH_MAX: usize = 1024 * 1024;
 
 /// A source over the partitions of topics.
 pub(super) struct KafkaSource {
@@ -64,10 +65,11 @@ pub(super) struct KafkaSource {
     broker: Broker,
     partitions: Partitions,
     fetcher: Option<Fetcher>,
+    ahead: Ahead,
     reader: Arc<MessageReader>,
     room: Arc<Room>,
     /// What the queue and librdkafka's buffers take, for as long as the source lives.
-    _memory: Box<dyn Reservation>,
+    memory: Box<dyn Reservation>,
     bounded: bool,
     looking: Option<JoinHandle<Result<Vec<Topic>>>>,
     looked: Duration,
@@ -88,7 +90,7 @@ impl KafkaSource {
         let wanted = settings.queue_bytes.and_then(|bytes| usize::try_from(bytes).ok());
         let bytes = wanted.unwrap_or(share.clamp(QUEUE_MIN, QUEUE_MAX));
         let mut memory = context.memory.reserve(&format!("messages of source {name}"));
-        memory.insist(bytes + bytes / AHEAD_SHARE)?;
+        memory.insist(bytes + Ahead::of(bytes, 1).all)?;
         Ok(Self {
             name: name.to_string(),
             group: settings.group_of(&context.job, name),
@@ -97,9 +99,10 @@ impl KafkaSource {
             broker,
             partitions: Partitions::default(),
             fetcher: None,
+            ahead: Ahead::default(),
             reader: Arc::new(settings.reader(format)),
             room: Room::new(bytes),
-            _memory: memory,
+            memory,
             bounded: false,
             looking: None,
             looked: Duration::ZERO,
@@ -114,9 +117,11 @@ impl KafkaSource {
         tokio::task::spawn_blocking(move || broker.look(&topics))
     }
 
+    /// Fetches these partitions and no others: what was fetched before and not taken is dropped.
     fn start_fetching(&mut self, partitions: Vec<Assigned>) -> Result<()> {
+        let ahead = Ahead::of(self.room.bytes_max, partitions.len());
+        self.memory.insist(self.room.bytes_max + ahead.all)?;
         let mut config = self.connection.client();
-        let each = self.room.bytes_max / AHEAD_SHARE / partitions.len().max(1);
         config
             .set("group.id", &self.group)
             .set("enable.auto.commit", "false")
@@ -124,8 +129,8 @@ impl KafkaSource {
             .set("auto.offset.reset", "error")
             .set("enable.partition.eof", "true")
             .set("isolation.level", self.settings.isolation.name())
-            .set("queued.max.messages.kbytes", (each / 1024).max(64).to_string())
-            .set("fetch.message.max.bytes", each.clamp(64 * 1024, 1024 * 1024).to_string());
+            .set("queued.max.messages.kbytes", (ahead.each / 1024).to_string())
+            .set("fetch.message.max.bytes", ahead.each.min(FETCH_MAX).to_string());
         if self.connection.option("fetch.wait.max.ms").is_none() {
             // An idle topic is asked ten times a second: what comes is there at once either way.
             config.set("fetch.wait.max.ms", "100");
@@ -139,6 +144,22 @@ impl KafkaSource {
         let fetcher = Fetcher::start(name, bootstrap, consumer, kept, skip, self.room.clone())?;
         fetcher.assign(partitions);
         self.fetcher = Some(fetcher);
+        self.ahead = ahead;
+        Ok(())
+    }
+
+    /// Fetches these partitions too, which are among those placed.
+    fn fetch_also(&mut self, new: Vec<Assigned>) -> Result<()> {
+        let count = self.partitions.all().count();
+        let Some(ahead) = self.ahead.grown(self.room.bytes_max, count) else {
+            let all = self.partitions.assigned();
+            return self.start_fetching(all);
+        };
+        self.memory.insist(self.room.bytes_max + ahead.all)?;
+        self.ahead = ahead;
+        if let Some(fetcher) = &self.fetcher {
+            fetcher.assign(new);
+        }
         Ok(())
     }
 
@@ -165,10 +186,7 @@ impl KafkaSource {
                     fetcher.consumer.context().set_down(false);
                 }
                 let new = self.partitions.found(&topics)?;
-                if let (Some(fetcher), false) = (&self.fetcher, new.is_empty()) {
-                    fetcher.assign(new);
-                }
-                Ok(())
+                if new.is_empty() { Ok(()) } else { self.fetch_also(new) }
             }
             Err(error) if !error.retry() => Err(error),
             Err(error) => {

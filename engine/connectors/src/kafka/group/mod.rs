@@ -16,7 +16,8 @@ use rdkafka::{ClientConfig, ClientContext};
 use sluice_core::{Error, Membership, Result};
 use tokio::sync::watch;
 
-use crate::kafka::connection::{ANSWER_WAIT_MS, Connection, failed};
+use crate::kafka::broker::Broker;
+use crate::kafka::connection::{Connection, failed};
 
 /// A member that is silent for this long is no longer one, and others get its shards: longer than a
 /// pause of a busy machine, short enough to be waited for.
@@ -41,10 +42,11 @@ struct Told {
 }
 
 impl Member {
-    /// Joins `group`, whose members share out the partitions of `topic`. Errors: `Config` when the
-    /// topic has fewer partitions than there are shards.
+    /// Joins `group`, whose members share out the partitions of `topic`, as `broker` tells them. Errors:
+    /// `Config` when the topic has fewer partitions than there are shards.
     pub(super) async fn join(
         connection: Connection,
+        broker: Broker,
         topic: String,
         group: String,
         shards: u32,
@@ -52,8 +54,8 @@ impl Member {
         let (tell, told) = watch::channel(Told::default());
         let context = Listener { topic: topic.clone(), shards, tell };
         let joined = tokio::task::spawn_blocking(move || {
+            check(&broker, &topic, shards)?;
             let consumer = consumer(&connection, &group, context)?;
-            check(&consumer, &connection, &topic, shards)?;
             let subscribed = consumer.subscribe(&[&topic]);
             let what = format!("the group cannot be joined group={group}");
             subscribed.map_err(|e| failed(&what, connection.bootstrap(), &e))?;
@@ -101,7 +103,9 @@ fn consumer(
 ) -> Result<BaseConsumer<Listener>> {
     let mut client: ClientConfig = connection.client();
     client.set("group.id", group);
-    client.set("session.timeout.ms", SESSION_MS.to_string());
+    if connection.option("session.timeout.ms").is_none() {
+        client.set("session.timeout.ms", SESSION_MS.to_string());
+    }
     // One after another to each member, so that neighbours go to different ones.
     client.set("partition.assignment.strategy", "roundrobin");
     client.set("enable.auto.commit", "false");
@@ -114,17 +118,8 @@ fn consumer(
         .map_err(|e| failed("no client can be made", connection.bootstrap(), &e))
 }
 
-fn check(
-    consumer: &BaseConsumer<Listener>,
-    connection: &Connection,
-    topic: &str,
-    shards: u32,
-) -> Result<()> {
-    let told = consumer.fetch_metadata(Some(topic), Duration::from_millis(ANSWER_WAIT_MS));
-    let what = format!("a topic cannot be looked at topic={topic}");
-    let told = told.map_err(|e| failed(&what, connection.bootstrap(), &e))?;
-    let partitions = told.topics().iter().find(|t| t.name() == topic);
-    let partitions = partitions.map_or(0, |t| t.partitions().len());
+fn check(broker: &Broker, topic: &str, shards: u32) -> Result<()> {
+    let partitions = broker.numbers(topic)?.len();
     if partitions >= shards as usize {
         return Ok(());
     }

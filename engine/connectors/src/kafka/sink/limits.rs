@@ -12,6 +12,8 @@ use rdkafka::admin::{
 use rdkafka::types::RDKafkaErrorCode;
 use sluice_core::{Error, Result};
 
+use super::super::broker::Broker;
+use super::super::config::Isolation;
 use super::super::connection::failed;
 use super::super::events::Events;
 use super::config::Settings;
@@ -95,13 +97,14 @@ type Admin = AdminClient<Events>;
 pub(super) async fn look(settings: &Settings) -> Result<Limits> {
     let bootstrap = settings.connection.bootstrap().to_string();
     let topic = settings.topic.clone();
-    let client: ClientConfig = settings.connection.client();
+    let connection = settings.connection.clone();
     let work = tokio::task::spawn_blocking(move || {
         let wrong = |e| failed("cannot look at a topic", &bootstrap, &e);
+        // Asked first, and not by the administrator, who is not told why brokers refuse.
+        let broker = Broker::new(&connection, Isolation::ReadCommitted.name())?;
+        let partitions = broker.numbers(&topic)?.len();
+        let client: ClientConfig = connection.client();
         let admin: Admin = client.create_with_context(Events::default()).map_err(wrong)?;
-        let metadata = admin.inner().fetch_metadata(Some(&topic), ANSWER_WAIT).map_err(wrong)?;
-        let found = metadata.topics().iter().find(|t| t.name() == topic);
-        let partitions = found.map_or(0, |t| t.partitions().len());
         if partitions == 0 {
             return Err(Error::config(format!("there is no such topic topic={topic}"))
                 .hint("create it, with as many partitions as its readers need"));

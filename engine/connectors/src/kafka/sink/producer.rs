@@ -90,7 +90,9 @@ impl Producer {
         client.set("batch.size", batch.to_string());
         client.set("queue.buffering.max.kbytes", (queue_bytes / 1024).max(1).to_string());
         client.set("queue.buffering.max.messages", "1000000");
-        if settings.connection.option("linger.ms").is_none() {
+        // One option by two names: with both it is left to chance which of them counts.
+        let lingers = ["linger.ms", "queue.buffering.max.ms"];
+        if lingers.iter().all(|name| settings.connection.option(name).is_none()) {
             client.set("linger.ms", "20");
         }
         if one_by_one {
