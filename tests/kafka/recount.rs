@@ -20,7 +20,7 @@ fn told(stream: &Stream<'_>, code: i32) -> String {
     let audit = stream.place.job("audit", JOB).arg("--sources").arg("--json").expect(code);
     let said: Value = serde_json::from_str(&audit.stdout).unwrap();
     let checks = said["checks"].as_array().unwrap();
-    let check = checks.iter().find(|check| check["what"] == "source samples").unwrap();
+    let check = checks.iter().find(|check| check["check"] == "source samples").unwrap();
     assert_eq!(check["ok"], json!(code == 0), "{}", audit.text());
     check["detail"].as_str().unwrap().to_string()
 }

@@ -93,3 +93,11 @@ fn more_shards_than_partitions_are_refused() {
     let refused = stream.run().arg("--follow").expect(1);
     refused.says(&["fewer partitions than the job has shards", "partitions=2 shards=4"]);
 }
+
+#[test]
+fn a_pattern_alone_has_no_partitions_to_share_out() {
+    let broker = Broker::shared();
+    let stream = sharded(broker, Place::local(), "\"^narrow-.*\"");
+    let refused = stream.run().arg("--follow").expect(1);
+    refused.says(&["a job with shards names at least one topic", "source=samples"]);
+}

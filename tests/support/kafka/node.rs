@@ -142,8 +142,11 @@ impl Node {
     /// Whether its process is there.
     pub fn lives(&self) -> bool {
         let id = self.process.as_ref().map_or(0, |process| process.id);
-        // Of one that has ended and was not waited for, nothing can be read there.
-        std::fs::read(format!("/proc/{id}/cmdline")).is_ok_and(|line| !line.is_empty())
+        // One that has ended and was not waited for is there still, as a zombie. Its command line
+        // would not tell: that of one that begins is empty for a moment as well.
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+        state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
     }
 
     /// What it said, for messages.

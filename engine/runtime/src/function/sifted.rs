@@ -352,7 +352,7 @@ mod tests {
         let cases: [(&str, [i64; 2]); 3] = [
             ("min(id), max(id + 1)", [0, ROWS]),
             ("min(id), max(CASE WHEN id >= 150000 THEN id END)", [0, ROWS - 1]),
-            ("min(n), max(id) FILTER (WHERE n > 3)", [0, ROWS - 1]),
+            ("min(n), max(id) FILTER (WHERE n < 3)", [0, ROWS - 1]),
         ];
         for (columns, expected) in cases {
             let (found, _) = asked(&context, &format!("SELECT {columns} FROM facts")).await;

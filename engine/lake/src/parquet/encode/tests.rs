@@ -197,3 +197,38 @@ proptest! {
         prop_assert_eq!(rest, all.slice(skip, all.num_rows() - skip));
     }
 }
+
+#[test]
+fn numbers_written_as_distances_come_back() {
+    let spread = |n: i64| n.wrapping_mul(0x9E37_79B9_7F4A_7C15_u64 as i64) >> 20;
+    let some = |row: i64| (row % 7 != 3).then(|| spread(row));
+    let part = |from: i64| {
+        let rows = from..from + 9000;
+        let running: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.clone()));
+        let far: ArrayRef = Arc::new(Int64Array::from_iter(rows.clone().map(some)));
+        let days = rows.clone().map(|row| some(row).map(|n| (n % 9000) as i32));
+        let cents = Decimal128Array::from_iter(rows.map(|row| some(row).map(i128::from)));
+        let cents = cents.with_precision_and_scale(18, 2).unwrap();
+        batch(vec![
+            ("running", running),
+            ("far", far),
+            ("days", Arc::new(Date32Array::from_iter(days)) as ArrayRef),
+            ("cents", Arc::new(cents) as ArrayRef),
+        ])
+    };
+    let batches: Vec<RecordBatch> = (0..9).map(|i| part(i * 9000)).collect();
+    let options = WriteOptions { row_group_rows: 25_000, ..WriteOptions::default() };
+    let (bytes, metadata) = written(&batches, &options);
+    for (group, column) in (0..4).flat_map(|group| (0..4).map(move |column| (group, column))) {
+        let column = metadata.row_group(group).column(column);
+        let encodings: Vec<Encoding> = column.encodings().collect();
+        assert!(encodings.contains(&Encoding::DELTA_BINARY_PACKED), "{column:?}");
+    }
+    let all = concat_batches(&batches[0].schema(), &batches).unwrap();
+    assert_eq!(read(&bytes, None), all);
+    for skip in [1, 20_000, 24_999, 25_000, 80_999] {
+        let rest = all.num_rows() - skip;
+        let selection = vec![RowSelector::skip(skip), RowSelector::select(rest)];
+        assert_eq!(read(&bytes, Some(selection.into())), all.slice(skip, rest), "{skip}");
+    }
+}
