@@ -98,6 +98,6 @@ fn more_shards_than_partitions_are_refused() {
 fn a_pattern_alone_has_no_partitions_to_share_out() {
     let broker = Broker::shared();
     let stream = sharded(broker, Place::local(), "\"^narrow-.*\"");
-    let refused = stream.run().arg("--follow").expect(1);
+    let refused = stream.run().arg("--follow").expect(2);
     refused.says(&["a job with shards names at least one topic", "source=samples"]);
 }
