@@ -11,7 +11,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use regex::Regex;
 use sluice_core::{Error, Result};
 
-use super::connection::{ANSWER_WAIT_MS, Connection, failed, refused};
+use super::connection::{ANSWER_WAIT_MS, Connection, failed, is_silence, refused};
 use super::events::Events;
 use super::topic_id::topic_ids;
 
@@ -166,8 +166,10 @@ impl Broker {
     }
 
     fn failed(&self, what: &str, error: &rdkafka::error::KafkaError) -> Error {
+        let silence = is_silence(error);
         let error = failed(what, &self.bootstrap, error);
-        if !error.retry() {
+        // Who answers that a leader is being chosen has let us in, whatever another broker said.
+        if !silence {
             return error;
         }
         self.hear();

@@ -20,7 +20,7 @@ use crate::settings::OneOrMany;
 pub(super) const ANSWER_WAIT_MS: u64 = 15_000;
 
 /// Options that are the engine's to set, by all their names, and what to write instead.
-const OWN: [(&str, &str); 26] = [
+const OWN: [(&str, &str); 27] = [
     ("bootstrap.servers", "use `bootstrap:`"),
     ("metadata.broker.list", "use `bootstrap:`"),
     ("group.id", "use `group:`"),
@@ -33,6 +33,7 @@ const OWN: [(&str, &str); 26] = [
     ("auto.offset.reset", "use `start:`; a lost offset is never reset in silence"),
     ("enable.partition.eof", "the source rests on it"),
     ("isolation.level", "use `isolation:`"),
+    ("client.rack", "ends of partitions are their leaders', so that is who is read"),
     ("queued.max.messages.kbytes", "use `queue:`, which counts in the run's memory"),
     ("fetch.message.max.bytes", "use `queue:`; a larger message is fetched all the same"),
     ("max.partition.fetch.bytes", "use `queue:`; a larger message is fetched all the same"),
@@ -176,14 +177,9 @@ fn option_fault(name: &str, value: &Plain) -> Option<Error> {
     if unknown && !of_the_name {
         return None;
     }
-    let why = match value {
-        Plain::Text(_) => told(&error),
-        // No secret is a number.
-        Plain::Bool(_) | Plain::Number(_) => error.to_string(),
-    };
     let message = format!("librdkafka refuses an option option={name}");
     let hint = "see the list of options of librdkafka's configuration";
-    Some(Error::config(message).because(why).hint(hint))
+    Some(Error::config(message).because(told(&error)).hint(hint))
 }
 
 /// What an error tells, without the value of an option.
@@ -244,6 +240,17 @@ impl Connection {
 const CREDENTIALS: &str = "the broker refuses these credentials: mend `sasl.username`, `sasl.password` \
                            and the like in `options:`, or the account's rights";
 
+/// Whether an error says no more than that nobody answered in time.
+pub(super) fn is_silence(error: &KafkaError) -> bool {
+    let code = error.rdkafka_error_code();
+    code.is_some_and(|code| {
+        matches!(
+            code,
+            Code::OperationTimedOut | Code::BrokerTransportFailure | Code::AllBrokersDown
+        )
+    })
+}
+
 /// An error of librdkafka while something was done with `bootstrap`: who is wrong decides whether it
 /// is tried again.
 pub(super) fn failed(what: &str, bootstrap: &str, error: &KafkaError) -> Error {
@@ -265,8 +272,9 @@ pub(super) fn failed(what: &str, bootstrap: &str, error: &KafkaError) -> Error {
             KafkaError::ClientConfig(_, _, name, _) => {
                 Error::config(format!("{message} option={name}")).because(cause)
             }
-            // Options that do not go together, and files that they name.
-            KafkaError::ClientCreation(_) => {
+            // Options that do not go together, and files that they name; not where the machine has
+            // no thread left for it.
+            KafkaError::ClientCreation(why) if !why.contains("thread") => {
                 Error::config(message).because(cause).hint("mend `options:`")
             }
             _ => Error::unavailable(message).because(cause).hint(

@@ -117,10 +117,20 @@ impl KafkaSource {
         tokio::task::spawn_blocking(move || broker.look(&topics))
     }
 
+    /// Sets aside what may wait ahead. Each partition needs a little: where so many take more than
+    /// there is, that little is seldom all used, and nobody is served by a job that ends.
+    fn hold(&mut self, ahead: Ahead) {
+        let bytes = self.room.bytes_max + ahead.all;
+        if let Err(error) = self.memory.insist(bytes) {
+            let error = error.chain();
+            tracing::warn!(source = %self.name, bytes, error, "queues may take more than is set aside");
+        }
+    }
+
     /// Fetches these partitions and no others: what was fetched before and not taken is dropped.
     fn start_fetching(&mut self, partitions: Vec<Assigned>) -> Result<()> {
         let ahead = Ahead::of(self.room.bytes_max, partitions.len());
-        self.memory.insist(self.room.bytes_max + ahead.all)?;
+        self.hold(ahead);
         let mut config = self.connection.client();
         config
             .set("group.id", &self.group)
@@ -155,7 +165,7 @@ impl KafkaSource {
             let all = self.partitions.assigned();
             return self.start_fetching(all);
         };
-        self.memory.insist(self.room.bytes_max + ahead.all)?;
+        self.hold(ahead);
         self.ahead = ahead;
         if let Some(fetcher) = &self.fetcher {
             fetcher.assign(new);

@@ -12,7 +12,7 @@ use arrow::datatypes::SchemaRef;
 use sluice_core::metric::{CIRCUIT_OPEN, Recorder, SINK_FAILURES};
 use sluice_core::{
     Breaker, BreakerState, Clock, Delivery, Error, Ids, Kind, Memory, OutboxPosition, Refused,
-    Result, Step, format_count, reach,
+    Result, Step, backed_off, format_count, reach,
 };
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -78,6 +78,8 @@ impl Deliverer {
             let Err(error) = ended else { return Ok(()) };
             failures += 1;
             let wait = self.breaker.failed(self.clock.monotonic(), self.ids.chance());
+            // However the dice fall, all attempts together take longer than a short restart.
+            let wait = wait.max(backed_off(failures) / 2);
             self.tell(&error, failures, wait).await;
             // Who is told to stop leaves what waits to the next run: that is no failure.
             if error.retry() && self.over.is_cancelled() {
