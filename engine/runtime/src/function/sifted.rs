@@ -40,8 +40,8 @@ const TRIED_ROWS: usize = 32 * 1024;
 /// the rows, against the same look later and what lies between.
 const PASSING_PERCENT_MAX: usize = 60;
 
-/// Batches for which a filter is let be that was not worth it; it may know more by then. Asked a
-/// sixteenth of the time, it costs little.
+/// Batches for which a filter is let be that was not worth it; it may know more by then. Asked
+/// for few batches in between, it costs little.
 const RESTS: usize = 64;
 
 /// Batches after which rows are given out though they are few: a top list learns from them.
