@@ -23,7 +23,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use sluice_core::{Error, Result};
 
 pub use now::EpochTime;
-use paced::PaceJoins;
+use paced::PacePlans;
 use sifted::SiftScans;
 use windows::HoldWindows;
 
@@ -85,7 +85,7 @@ pub(crate) fn reading(options: &SessionOptions) -> Result<SessionContext> {
         rules.iter().rposition(pushes).ok_or_else(|| Error::bug("no filter is handed down"))?;
     rules.insert(at + 1, Arc::new(SiftScans::End));
     rules.insert(at, Arc::new(SiftScans::Begin));
-    rules.extend([Arc::new(PaceJoins) as Arc<Rule>, Arc::new(HoldWindows)]);
+    rules.extend([Arc::new(PacePlans) as Arc<Rule>, Arc::new(HoldWindows)]);
     let context = plain(options, rules, false)?;
     bounded::register(&context);
     now::fix(&context, &options.time);

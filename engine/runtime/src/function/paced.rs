@@ -1,10 +1,12 @@
-//! Joins that let others work, and can be ended.
+//! Scans and joins that let others work, and can be ended.
 //!
-//! In: a physical plan. Out: the same with nodes around its joins. A join may look at billions of
-//! pairs of rows and give none: DataFusion lets others work only when rows come or go, and a task
-//! that never does can neither be ended nor told that its time is over. So the rows that a nested
-//! loop compares are handed to it in pieces of so few pairs that each is done soon, and every row
-//! that a join gives counts as work.
+//! In: a physical plan. Out: the same with nodes around its scans and joins. DataFusion lets others
+//! work when so many batches have come or gone: those of a whole row group, over which a question
+//! that takes a millisecond would wait for tens of them. So a scan lets others work after each batch.
+//! A join may look at billions of pairs of rows and give none, and a task that never lets others work
+//! can neither be ended nor told that its time is over. So the rows that a nested loop compares are
+//! handed to it in pieces of so few pairs that each is done soon, and every row that a join gives
+//! counts as work.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -12,6 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use arrow::array::RecordBatch;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
@@ -31,17 +34,20 @@ use super::pass::{Pass, PassExec};
 /// Pairs of rows that are compared in one go: some hundredths of a second.
 const PAIRS_MAX: usize = 4 << 20;
 
-/// Puts nodes around joins; for plans that people ask for, whose time is limited.
+/// Puts nodes around scans and joins; for plans that people ask for, whose time is limited.
 #[derive(Debug)]
-pub(super) struct PaceJoins;
+pub(super) struct PacePlans;
 
-impl PhysicalOptimizerRule for PaceJoins {
+impl PhysicalOptimizerRule for PacePlans {
     fn optimize(
         &self,
         plan: Arc<dyn ExecutionPlan>,
         _config: &ConfigOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let paced = plan.transform_up(|plan| {
+            if plan.is::<DataSourceExec>() {
+                return Ok(Transformed::yes(PassExec::over(plan, Turns)));
+            }
             let multiplies = plan.is::<HashJoinExec>()
                 || plan.is::<SortMergeJoinExec>()
                 || plan.is::<CrossJoinExec>()
@@ -65,11 +71,29 @@ impl PhysicalOptimizerRule for PaceJoins {
     }
 
     fn name(&self) -> &str {
-        "pace_joins"
+        "pace_plans"
     }
 
     fn schema_check(&self) -> bool {
         true
+    }
+}
+
+/// Lets others work after each batch.
+#[derive(Debug, Clone)]
+struct Turns;
+
+impl Pass for Turns {
+    const NAME: &'static str = "TurnsExec";
+
+    fn pass(
+        &self,
+        _partition: usize,
+        _context: &TaskContext,
+        batches: SendableRecordBatchStream,
+    ) -> Result<SendableRecordBatchStream> {
+        let schema = batches.schema();
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches.then(given))))
     }
 }
 
@@ -112,7 +136,7 @@ impl Pass for Pace {
         let paced = batches.flat_map(move |batch| match batch {
             Ok(batch) => {
                 let rows = piece_rows(batch.num_rows(), kept.load(Relaxed));
-                stream::iter(pieces(&batch, rows)).then(given).boxed()
+                stream::iter(pieces(&batch, rows)).map(Ok).then(given).boxed()
             }
             Err(error) => stream::iter([Err(error)]).boxed(),
         });
@@ -130,16 +154,17 @@ fn pieces(batch: &RecordBatch, rows: usize) -> Vec<RecordBatch> {
     starts.map(|from| batch.slice(from, rows.min(batch.num_rows() - from))).collect()
 }
 
-/// A piece, after others had their turn.
-async fn given(piece: RecordBatch) -> Result<RecordBatch> {
+/// A batch or a piece, after others had their turn.
+async fn given(rows: Result<RecordBatch>) -> Result<RecordBatch> {
     tokio::task::yield_now().await;
-    Ok(piece)
+    rows
 }
 
 #[cfg(test)]
 mod tests {
     use arrow::array::AsArray;
     use arrow::datatypes::Int64Type;
+    use datafusion::datasource::MemTable;
 
     use super::*;
     use crate::function::{EpochTime, SessionOptions, reading};
@@ -158,6 +183,26 @@ mod tests {
         assert_eq!(sizes(4), [4, 4, 2]);
         assert_eq!(sizes(10), [10]);
         assert!(pieces(&batch.slice(0, 0), 1).is_empty());
+    }
+
+    #[tokio::test]
+    async fn scans_let_others_work_after_each_batch() {
+        let options = SessionOptions { memory: None, partitions: 1, time: EpochTime::default() };
+        let context = reading(&options).unwrap();
+        let numbers = arrow::array::Int64Array::from_iter_values(0..10);
+        let batch = RecordBatch::try_from_iter([("n", Arc::new(numbers) as _)]).unwrap();
+        let table = MemTable::try_new(batch.schema(), vec![vec![batch; 100]]).unwrap();
+        context.register_table("t", Arc::new(table)).unwrap();
+        let frame = context.sql("SELECT sum(n) FROM t WHERE n > 3").await.unwrap();
+        let asked = tokio::spawn(frame.collect());
+        let mut turns = 0;
+        while !asked.is_finished() {
+            tokio::task::yield_now().await;
+            turns += 1;
+        }
+        let rows = asked.await.unwrap().unwrap();
+        assert_eq!(rows[0].column(0).as_primitive::<Int64Type>().value(0), 39 * 100);
+        assert!(turns >= 100, "{turns} turns beside 100 batches");
     }
 
     #[tokio::test]
