@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::stream::{JOB, Stream, ended, rows};
-use crate::support::kafka::{Broker, Record, witness};
+use crate::support::kafka::{Broker, Outcome, Record, witness};
 use crate::support::scrape::Scrape;
 use crate::support::wait;
 
@@ -141,6 +141,19 @@ fn what_is_published_is_committed_to_the_group() {
     shows(broker, &group, &topic, BTreeMap::from([(0, 60), (1, 60)]));
     ended(running);
     stream.exact(&[&topic]);
+}
+
+#[test]
+fn marks_of_transactions_are_passed_when_nothing_follows_them() {
+    let broker = Broker::shared();
+    let topic = broker.topic("marks", 1, &[]);
+    let (stream, group) = with_group(broker, &topic);
+    let running = stream.follow();
+    broker.transact(&topic, &rows(0, 5, 1), Outcome::Commit);
+    broker.transact(&topic, &rows(5, 5, 1), Outcome::Abort);
+    shows(broker, &group, &topic, BTreeMap::from([(0, 12)]));
+    ended(running);
+    assert_eq!(stream.exact(&[&topic]).kept, 5);
 }
 
 #[test]

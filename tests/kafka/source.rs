@@ -139,6 +139,26 @@ fn only_what_is_committed_is_read() {
     stream.audit_says(&gaps(50, 8));
 }
 
+#[test]
+fn what_was_aborted_before_an_open_transaction_is_passed() {
+    let broker = Broker::shared();
+    let topic = broker.topic("interleaved", 1, &[]);
+    let stream = Stream::of(broker, &topic);
+    broker.produce(&topic, &rows(0, 5, 1));
+    let aborted = broker.begin(&topic, &rows(5, 5, 1));
+    let open = broker.begin(&topic, &rows(10, 5, 1));
+    // Its mark is behind the open one, up to which a run reads.
+    aborted.end(Outcome::Abort);
+    stream.run().ok();
+    assert_eq!(stream.exact(&[&topic]).kept, 5);
+    stream.audit_says("5 positions without a row");
+    open.end(Outcome::Commit);
+    stream.run().ok();
+    assert_eq!(stream.exact(&[&topic]).kept, 10);
+    // And two marks.
+    stream.audit_says("7 positions without a row");
+}
+
 /// A compacted topic of one partition, some of whose records are gone; and how many were written.
 pub fn compacted(broker: &Broker) -> (String, u64) {
     let configs = [

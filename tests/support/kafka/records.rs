@@ -66,17 +66,35 @@ impl Broker {
 
     /// Writes records in a transaction. Those of an aborted one have places too.
     pub fn transact(&self, topic: &str, records: &[Record], outcome: Outcome) -> Vec<(i32, i64)> {
+        self.begin(topic, records).end(outcome)
+    }
+
+    /// Writes records in a transaction that stays open.
+    pub fn begin(&self, topic: &str, records: &[Record]) -> Transaction {
         let mut config = self.config();
         config.set("transactional.id", self.name("transaction"));
         let producer: FutureProducer = config.create().unwrap();
         producer.init_transactions(ANSWER_MAX).unwrap();
         producer.begin_transaction().unwrap();
         let places = sent(&producer, topic, records);
+        Transaction { producer, places }
+    }
+}
+
+/// A transaction that is open.
+pub struct Transaction {
+    producer: FutureProducer,
+    places: Vec<(i32, i64)>,
+}
+
+impl Transaction {
+    /// Ends it, and gives where its records lie.
+    pub fn end(self, outcome: Outcome) -> Vec<(i32, i64)> {
         match outcome {
-            Outcome::Commit => producer.commit_transaction(ANSWER_MAX).unwrap(),
-            Outcome::Abort => producer.abort_transaction(ANSWER_MAX).unwrap(),
+            Outcome::Commit => self.producer.commit_transaction(ANSWER_MAX).unwrap(),
+            Outcome::Abort => self.producer.abort_transaction(ANSWER_MAX).unwrap(),
         }
-        places
+        self.places
     }
 }
 

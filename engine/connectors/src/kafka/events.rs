@@ -1,7 +1,7 @@
 //! What librdkafka says besides messages: its log goes to ours.
 //!
-//! In: callbacks. Out: log lines, whether all brokers are away, and why a broker will not have us. It
-//! decides nothing.
+//! In: callbacks. Out: log lines, whether all brokers are away, why a broker will not have us, and how
+//! far a partition was read whose end came. It decides nothing.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -16,6 +16,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 pub(super) struct Events {
     down: AtomicBool,
     refusal: Mutex<Option<Refusal>>,
+    passed: Mutex<Option<u64>>,
 }
 
 /// Why a broker will not have us: calls that wait for it only tell that nobody answers.
@@ -46,6 +47,12 @@ impl Events {
         *self.refusal.lock() = None;
     }
 
+    /// The offset before which a partition was read, once: of the one whose end came from its queue just
+    /// now. None where librdkafka did not say.
+    pub(super) fn passed(&self) -> Option<u64> {
+        self.passed.lock().take()
+    }
+
     /// Takes note of an error that belongs to no message.
     pub(super) fn met(&self, error: &KafkaError) {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
@@ -67,8 +74,12 @@ impl ClientContext for Events {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.met(&error);
         let code = error.rdkafka_error_code();
+        if code == Some(RDKafkaErrorCode::PartitionEOF) {
+            *self.passed.lock() = offset_of(reason);
+            return;
+        }
+        self.met(&error);
         if let Some(code @ (RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL)) = code {
             *self.refusal.lock() = Some(Refusal { code, reason: reason.to_string() });
         }
@@ -77,3 +88,30 @@ impl ClientContext for Events {
 }
 
 impl ConsumerContext for Events {}
+
+/// The offset of an end, which comes in words only: the Rust client leaves out where it is.
+fn offset_of(reason: &str) -> Option<u64> {
+    let (_, offset) = reason.split_once(" at offset ")?;
+    offset.split_once(' ')?.0.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_are_where_librdkafka_says() {
+        let cases = [
+            (
+                "Fetch from broker 1 reached end of partition at offset 17 (HighwaterMark 20)",
+                Some(17),
+            ),
+            ("Fetch from broker 1 reached end of partition at offset 0 (HighwaterMark 0)", Some(0)),
+            ("Fetch from broker 1 reached end of partition", None),
+            ("reached end at offset -1001 (HighwaterMark -1)", None),
+        ];
+        for (reason, offset) in cases {
+            assert_eq!(offset_of(reason), offset, "{reason}");
+        }
+    }
+}

@@ -3,6 +3,11 @@
 //! In: partitions with the offsets to begin at. Out: lanes of messages, one per partition, in the
 //! order of offsets. An epoch takes what is there and never waits for a broker. What is lost or wrong
 //! is put down per lane; what follows from it is the source's to decide.
+//!
+//! A lane's position is behind what has come and nowhere else: messages, and what librdkafka takes for
+//! itself, marks of transactions and rows of those that were aborted. No broker is believed about an
+//! end that was not read up to: one that leads since a moment ago may know less of it than the one
+//! before.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -40,8 +45,6 @@ pub(super) struct Assigned {
     pub from: u64,
     /// Where to end, for a run that takes what is there.
     pub end: Option<u64>,
-    /// The end of the partition when it was assigned.
-    pub high: u64,
 }
 
 /// What was fetched of one partition and not taken yet.
@@ -50,8 +53,21 @@ pub(super) struct Lane {
     pub ready: VecDeque<Messages>,
     /// The position behind what was fetched.
     pub next: u64,
-    /// Whether there was nothing more when it was last looked at.
+    /// Whether the broker had nothing more when it was last asked.
+    dry: bool,
+    /// Whether all is there that is to be taken for now.
     pub at_end: bool,
+}
+
+impl Lane {
+    /// Everything before `passed` has come, of a partition that is read up to `end`.
+    fn came(&mut self, passed: u64, end: Option<u64>) {
+        self.next = self.next.max(end.map_or(passed, |end| passed.min(end)));
+        self.at_end = match end {
+            Some(end) => self.next >= end,
+            None => self.dry,
+        };
+    }
 }
 
 #[derive(Default)]
@@ -170,7 +186,7 @@ impl Work {
         while !self.shared.stopped.load(Ordering::Relaxed) {
             let orders = std::mem::take(&mut *self.shared.orders.lock());
             if let Err(error) = self.obey(orders) {
-                self.trouble("a partition cannot be read", &error);
+                return self.trouble("a partition cannot be read", &error);
             }
             if let Some(Err(error)) = self.consumer.poll(Duration::ZERO) {
                 self.consumer.context().met(&error);
@@ -187,12 +203,13 @@ impl Work {
                     Round::Done => {
                         let done = self.list([lane]);
                         if let Err(error) = done.and_then(|done| self.consumer.pause(&done)) {
-                            self.trouble("a partition cannot be paused", &error);
+                            return self.trouble("a partition cannot be paused", &error);
                         }
                     }
+                    // What came behind it is not to be taken.
                     Round::Trouble(error) => {
                         let what = format!("a partition cannot be read partition={}", lane.key);
-                        self.trouble(&what, &error);
+                        return self.trouble(&what, &error);
                     }
                 }
             }
@@ -247,10 +264,9 @@ impl Work {
             match queue.poll(Duration::ZERO) {
                 None => break,
                 Some(Err(KafkaError::PartitionEOF(_))) => {
-                    // Everything before the end that was known when reading began has come:
-                    // what is between the last message and it are marks and aborted messages.
-                    lane.next = lane.next.max(assigned.end.unwrap_or(assigned.high));
-                    lane.at_end = true;
+                    lane.dry = true;
+                    let passed = self.consumer.context().passed().unwrap_or(0);
+                    lane.came(passed, assigned.end);
                     ended = Round::Some;
                 }
                 Some(Err(error)) => {
@@ -260,8 +276,7 @@ impl Work {
                 Some(Ok(message)) => {
                     let offset = u64::try_from(message.offset()).unwrap_or(0);
                     if assigned.end.is_some_and(|end| offset >= end) {
-                        lane.next = lane.next.max(assigned.end.unwrap_or(offset));
-                        lane.at_end = true;
+                        lane.came(offset, assigned.end);
                         ended = Round::Done;
                         break;
                     }
@@ -269,8 +284,8 @@ impl Work {
                         // Fetched again after a reconnect.
                         continue;
                     }
-                    lane.at_end = false;
-                    lane.next = offset + 1;
+                    lane.dry = false;
+                    lane.came(offset + 1, assigned.end);
                     if message.payload().is_some() || !self.skip_tombstones {
                         self.add(lane, assigned, &message);
                     }
@@ -306,4 +321,34 @@ impl Work {
 fn headers(message: &BorrowedMessage<'_>) -> Headers {
     let Some(headers) = message.headers() else { return Headers::new() };
     headers.iter().map(|h| (h.key.to_string(), h.value.map(<[u8]>::to_vec))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lanes_are_behind_what_has_come_and_no_further() {
+        // The position, whether the broker had nothing more, what has passed, where the run ends; the
+        // position then, and whether all is there.
+        let cases = [
+            (5, false, 6, None, 6, false),
+            (5, true, 5, None, 5, true),
+            // Marks of transactions.
+            (5, true, 6, None, 6, true),
+            (5, true, 0, None, 5, true),
+            // A broker that knows less of the end than the one that was asked for it.
+            (5, true, 5, Some(9), 5, false),
+            (5, true, 8, Some(9), 8, false),
+            (5, true, 9, Some(9), 9, true),
+            (8, false, 9, Some(9), 9, true),
+            // What came after the end was known is not of this run.
+            (5, false, 12, Some(9), 9, true),
+        ];
+        for (next, dry, passed, end, then, at_end) in cases {
+            let mut lane = Lane { next, dry, ..Lane::default() };
+            lane.came(passed, end);
+            assert_eq!((lane.next, lane.at_end), (then, at_end), "{next} {dry} {passed} {end:?}");
+        }
+    }
 }

@@ -46,6 +46,10 @@ const AWAY_MAX: Duration = Duration::from_secs(30);
 /// many partitions does not come at once, and small epochs make small files.
 const GATHER: Duration = Duration::from_millis(500);
 
+/// Marks of transactions behind the last rows are passed with the next rows, or when none came for so
+/// long: each would be an epoch by itself.
+const MARKS_AFTER: Duration = Duration::from_secs(5);
+
 /// The queue's part of the run's memory, and its bounds: below the least a fetch of a few partitions
 /// fills it, above the most it is memory that plans may have better use for.
 const QUEUE_SHARE: usize = 16;
@@ -73,6 +77,8 @@ pub(super) struct KafkaSource {
     bounded: bool,
     looking: Option<JoinHandle<Result<Vec<Topic>>>>,
     looked: Duration,
+    /// When something was taken last.
+    took: Duration,
     away_since: Option<Duration>,
 }
 
@@ -106,6 +112,7 @@ impl KafkaSource {
             bounded: false,
             looking: None,
             looked: Duration::ZERO,
+            took: Duration::ZERO,
             away_since: None,
             settings,
         })
@@ -252,7 +259,8 @@ impl KafkaSource {
     fn take(&mut self, limit: Limit) -> Taken {
         let mut taken = Taken::default();
         let Some(fetcher) = &self.fetcher else { return taken };
-        let room = &self.room;
+        let (room, now) = (&self.room, self.clock.monotonic());
+        let rests = self.bounded || now.saturating_sub(self.took) >= MARKS_AFTER;
         fetcher.shared.with_lanes(|lanes| {
             for partition in self.partitions.all() {
                 let Some(lane) = lanes.get_mut(&partition.key) else { continue };
@@ -264,7 +272,7 @@ impl KafkaSource {
                     to = chunk.offsets.last().map_or(to, |o| u64::try_from(*o).unwrap_or(to) + 1);
                     taken.add(partition, chunk);
                 }
-                if lane.ready.is_empty() {
+                if lane.ready.is_empty() && (rests || to > partition.at) {
                     to = to.max(lane.next);
                 }
                 taken.more |= !lane.ready.is_empty() || (self.bounded && !lane.at_end);
@@ -272,6 +280,9 @@ impl KafkaSource {
             }
         });
         taken.full = room.is_half_taken();
+        if taken.rows > 0 {
+            self.took = now;
+        }
         taken
     }
 }
