@@ -22,7 +22,7 @@ use crate::parquet::ObjectReader;
 use crate::store::Location;
 
 /// Entries read at once while loading: hides a store's latency, and entries are small.
-const READS_MAX: usize = 16;
+pub(super) const READS_MAX: usize = 16;
 
 /// Leaf columns of a checkpoint that we need; the parsed forms beside them can be large.
 const CHECKPOINT_COLUMNS: &[&str] = &[
@@ -130,15 +130,15 @@ pub(super) fn gap(location: &Location, version: i64) -> Error {
 }
 
 /// What the log's folder holds from the newest complete checkpoint on.
-struct Listing {
-    checkpoint: Option<(i64, Vec<Path>)>,
+pub(super) struct Listing {
+    pub checkpoint: Option<(i64, Vec<Path>)>,
     newest_entry: Option<i64>,
     /// Whether the log goes on after the version asked for.
     later: bool,
 }
 
 impl Listing {
-    async fn read(location: &Location, until: i64) -> Result<Self> {
+    pub async fn read(location: &Location, until: i64) -> Result<Self> {
         let folder = location.join("_delta_log")?;
         let hint = hinted(location).await?.filter(|version| *version <= until);
         let found = match hint {
@@ -180,7 +180,7 @@ impl Listing {
         Self { checkpoint, newest_entry, later }
     }
 
-    fn last(&self) -> Option<i64> {
+    pub fn last(&self) -> Option<i64> {
         self.newest_entry.max(self.checkpoint.as_ref().map(|(version, _)| *version))
     }
 }

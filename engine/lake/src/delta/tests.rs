@@ -1,6 +1,7 @@
 //! The committer against real logs, faults of the store, and the delta-rs library.
 
 mod expiring;
+mod extending;
 mod feeding;
 mod loading;
 

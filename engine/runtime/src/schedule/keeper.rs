@@ -10,8 +10,13 @@ use tokio::task::JoinHandle;
 
 use super::upkeep::{Chores, House, Kept, Vacuum};
 
-/// Manifests and records are folded once in so many epochs: folding lists them all.
+/// Manifests and records are folded once in so many epochs, at least and at most. Folding lists them
+/// all: the longer a chain is, the more rarely, but not so that one fold could not take what has come.
 const FOLD_EPOCHS: u64 = 64;
+const FOLD_EPOCHS_MAX: u64 = 512;
+
+/// A chain of so many times the epochs between two folds has them twice as far apart.
+const FOLD_SHARE: u64 = 16;
 
 const DAY_MS: i64 = 24 * 3_600_000;
 
@@ -97,8 +102,15 @@ fn decide_chores(
         checkpoint: checkpoint.collect(),
         expire: daily,
         vacuum: daily.then(Vacuum::default),
-        fold: daily || seen.epoch / FOLD_EPOCHS != now.epoch / FOLD_EPOCHS,
+        fold: daily || seen.epoch / fold_every(now.epoch) != now.epoch / fold_every(now.epoch),
     }
+}
+
+/// Epochs between two folds of a chain whose last is `epoch`: a power of two, so that they come at
+/// the same epochs for as long as the chain has not doubled.
+fn fold_every(epoch: u64) -> u64 {
+    let share = (epoch / FOLD_SHARE).clamp(FOLD_EPOCHS, FOLD_EPOCHS_MAX);
+    1 << share.ilog2()
 }
 
 #[cfg(test)]
@@ -149,6 +161,12 @@ mod tests {
             (at(63, 1), at(64, 1), false, true),
             (at(60, 1), at(200, 2), false, true),
             (at(64, 1), at(127, 23), false, false),
+            // Long chains.
+            (at(2_047, 1), at(2_048, 1), false, true),
+            (at(2_048, 1), at(2_175, 1), false, false),
+            (at(2_175, 1), at(2_176, 1), false, true),
+            (at(1_000_000, 1), at(1_000_447, 1), false, false),
+            (at(1_000_447, 1), at(1_000_448, 1), false, true),
             (at(64, 1), at(65, 24), true, true),
             // A clock that jumps back is another day too: once more does no harm.
             (at(64, 25), at(65, 23), true, true),

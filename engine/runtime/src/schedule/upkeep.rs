@@ -157,16 +157,19 @@ impl House {
         let scratch = job_folder(&self.lake.root, &self.chain);
         let now_ms = lake_maintain::store_now_ms(&scratch).await?;
         let snapshots = Snapshots::new(&self.lake.root, &self.chain);
-        let mut needed = snapshots.needed(now_ms, snapshot::KEEP_MS).await?;
-        if !self.tables.is_empty() {
-            // What readers see now may be of another chain of the job.
-            needed.extend(recover::published(&self.lake.root, &self.chain).await?);
-        }
-        if chores.expire {
-            lines.extend(self.expire(&needed, now_ms).await?);
-        }
-        if let Some(how) = chores.vacuum {
-            lines.extend(self.vacuum(&needed, how, now_ms).await?);
+        // All records of an hour are read for it, which folding does without.
+        if chores.expire || chores.vacuum.is_some() {
+            let mut needed = snapshots.needed(now_ms, snapshot::KEEP_MS).await?;
+            if !self.tables.is_empty() {
+                // What readers see now may be of another chain of the job.
+                needed.extend(recover::published(&self.lake.root, &self.chain).await?);
+            }
+            if chores.expire {
+                lines.extend(self.expire(&needed, now_ms).await?);
+            }
+            if let Some(how) = chores.vacuum {
+                lines.extend(self.vacuum(&needed, how, now_ms).await?);
+            }
         }
         if chores.fold {
             let folded = self.lake.chain.fold(now_ms, self.keep_newest().await?, KEEP_MS).await?;
