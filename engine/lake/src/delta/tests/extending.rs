@@ -104,7 +104,8 @@ async fn files_that_were_removed_long_ago_are_forgotten() {
         let path = file(name).path.replace('%', "%25").replace(' ', "%20").replace('é', "%C3%A9");
         json!({"remove": {"path": path, "deletionTimestamp": at, "dataChange": true}})
     };
-    let now = chrono::Utc::now().timestamp_millis();
+    let newest = location.store.head(&log::entry_path(&location, 4).unwrap()).await.unwrap();
+    let now = newest.unwrap().last_modified.timestamp_millis();
     let day = 24 * 3_600_000;
     let lines = [removed("b", now - 8 * day), removed("c", now - 6 * day)];
     foreign(&location, 5, &lines).await;
