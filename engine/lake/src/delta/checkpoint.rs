@@ -1,8 +1,8 @@
 //! Writes a Delta checkpoint, so that clients need not read the whole log.
 //!
 //! In: a location. Out: a checkpoint of its newest version. One that goes on from an earlier
-//! checkpoint is made from that and the entries since, in memory that does not grow with the table;
-//! the first, and all in which there is something that we do not write, the delta-rs library makes.
+//! checkpoint is made from that and the entries since, whose rows pass through a few at a time; the
+//! first, and all in which there is something that we do not write, the delta-rs library makes.
 //! It costs as much as the table has files, and had in the last week, so it is called between epochs
 //! and never by the committer. Entries of the log are never deleted here.
 

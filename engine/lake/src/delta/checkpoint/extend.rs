@@ -3,8 +3,8 @@
 //! In: a checkpoint of one file, with the columns that the library writes. Out: the next one. Its
 //! rows pass through a batch at a time, without those of which the entries say something newer and
 //! without files that were removed too long ago; what the entries say comes behind them. A table
-//! that is written every second names half a million removed files for a week: they are never held
-//! at once. What other columns, entries or features mean is left to the library.
+//! that is written every second names half a million removed files for a week: but for the bytes of
+//! the file that is written, they are never held at once. What other columns, entries or features mean is left to the library.
 
 use std::io::Cursor;
 

@@ -100,10 +100,7 @@ async fn files_that_were_removed_long_ago_are_forgotten() {
     let (location, mut head) = made("forgotten", &["a", "b", "c", "d"]).await;
     put(&location, &mut head, &swap(&["a"], &["a2"], 3), 4).await;
     checkpoint(&location).await.unwrap();
-    let removed = |name: &str, at: i64| {
-        let path = file(name).path.replace('%', "%25").replace(' ', "%20").replace('é', "%C3%A9");
-        json!({"remove": {"path": path, "deletionTimestamp": at, "dataChange": true}})
-    };
+    let removed = |name: &str, at: i64| action::remove_line(&file(name), true, at);
     let newest = location.store.head(&log::entry_path(&location, 4).unwrap()).await.unwrap();
     let now = newest.unwrap().last_modified.timestamp_millis();
     let day = 24 * 3_600_000;
